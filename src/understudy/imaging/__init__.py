@@ -1,0 +1,1 @@
+"""Pure maths on arrays: geometry, colour, masks, blending, smoothing, metrics."""

@@ -1,0 +1,1 @@
+"""Networks, augmentation and losses: tensors only."""

@@ -1,0 +1,238 @@
+"""The nouns that every layer shares, and the exceptions; imports numpy only.
+
+Convention: frame coordinates are (x, y) in pixels, x to the right, y down, with (0, 0) at the outer corner of the first
+pixel, whose centre is (0.5, 0.5). Face units measure the mean face: its brow-to-mouth box fills the unit square. Matrices are
+named `target_from_source`, are 2x3 float64 and act on column vectors (x, y, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating]
+Image = NDArray[np.uint8]
+"""An 8-bit sRGB picture, (height, width, 3), channels R G B."""
+
+Json = dict[str, object]
+
+
+# ---- failures -------------------------------------------------------------------------------------------------------------
+
+
+class UnderstudyError(Exception):
+    """A failure that the user can act on: printed as one line, without a traceback."""
+
+    exit_status = 2
+
+
+class BadInput(UnderstudyError):
+    """A file, option or value is unusable; the message names it and the remedy."""
+
+
+class Refused(UnderstudyError):
+    """Consent, the content gate or an age declaration forbids the work."""
+
+    exit_status = 3
+
+
+class UnfinishedFrames(UnderstudyError):
+    """The work is done, but some frames are in the ledger and `--strict` was given."""
+
+    exit_status = 4
+
+
+class TrainingDiverged(UnderstudyError):
+    """A loss or weight is no longer finite; the last good checkpoint is kept."""
+
+    exit_status = 1
+
+
+# ---- progress -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of `events.jsonl`: what a stage has done so far.
+
+    `kind` is "started", "progress", "figures", "warning" or "finished"; `done` of `total` count `unit`s (total 0 = unknown).
+    """
+
+    stage: str
+    kind: Literal["started", "progress", "figures", "warning", "finished"]
+    done: float = 0
+    total: float = 0
+    unit: str = ""
+    message: str = ""
+    figures: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+Reporter = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """A reporter that tells nobody."""
+
+
+# ---- faces ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Box:
+    """An upright rectangle in frame pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One face as a detector sees it.
+
+    keypoints: (6, 2) frame pixels: image-left eye, image-right eye, nose tip, mouth centre, image-left ear, image-right ear.
+    """
+
+    box: Box
+    score: float
+    keypoints: FloatArray
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in one frame of a shot, with all that is known of it (a row of a face set).
+
+    landmarks: (468, 2) frame pixels, MediaPipe mesh order, as measured.
+    face_from_frame: 2x3, the alignment in use (smoothed over the track); raw_face_from_frame: as measured.
+    pose: yaw, pitch, roll in degrees; yaw + = nose to image right, pitch + = nose up, roll + = crown to image left.
+    embedding: (128,) identity; Euclidean distances under 0.6 usually mean the same person.
+    sharpness: variance of the Laplacian of the aligned face's luminance (0..255 scale) at 128 px.
+    is_bridged: True where no detector saw the face and its alignment was interpolated within the track.
+    """
+
+    source: str
+    frame: int
+    time_seconds: float
+    box: Box
+    score: float
+    landmarks: FloatArray
+    face_from_frame: FloatArray
+    raw_face_from_frame: FloatArray
+    pose: tuple[float, float, float]
+    embedding: FloatArray
+    sharpness: float
+    shot: int = 0
+    track: int = 0
+    is_bridged: bool = False
+    kept: bool = True
+    reason: str = ""
+    crop: str = ""
+    crop_size_px: int = 0
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How much of the head a square crop covers: its centre (x, y) and side, in face units."""
+
+    name: str
+    centre: tuple[float, float]
+    side: float
+
+
+# ---- what a run is asked to do --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """Everything a training run needs to be repeated; each field can be set by `--set key=value`.
+
+    Sizes are pixels of the network's square input and output; fractions are of the crop's side; angles are degrees.
+    """
+
+    name: str = "quick"
+    architecture: Literal["original", "quick"] = "quick"
+    resolution_px: int = 64
+    framing: Literal["face", "full", "head"] = "full"
+    width: float = 1.0
+    code_size: int = 256
+    # Optimisation
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.99
+    weight_decay: float = 0.0
+    warmup_steps: int = 100
+    decay_fraction: float = 0.4
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    alternate_performers: bool = False
+    # Losses
+    l1_weight: float = 1.0
+    dssim_weight: float = 1.0
+    edge_weight: float = 0.0
+    mask_weight: float = 0.1
+    feature_emphasis: float = 2.0
+    background_weight: float = 0.02
+    # Augmentation
+    warp_fraction: float = 0.03
+    warp_until: float = 0.8
+    rotation_degrees: float = 10.0
+    scale_fraction: float = 0.1
+    shift_fraction: float = 0.05
+    flip_probability: float = 0.0
+    brightness_fraction: float = 0.3
+    colour_fraction: float = 0.1
+    standardise_colour: bool = True
+    half_pixel_fault: bool = False
+    # The run
+    default_minutes: float = 9.0
+    checkpoint_seconds: float = 60.0
+    preview_seconds: float = 60.0
+    keep_checkpoints: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ConvertRecipe:
+    """How a swap is composited; each field can be set by `--set key=value`.
+
+    Fractions are of the crop's side. `colour`: `plate` matches the skin to the plate, `none` leaves the performer's own.
+    """
+
+    name: str = "default"
+    colour: Literal["plate", "none"] = "plate"
+    mask: Literal["learned", "outline", "both"] = "both"
+    erode_fraction: float = 0.02
+    feather_fraction: float = 0.06
+    weights: Literal["ema", "raw"] = "ema"
+    identity_distance: float = 0.6
+    batch_size: int = 16
+    codec: Literal["h264", "ffv1", "png"] = "h264"
+    crf: int = 14
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage hands back: the figures of its manifest and the paths it wrote; `--json` prints exactly this."""
+
+    stage: str
+    figures: Mapping[str, object]
+    outputs: Mapping[str, Path]
+
+    def as_json(self) -> Json:
+        """One flat object: the figures, then the outputs as strings."""
+        return {**self.figures, **{name: str(path) for name, path in self.outputs.items()}}
