@@ -122,6 +122,8 @@ class Face:
     embedding: (128,) identity; Euclidean distances under 0.6 usually mean the same person.
     sharpness: variance of the Laplacian of the aligned face's luminance (0..255 scale) at 128 px.
     is_bridged: True where no detector saw the face and its alignment was interpolated within the track.
+    crop: the stored picture, relative to the face set's folder (`crops/ab/name.jpg`); "" where there is none.
+    id: its row in the face set, from 1; 0 until it is stored.
     """
 
     source: str
@@ -142,6 +144,7 @@ class Face:
     reason: str = ""
     crop: str = ""
     crop_size_px: int = 0
+    id: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,8 @@ class TrainRecipe:
 
     name: str = "quick"
     architecture: Literal["original", "quick"] = "quick"
-    resolution_px: int = 64
-    framing: Literal["face", "full", "head"] = "full"
+    resolution_px: int = 96
+    framing: Literal["core", "face", "full", "head"] = "full"
     width: float = 1.0
     code_size: int = 256
     # Optimisation
@@ -194,9 +197,11 @@ class TrainRecipe:
     scale_fraction: float = 0.1
     shift_fraction: float = 0.05
     flip_probability: float = 0.0
-    brightness_fraction: float = 0.3
-    colour_fraction: float = 0.1
+    brightness_fraction: float = 0.1
+    colour_fraction: float = 0.03
     standardise_colour: bool = True
+    is_first_shifted_to_second: bool = False
+    is_target_aligned_to_warp: bool = False
     half_pixel_fault: bool = False
     # The run
     default_minutes: float = 9.0
@@ -210,14 +215,22 @@ class TrainRecipe:
 class ConvertRecipe:
     """How a swap is composited; each field can be set by `--set key=value`.
 
-    Fractions are of the crop's side. `colour`: `plate` matches the skin to the plate, `none` leaves the performer's own.
+    Fractions are of the crop's side. `colour`: `plate` matches the skin to the plate's colours, pooled over `colour_seconds` to
+    either side; `none` leaves the performer's own. `mask`: what limits the face: the network's mask, the mesh's silhouette or
+    both. `blend`: how the face meets the plate (imaging/blend.py). `fade_seconds`: how long a face that drops out takes to go.
+    `on_missing`: what becomes of frames without a swap: kept, blurred beyond recognition, or black.
     """
 
     name: str = "default"
     colour: Literal["plate", "none"] = "plate"
+    colour_method: Literal["mkl", "reinhard", "mean"] = "mkl"
+    colour_seconds: float = 0.5
     mask: Literal["learned", "outline", "both"] = "both"
     erode_fraction: float = 0.02
     feather_fraction: float = 0.06
+    blend: Literal["direct", "hard", "feather", "poisson", "multiband"] = "feather"
+    fade_seconds: float = 0.16
+    on_missing: Literal["keep", "blur", "black"] = "keep"
     weights: Literal["ema", "raw"] = "ema"
     identity_distance: float = 0.6
     batch_size: int = 16

@@ -10,6 +10,7 @@ import numpy as np
 from understudy.imaging.similarity import Matrix
 from understudy.types import BadInput, Framing
 
+CORE = Framing("core", centre=(0.5, 0.5), side=1.0)  # what the 2017 model sees: the inner 160 px of a 256 px face crop
 FACE = Framing("face", centre=(0.5, 0.5), side=1.6)
 FULL = Framing("full", centre=(0.5, 0.5), side=2.0)
 HEAD = Framing("head", centre=(0.5, 0.4), side=2.7)
@@ -20,7 +21,7 @@ STORED = HEAD
 
 def framing(name: str) -> Framing:
     """The framing called `name`. Raises BadInput that lists the names."""
-    by_name = {each.name: each for each in (FACE, FULL, HEAD)}
+    by_name = {each.name: each for each in (CORE, FACE, FULL, HEAD)}
     if name not in by_name:
         raise BadInput(f"expected a framing out of {', '.join(by_name)}, got {name!r}")
     return by_name[name]

@@ -1,0 +1,186 @@
+"""Blending: a new face laid over the plate by several methods, and the way back from a crop into its frame.
+
+Convention: plate and foreground are pictures of equal size, (H, W, 3) float32 between 0 and 1; a matte is (H, W) float32,
+1 = new face, 0 = plate. The foreground is straight (not premultiplied) and the matte is applied exactly once. Where the matte
+is 0 every method hands the plate back unchanged. Lengths are fractions of the crop's side, so that a face that grows does not
+change its look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.imaging.similarity import Matrix, apply, compose, invert, scale_of, scaling, translation
+from understudy.imaging.warp import warp_image
+from understudy.types import FloatArray
+
+Picture = NDArray[np.float32]
+Mask = NDArray[np.float32]
+Blend = Callable[[Picture, Picture, Mask, float], Picture]
+"""(plate, foreground, matte, side of the crop in frame pixels) -> the blended picture."""
+
+BAND_SIGMAS = (1 / 96, 1 / 48, 1 / 24, 1 / 12)
+"""The bands of `multiband` end at these standard deviations, as fractions of the crop's side."""
+
+
+def composite(plate: Picture, foreground: Picture, alpha: FloatArray) -> Picture:
+    """alpha * foreground + (1 - alpha) * plate; exactly one or the other where alpha is 1 or 0 (Porter and Duff 1984)."""
+    share = np.asarray(alpha, np.float32)[..., None]
+    return np.asarray(foreground * share + plate * (1 - share), np.float32)
+
+
+# ---- methods --------------------------------------------------------------------------------------------------------------
+
+
+def hard(plate: Picture, foreground: Picture, matte: Mask, side_px: float) -> Picture:
+    """The foreground wherever the matte is at least a half, with a cut edge."""
+    return composite(plate, foreground, (matte >= 0.5).astype(np.float32))
+
+
+def feather(plate: Picture, foreground: Picture, matte: Mask, side_px: float) -> Picture:
+    """A plain soft composite through the matte."""
+    return composite(plate, foreground, matte)
+
+
+def poisson(plate: Picture, foreground: Picture, matte: Mask, side_px: float) -> Picture:
+    """The foreground's gradients with the plate's colours along the matte's outline, then composited through the matte.
+
+    Works at 8 bits. Source: Perez, Gangnet and Blake 2003, "Poisson image editing", eq. 7 (importing gradients).
+    """
+    inside = np.pad((matte > 1 / 255).astype(np.uint8) * 255, 2)
+    if not inside.any():
+        return plate
+    source, target = (np.pad(_to_bytes(picture), ((2, 2), (2, 2), (0, 0)), mode="edge") for picture in (foreground, plate))
+    cloned = cv2.seamlessClone(source, target, inside, clone_centre(inside), cv2.NORMAL_CLONE)[2:-2, 2:-2]
+    return composite(plate, cloned.astype(np.float32) / np.float32(255), matte)
+
+
+def clone_centre(mask: NDArray[np.uint8]) -> tuple[int, int]:
+    """The point that makes OpenCV's seamlessClone put the picture back exactly where it came from.
+
+    It sets the mask's bounding box at centre - size // 2. Any other rounding of the centre (the box's (min + max) // 2, the
+    mask's centroid) moves the face by a pixel whenever the box is odd or even: the shake that Poisson cloning is blamed for.
+    """
+    left, top, width, height = cv2.boundingRect(mask)
+    return left + width // 2, top + height // 2
+
+
+def multiband(plate: Picture, foreground: Picture, matte: Mask, side_px: float) -> Picture:
+    """Each band of detail is crossed over at its own width, and the broadest band (the light) stays the plate's."""
+    return _by_bands(plate, foreground, matte, side_px, is_light_from_plate=True)
+
+
+def multiband_own_light(plate: Picture, foreground: Picture, matte: Mask, side_px: float) -> Picture:
+    """As `multiband`, but the broadest band is crossed over too: the performer's own skin colour is kept."""
+    return _by_bands(plate, foreground, matte, side_px, is_light_from_plate=False)
+
+
+def _by_bands(plate: Picture, foreground: Picture, matte: Mask, side_px: float, is_light_from_plate: bool) -> Picture:
+    """plate + sum over bands k of matte_k * band_k(foreground - plate).
+
+    After Burt and Adelson 1983, "A multiresolution spline with application to image mosaics", with three changes: Gaussians in
+    proportion to the face instead of a pyramid tied to the pixel grid (whose bands would pop as the face moves and grows);
+    every low-pass looks at pixels inside the matte only, so that nothing behind the face's edge bleeds in; and the mattes
+    widen inward only, so that nothing outside is touched.
+    """
+    difference = foreground - plate
+    result, finer, band_matte = plate.astype(np.float32), difference, matte
+    for fraction in BAND_SIGMAS:
+        sigma_px = fraction * side_px
+        weight = blur(matte, sigma_px)
+        coarser = blur(difference * matte[..., None], sigma_px) / np.maximum(weight, np.float32(1e-4))[..., None]
+        result += band_matte[..., None] * (finer - coarser)
+        finer, band_matte = np.asarray(coarser, np.float32), np.minimum(matte, np.clip(2 * weight - 1, 0, 1))
+    if not is_light_from_plate:
+        result += band_matte[..., None] * finer
+    return np.where(matte[..., None] > 0, np.clip(result, 0, 1), plate).astype(np.float32)
+
+
+def blur(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
+    """Gaussian low-pass with replicated borders; broad ones work on a reduced picture."""
+    if sigma_px < 0.2:
+        return image
+    height, width = image.shape[:2]
+    factor = min(max(1, int(sigma_px / 2.5)), height, width)
+    if factor == 1:
+        return cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE)
+    reduced = cv2.resize(image, (-(-width // factor), -(-height // factor)), interpolation=cv2.INTER_AREA)
+    reduced = cv2.GaussianBlur(reduced, (0, 0), sigma_px / factor, borderType=cv2.BORDER_REPLICATE)
+    return cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+# ---- back into the frame --------------------------------------------------------------------------------------------------
+
+
+def paste_back(
+    plate: NDArray[Any],
+    crop_rgb: Picture,
+    crop_alpha: Mask,
+    crop_from_frame: Matrix,
+    blend: Blend = feather,
+    opacity: float = 1.0,
+) -> tuple[NDArray[Any], Mask]:
+    """The plate with a crop laid where it was taken from, and the matte in the frame.
+
+    plate: (H, W, 3) uint8, uint16 or float32 0..1; crop_rgb: (h, w, 3) float32 0..1, straight; crop_alpha: any size, covering
+    the same square; crop_from_frame: takes frame pixels to pixels of crop_rgb; opacity: of the blended face as a whole (a
+    fade). Pixels with a matte of 0 are untouched bit for bit. The crop is enlarged bicubically, reduced with area averaging.
+    """
+    frame_from_crop = invert(crop_from_frame)
+    height, width = crop_rgb.shape[:2]
+    left, top, right, bottom = window = covered_window(frame_from_crop, (width, height), (plate.shape[1], plate.shape[0]))
+    result, matte_in_frame = plate.copy(), np.zeros(plate.shape[:2], np.float32)
+    if right <= left or bottom <= top:
+        return result, matte_in_frame
+    size, window_from_crop = (right - left, bottom - top), compose(translation(-left, -top), frame_from_crop)
+    crop_from_alpha = scaling(width / crop_alpha.shape[1])
+    foreground = np.clip(warp_image(crop_rgb, window_from_crop, size), 0, 1)
+    matte = np.clip(warp_image(crop_alpha, compose(window_from_crop, crop_from_alpha), size, border="black"), 0, 1)
+    inside = _inside(window)
+    below = to_unit(plate[inside])
+    blended = blend(below, foreground, matte, width * scale_of(frame_from_crop))
+    if opacity < 1:
+        blended, matte = composite(below, blended, np.full_like(matte, opacity)), matte * np.float32(opacity)
+    result[inside] = np.where(matte[..., None] > 0, from_unit(blended, plate.dtype), plate[inside])
+    matte_in_frame[inside] = matte
+    return result, matte_in_frame
+
+
+def covered_window(
+    frame_from_crop: Matrix, crop_size: tuple[int, int], frame_size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """The part of the frame (left, top, right, bottom; whole pixels, possibly empty) that the crop's corners span."""
+    width, height = crop_size
+    corners = apply(frame_from_crop, np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64))
+    left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(corners.max(axis=0)), frame_size).astype(int)
+    return int(left), int(top), int(right), int(bottom)
+
+
+def to_unit(picture: NDArray[Any]) -> Picture:
+    """Code values as float32 between 0 and 1: 8-bit by 255, 16-bit by 65535, floats as they are."""
+    if picture.dtype.kind == "f":
+        return np.asarray(picture, np.float32)
+    return picture.astype(np.float32) / np.float32(np.iinfo(picture.dtype).max)
+
+
+def from_unit(picture: Picture, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The inverse of `to_unit`, rounded to the nearest code value."""
+    if dtype.kind == "f":
+        return picture.astype(dtype)
+    top = np.iinfo(dtype).max
+    return np.clip(np.rint(picture.astype(np.float64 if top > 255 else np.float32) * top), 0, top).astype(dtype)
+
+
+def _inside(window: tuple[int, int, int, int]) -> tuple[slice, slice]:
+    left, top, right, bottom = window
+    return slice(top, bottom), slice(left, right)
+
+
+def _to_bytes(picture: Picture) -> NDArray[np.uint8]:
+    return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)

@@ -1,0 +1,107 @@
+"""The mean face, the parts of the landmark mesh, the alignment of a face to the mean, and its head pose.
+
+Convention: face units. The mean face's brow-to-mouth box (iBUG points 17..67) spans x from 0 to 1; y is in the same unit, with
+the box centred on 0.5; z is in the same unit, positive towards the camera. "Left" and "right" are those of the image.
+The numbers in meanface.json are means over the virtual actors' near-frontal frames, symmetric (`tools/make_mean_face.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.imaging.pose import fit_rotation, pose_from_rotation
+from understudy.imaging.similarity import Matrix, fit_similarity
+from understudy.types import FloatArray
+
+# ---- parts of the mesh (indices into the 468 landmarks) -------------------------------------------------------------------
+
+LEFT_BROW = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46)
+RIGHT_BROW = (300, 293, 334, 296, 336, 285, 295, 282, 283, 276)
+LEFT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
+RIGHT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
+OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
+INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
+"""Closed contours, in order (the brows' upper edge outwards to inwards, then the lower edge back)."""
+
+FACE_OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)  # fmt: skip
+"""The outline from mid-forehead (10) over image right to the chin (152) and back."""
+
+RIGID_POINTS = (
+    70, 53, 52, 65, 55, 285, 295, 282, 283, 300,
+    168, 197, 5, 4, 2, 97, 326, 240, 460, 48, 278,
+    33, 161, 160, 159, 158, 157, 133, 153, 145, 144, 362, 384, 385, 386, 387, 388, 263, 373, 374, 380,
+)  # fmt: skip
+"""What alignment and head pose rest on: brows, nose and eyes; no jaw, no lips. Of the sets tried it agrees best with
+`align_ibug` on the virtual actors' true landmarks up to 45 degrees of yaw: 0.0125 face units apart (RMS over points 17..67)."""
+
+IBUG_FROM_MESH = (
+    162, 234, 93, 215, 172, 169, 140, 148, 152, 377, 369, 394, 397, 435, 323, 454, 389,
+    70, 53, 52, 65, 55, 285, 295, 282, 283, 300,
+    168, 197, 5, 4, 240, 97, 2, 326, 460,
+    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87,
+)  # fmt: skip
+"""The mesh point nearest to each of the 68 iBUG points (0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 mouth)."""
+
+IBUG_RIGID = tuple(range(17, 48))
+"""The iBUG points that alignment rests on: brows, nose, eyes."""
+
+
+# ---- the mean face --------------------------------------------------------------------------------------------------------
+
+
+def mean_face() -> NDArray[np.float64]:
+    """(468, 3) the mean mesh in face units; a fresh copy."""
+    return np.array(_numbers()["mean_face"])
+
+
+def mean_face_ibug() -> NDArray[np.float64]:
+    """(68, 2) the mean iBUG landmarks in face units; a fresh copy."""
+    return np.array(_numbers()["mean_face_ibug"])
+
+
+def mirror_points(points: FloatArray, width: float) -> NDArray[np.float64]:
+    """A mesh (468, 2 or 3) as it lies in the mirrored picture of that width: each point is again what its index says."""
+    mirrored = np.asarray(points, np.float64)[_numbers()["mirror"]]
+    mirrored[:, 0] = width - mirrored[:, 0]
+    return mirrored
+
+
+@cache
+def _numbers() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(files("understudy.imaging").joinpath("meanface.json").read_text("utf-8"))
+    return loaded
+
+
+# ---- alignment and pose ---------------------------------------------------------------------------------------------------
+
+
+def align_mesh(landmarks: FloatArray) -> Matrix:
+    """`face_from_frame` of a mesh (468, 2 or 3) in frame pixels."""
+    rigid = list(RIGID_POINTS)
+    return fit_similarity(np.asarray(landmarks)[rigid, :2], mean_face()[rigid, :2])
+
+
+def align_ibug(landmarks: FloatArray) -> Matrix:
+    """`face_from_frame` of the 68 iBUG landmarks (68, 2) in frame pixels."""
+    rigid = list(IBUG_RIGID)
+    return fit_similarity(np.asarray(landmarks)[rigid], mean_face_ibug()[rigid])
+
+
+def head_pose(landmarks: FloatArray) -> tuple[float, float, float]:
+    """Yaw, pitch and roll in degrees (signs as in `Face`) of a mesh (468, 3): how the mean face is turned to fit it best.
+
+    Mean errors on the virtual actors, up to 45 degrees of yaw: 2.1, 3.7 and 0.6 degrees.
+    """
+    y_up, rigid = np.array([1.0, -1.0, 1.0]), list(RIGID_POINTS)
+    rotation, _ = fit_rotation(mean_face()[rigid] * y_up, np.asarray(landmarks, np.float64)[rigid] * y_up)
+    return pose_from_rotation(rotation)

@@ -1,0 +1,225 @@
+"""Opens footage safely and says what it is: size, rate, codec, colours, sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.format import Flags
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from understudy.media.colour import FULL, RGB_MATRIX, UNSTATED, ColourTags, tags_of
+from understudy.media.images import MAX_PIXELS, footage_images, picture_kind, read_image
+from understudy.types import BadInput, Image
+
+FOLDER_FRAME_RATE = Fraction(25)
+
+# A text that poses as a video (a playlist) could otherwise make ffmpeg open any other file or address.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mxf,mpegts,mpeg,mpegvideo,gif,ogg"
+OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
+
+LossReport = Callable[[str], None]
+"""Told in words what of a clip could not be read or kept."""
+
+
+def ignore_losses(message: str) -> None:
+    """A loss report that tells nobody."""
+
+
+@dataclass(frozen=True)
+class FootageInfo:
+    """What is known of footage before it is read through.
+
+    width, height: of the upright picture. sample_aspect_ratio: width to height of one upright pixel (1 = square).
+    rotation_degrees: clockwise turn that made the stored picture upright. time_base: seconds per unit of `FrameRecord.pts`.
+    clock_start_seconds is taken off the times of the file: where an MPEG stream's clock starts, 0 for other containers.
+    duration_seconds and num_frames_estimate come from the header; 0 where it does not say.
+    """
+
+    path: Path
+    width: int
+    height: int
+    num_frames_estimate: int
+    frame_rate: Fraction
+    duration_seconds: float
+    has_audio: bool
+    codec: str
+    is_folder: bool
+    rotation_degrees: int
+    sample_aspect_ratio: Fraction
+    time_base: Fraction
+    clock_start_seconds: Fraction
+    colour: ColourTags
+    bits_per_channel: int
+    has_alpha: bool
+    is_interlaced: bool
+
+
+@dataclass(frozen=True, eq=False)
+class FrameRecord:
+    """One frame of footage: upright RGB picture (height, width, 3) uint8, its number from 0, and its exact time.
+
+    pts: time in units of time_base, strictly increasing; time_seconds = pts * time_base. The clock is the container's own,
+    except in streams whose clock starts anywhere (MPEG): there zero is the start of the stream.
+    """
+
+    index: int
+    time_seconds: float
+    pts: int
+    time_base: Fraction
+    image: Image
+
+
+def probe(path: Path, *, folder_frame_rate: Fraction = FOLDER_FRAME_RATE) -> FootageInfo:
+    """What the footage is; decodes one frame to be sure. Raises BadInput with one line where it cannot be read."""
+    if path.is_dir():
+        return _probe_folder(path, folder_frame_rate)
+    with open_footage(path) as container:
+        stream = video_stream(container, path)
+        frame = next(_any_frames(container, stream), None)
+        if frame is None:
+            raise BadInput(f"{path}: none of its {stream.codec_context.name} video decodes; export it again from its source")
+        return _info(path, container, stream, frame)
+
+
+def open_footage(path: Path) -> InputContainer:
+    """The opened container; only known video containers, only this one file. Raises BadInput naming the file and a remedy."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file or folder; check the path")
+    try:
+        # The prefix keeps a colon in a file name from being read as a protocol.
+        return av.open(f"file:{path.absolute()}", options=OPEN_OPTIONS)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise BadInput(f"{path}: {_why_unreadable(path, error)}") from None
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first real video stream (no cover picture), its decoder limited in picture size. Raises BadInput."""
+    for stream in container.streams.video:
+        if Disposition.attached_pic in Disposition(stream.disposition):
+            continue
+        if stream.codec_context is None:
+            raise BadInput(f"{path}: there is no decoder for its video here; convert it to H.264 or ProRes first")
+        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+            size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+            limit = f"{MAX_PIXELS // 10**6} megapixels"
+            raise BadInput(f"{path}: frames of {size} are larger than the limit of {limit}; scale the clip down")
+        stream.codec_context.options["max_pixels"] = str(MAX_PIXELS)
+        stream.thread_type = "AUTO"
+        return stream
+    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+    raise BadInput(f"{path}: holds no video stream (only {kinds}); give a file with a picture")
+
+
+def upright_turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """What makes a decoded frame upright: (transpose, then flip left-right, then flip top-bottom)."""
+    if SideDataType.DISPLAYMATRIX not in frame.side_data:
+        return False, False, False
+    # p' = (a x + c y, b x + d y): libavutil/display.h
+    a, b, _, c, d = np.frombuffer(frame.side_data[SideDataType.DISPLAYMATRIX], np.int32)[:5].tolist()
+    if abs(a) >= abs(b):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0
+
+
+def _any_frames(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    try:
+        for packet in container.demux(stream):
+            try:
+                yield from packet.decode()
+            except av.FFmpegError:
+                continue
+    except av.FFmpegError:
+        return
+
+
+def _clock_start(container: InputContainer) -> Fraction:
+    is_arbitrary = bool(container.format.flags & cast(int, Flags.ts_discont.value))
+    return Fraction(container.start_time, av.time_base) if is_arbitrary and container.start_time else Fraction(0)
+
+
+def _info(path: Path, container: InputContainer, stream: VideoStream, frame: av.VideoFrame) -> FootageInfo:
+    is_transposed, is_flipped_across, is_flipped_down = upright_turn(frame)
+    aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
+    rate = Fraction(stream.average_rate or stream.guessed_rate or FOLDER_FRAME_RATE)
+    time_base = stream.time_base or Fraction(1, av.time_base)
+    duration = stream.duration * time_base if stream.duration else Fraction(container.duration or 0, av.time_base)
+    return FootageInfo(
+        path=path,
+        width=frame.height if is_transposed else frame.width,
+        height=frame.width if is_transposed else frame.height,
+        num_frames_estimate=_num_frames_estimate(stream, round(duration * rate)),
+        frame_rate=rate,
+        duration_seconds=float(duration),
+        has_audio=bool(container.streams.audio),
+        codec=stream.codec_context.name,
+        is_folder=False,
+        rotation_degrees=_clockwise_degrees(is_transposed, is_flipped_across, is_flipped_down),
+        sample_aspect_ratio=1 / aspect if is_transposed else aspect,
+        time_base=time_base,
+        clock_start_seconds=_clock_start(container),
+        colour=tags_of(frame),
+        bits_per_channel=max(component.bits for component in frame.format.components),
+        has_alpha=any(component.is_alpha for component in frame.format.components),
+        is_interlaced=frame.interlaced_frame,
+    )
+
+
+def _num_frames_estimate(stream: VideoStream, by_duration: int) -> int:
+    """The smaller of what the header counts and what the duration gives: an edit list hides frames that the header counts."""
+    return min(stream.frames, by_duration) if stream.frames and by_duration else stream.frames or by_duration
+
+
+def _clockwise_degrees(is_transposed: bool, is_flipped_across: bool, is_flipped_down: bool) -> int:
+    if is_transposed:
+        return 270 if is_flipped_down else 90
+    return 180 if is_flipped_across and is_flipped_down else 0
+
+
+def _probe_folder(path: Path, frame_rate: Fraction) -> FootageInfo:
+    images = footage_images(path)
+    height, width = read_image(images[0]).shape[:2]
+    return FootageInfo(
+        path=path,
+        width=width,
+        height=height,
+        num_frames_estimate=len(images),
+        frame_rate=frame_rate,
+        duration_seconds=float(len(images) / frame_rate),
+        has_audio=False,
+        codec="images",
+        is_folder=True,
+        rotation_degrees=0,
+        sample_aspect_ratio=Fraction(1),
+        time_base=1 / frame_rate,
+        clock_start_seconds=Fraction(0),
+        colour=ColourTags(UNSTATED, UNSTATED, RGB_MATRIX, FULL, is_rgb=True),
+        bits_per_channel=8,
+        has_alpha=False,
+        is_interlaced=False,
+    )
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """What is wrong with a file that ffmpeg would not open, and what to do, from its first bytes."""
+    if isinstance(error, PermissionError):
+        return "may not be read; change its permissions"
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if not head:
+        return "is empty (0 bytes); copy it again from its source"
+    if kind := picture_kind(head):
+        return f"is a {kind} picture, not a video; put pictures into a folder and give the folder"
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return "is an MP4 or MOV file without a usable index (cut off while recording or copying); copy it again or repair it"
+    if b"\0" not in head:
+        return "is a text file, not a video; give a video file or a folder of images"
+    return f"is no video in a known container ({CONTAINERS.replace(',', ', ')}), or is damaged at its start; export it again"

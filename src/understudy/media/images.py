@@ -1,0 +1,183 @@
+"""Reads and writes still pictures, and lists the pictures of a folder in natural order."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from understudy.types import BadInput, Image
+
+MAX_PIXELS = 8192 * 8192
+"""No frame or picture larger than this is decoded: a file of a few kB can otherwise claim gigabytes of memory."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+
+def read_image(path: Path) -> Image:
+    """An RGB picture (height, width, 3) uint8, upright (Exif turn applied), alpha dropped; raises BadInput naming the file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    kind = picture_kind(data)
+    size = kind and _size_px(kind, data)
+    if not size:
+        raise BadInput(f"{path}: is not a whole PNG, JPEG, TIFF, BMP or WebP picture; export it again")
+    if size[0] * size[1] > MAX_PIXELS:
+        limit = f"{MAX_PIXELS // 10**6} megapixels"
+        raise BadInput(f"{path}: {size[0]}x{size[1]} is larger than the limit of {limit}; scale the picture down")
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise BadInput(f"{path}: the {kind} picture is damaged and does not decode; export it again")
+    return np.ascontiguousarray(picture[:, :, ::-1], dtype=np.uint8)
+
+
+def encode_jpeg(image: Image, quality: int = 95) -> bytes:
+    """A JPEG without chroma subsampling (4:4:4) of an RGB picture (height, width, 3) uint8."""
+    full_chroma = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality, *full_chroma])
+
+
+def encode_png(image: Image) -> bytes:
+    """A PNG of an RGB picture (height, width, 3) uint8."""
+    return _encode(".png", image, [])
+
+
+def write_jpeg(path: Path, image: Image, quality: int = 95) -> None:
+    """Writes `encode_jpeg(image)` atomically."""
+    _write(path, encode_jpeg(image, quality))
+
+
+def write_png(path: Path, image: Image) -> None:
+    """Writes `encode_png(image)` atomically."""
+    _write(path, encode_png(image))
+
+
+def footage_images(folder: Path) -> list[Path]:
+    """The pictures of a folder by natural name order (frame9 before frame10); raises BadInput where there are none."""
+    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    if not images:
+        raise BadInput(f"{folder}: holds no pictures ({', '.join(IMAGE_SUFFIXES)}); give a folder of frames or a video file")
+    return sorted(images, key=_natural_order)
+
+
+def picture_kind(data: bytes) -> str | None:
+    """ "PNG", "JPEG", "TIFF", "BMP" or "WebP" by the first bytes; None for anything else. Names are not trusted."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return "TIFF"
+    if data.startswith(b"BM") and len(data) > 26 and data[6:10] == b"\0\0\0\0":
+        return "BMP"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WebP"
+    return None
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write a file to; renamed to `path` when the block ends well, removed when it fails.
+
+    The file is flushed to disk before it gets its name, so that a kill leaves the old file or the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _encode(suffix: str, image: Image, options: list[int]) -> bytes:
+    is_done, data = cv2.imencode(suffix, np.ascontiguousarray(image[:, :, ::-1]), options)
+    if not is_done:
+        raise ValueError(f"OpenCV could not encode an image of shape {image.shape} as {suffix}")
+    return data.tobytes()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with written_beside(path) as partial:
+        partial.write_bytes(data)
+
+
+def _natural_order(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in re.split(r"(\d+)", path.name)]
+
+
+# ---- sizes without decoding: cv2 has no such call, and decoding is what a picture bomb waits for ------------------------
+
+
+def _size_px(kind: str, data: bytes) -> tuple[int, int] | None:
+    """(width, height) from the header of a picture; None where the header is incomplete."""
+    read = {"PNG": _png_size, "JPEG": _jpeg_size, "TIFF": _tiff_size, "BMP": _bmp_size, "WebP": _webp_size}[kind]
+    try:
+        return read(data)
+    except (struct.error, IndexError):
+        return None
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    width, height = struct.unpack_from("<ii", data, 18)
+    return width, abs(height)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    offset = 2
+    while data[offset] == 0xFF:
+        marker = data[offset + 1]
+        if marker == 0xFF:  # fill byte
+            offset += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
+            height, width = struct.unpack_from(">HH", data, offset + 5)
+            return width, height
+        offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
+    return None
+
+
+def _tiff_size(data: bytes) -> tuple[int, int] | None:
+    order = "<" if data.startswith(b"II") else ">"
+    (directory,) = struct.unpack_from(f"{order}I", data, 4)
+    (num_entries,) = struct.unpack_from(f"{order}H", data, directory)
+    found: dict[int, int] = {}
+    for entry in range(directory + 2, directory + 2 + 12 * num_entries, 12):
+        tag, kind = struct.unpack_from(f"{order}HH", data, entry)
+        (found[tag],) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, entry + 8)
+    return (found[256], found[257]) if {256, 257} <= found.keys() else None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    if data[12:16] == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF

@@ -1,0 +1,64 @@
+"""Reads a few key frames spread over a video: the best preserved pictures of a file, found without decoding the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from understudy.media.colour import Converter
+from understudy.media.footage import open_footage, upright_turn, video_stream
+from understudy.types import Image
+
+
+def read_key_frames(path: Path, most: int) -> Iterator[Image]:
+    """At most this many key frames of a video file, evenly spread, upright, RGB (height, width, 3) uint8.
+
+    What does not decode is left out. Raises BadInput where the file is no video.
+    """
+    with open_footage(path) as container:
+        stream = video_stream(container, path)
+        stream.codec_context.skip_frame = "NONKEY"
+        converter = Converter()
+        seen: set[int | None] = set()
+        for frame in _spread(container, stream, most):
+            if frame.pts not in seen:
+                seen.add(frame.pts)
+                yield _upright(frame, converter)
+
+
+def _spread(container: InputContainer, stream: VideoStream, most: int) -> Iterator[av.VideoFrame]:
+    if not stream.duration:
+        yield from _next_frames(container, stream, most)
+        return
+    for number in range(most):
+        try:
+            container.seek((stream.start_time or 0) + stream.duration * number // most, stream=stream)
+        except av.FFmpegError:
+            return
+        yield from _next_frames(container, stream, 1)
+
+
+def _next_frames(container: InputContainer, stream: VideoStream, most: int) -> Iterator[av.VideoFrame]:
+    num_frames = 0
+    try:
+        for packet in container.demux(stream):
+            for frame in packet.decode():
+                yield frame
+                num_frames += 1
+                if num_frames == most:
+                    return
+    except av.FFmpegError:
+        return
+
+
+def _upright(frame: av.VideoFrame, converter: Converter) -> Image:
+    is_transposed, is_flipped_across, is_flipped_down = upright_turn(frame)
+    image = converter.image_from_frame(frame, (frame.width, frame.height))
+    image = image.transpose(1, 0, 2) if is_transposed else image
+    image = image[:, ::-1] if is_flipped_across else image
+    return np.ascontiguousarray(image[::-1] if is_flipped_down else image)

@@ -1,0 +1,223 @@
+"""Reads frames of a video file or an image folder one by one, upright, in RGB, with exact times."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from understudy.media.colour import Converter
+from understudy.media.footage import (
+    FOLDER_FRAME_RATE,
+    FootageInfo,
+    FrameRecord,
+    LossReport,
+    ignore_losses,
+    open_footage,
+    probe,
+    upright_turn,
+    video_stream,
+)
+from understudy.media.images import footage_images, read_image
+from understudy.types import BadInput, Image
+
+CUT_SHORT_SECONDS = 0.25
+"""A file whose last packet ends this much before its stated duration is reported as cut short."""
+
+
+def read_frames(
+    path: Path,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    folder_frame_rate: Fraction = FOLDER_FRAME_RATE,
+    on_loss: LossReport = ignore_losses,
+) -> Iterator[FrameRecord]:
+    """Frames `start` up to (not including) `stop`, one at a time; memory does not grow with the length.
+
+    Frames are upright (display matrix applied), interlaced ones as decoded, non-square pixels as stored. Where the size changes
+    within the stream, later frames are scaled to the first one's. What does not decode is left out. Each such loss is told to
+    `on_loss` in words when the reading ends. Raises BadInput naming the file where there is nothing to read at all.
+    """
+    if path.is_dir():
+        return _read_folder(path, start, stop, folder_frame_rate)
+    return _read_file(path, start, stop, on_loss)
+
+
+def _read_folder(path: Path, start: int, stop: int | None, frame_rate: Fraction) -> Iterator[FrameRecord]:
+    images = footage_images(path)
+    shape = read_image(images[0]).shape
+    time_base = 1 / frame_rate
+    for index, image_path in list(enumerate(images))[start:stop]:
+        image = read_image(image_path)
+        if image.shape != shape:
+            sizes = f"{image.shape[1]}x{image.shape[0]}, the first picture of the folder is {shape[1]}x{shape[0]}"
+            raise BadInput(f"{image_path}: is {sizes}; give pictures of one size")
+        yield FrameRecord(index, float(index * time_base), index, time_base, image)
+
+
+def _read_file(path: Path, start: int, stop: int | None, on_loss: LossReport) -> Iterator[FrameRecord]:
+    info = probe(path)
+    losses = _Losses()
+    converter = Converter()
+    clock_start_pts = round(info.clock_start_seconds / info.time_base)
+    last_pts: int | None = None
+    for index, frame in _numbered_frames(path, start, losses):
+        if stop is not None and index >= stop:
+            break
+        pts = frame.pts if frame.pts is None else frame.pts - clock_start_pts
+        if pts is None or (last_pts is not None and pts <= last_pts):
+            losses.num_retimed += 1
+            pts = 0 if last_pts is None else last_pts + max(1, frame.duration)
+        last_pts = pts
+        if index >= start:
+            image = _upright_image(frame, info, converter, losses)
+            yield FrameRecord(index, float(pts * info.time_base), pts, info.time_base, image)
+    for message in losses.messages(path):
+        on_loss(message)
+
+
+def _upright_image(frame: av.VideoFrame, info: FootageInfo, converter: Converter, losses: _Losses) -> Image:
+    is_transposed, is_flipped_across, is_flipped_down = upright_turn(frame)
+    stored_size = (info.height, info.width) if is_transposed else (info.width, info.height)
+    losses.num_rescaled += (frame.width, frame.height) != stored_size
+    losses.num_damaged += frame.is_corrupt
+    image = converter.image_from_frame(frame, stored_size)
+    if is_transposed:
+        image = image.transpose(1, 0, 2)
+    if is_flipped_across:
+        image = image[:, ::-1]
+    if is_flipped_down:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+# ---- decoding -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Losses:
+    """Counts what could not be read as it should."""
+
+    num_undecodable: int = 0
+    num_damaged: int = 0
+    num_rescaled: int = 0
+    num_retimed: int = 0
+    is_read_to_end: bool = False
+    is_broken_off: bool = False
+    end_seconds: float = 0.0
+    stated_end_seconds: float = 0.0
+
+    def messages(self, path: Path) -> Iterator[str]:
+        """One sentence for each kind of loss."""
+        if self.is_read_to_end and self.end_seconds < self.stated_end_seconds - CUT_SHORT_SECONDS:
+            yield f"{path}: ends at {self.end_seconds:.2f} of {self.stated_end_seconds:.2f} seconds; the file is cut short"
+        elif self.is_broken_off:
+            yield f"{path}: reading broke off at {self.end_seconds:.2f} seconds; the rest of the file is damaged"
+        if self.num_undecodable:
+            yield f"{path}: {self.num_undecodable} packets of video did not decode and their frames are left out"
+        if self.num_damaged:
+            yield f"{path}: {self.num_damaged} frames are damaged and shown as far as they decode"
+        if self.num_rescaled:
+            yield f"{path}: its picture size changes; {self.num_rescaled} frames were scaled to the size of the first"
+        if self.num_retimed:
+            yield f"{path}: {self.num_retimed} frames had no usable time and follow the frame before them"
+
+
+def _numbered_frames(path: Path, start: int, losses: _Losses) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decoded frames with their numbers, from frame `start` or any earlier one on."""
+    if start and (times := _frame_times(path)):
+        with open_footage(path) as container:
+            frames = _frames_after_seek(container, video_stream(container, path), times, start, losses)
+            if frames is not None:
+                yield from enumerate(frames, start)
+                return
+    with open_footage(path) as container:
+        yield from enumerate(_decoded(container, video_stream(container, path), losses))
+
+
+def _decoded(container: InputContainer, stream: VideoStream, losses: _Losses) -> Iterator[av.VideoFrame]:
+    """Every frame that decodes from here on. All streams are demuxed, because only together they show where the file ends."""
+    losses.stated_end_seconds = _stated_end_seconds(container, stream)
+    packets = container.demux()
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            losses.is_broken_off = True
+            packet = None
+        if packet is None:
+            losses.is_read_to_end = True
+            return
+        if packet.pts is not None:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            losses.end_seconds = max(losses.end_seconds, end)
+        is_other = packet.stream.index != stream.index  # packet.stream_index is 0 in the last ones, which flush the decoder
+        is_repeat = packet.size == 0 and packet.pts is not None  # "show the last frame longer", as Theora says it
+        if is_other or is_repeat:
+            continue
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            losses.num_undecodable += 1
+
+
+def _stated_end_seconds(container: InputContainer, stream: VideoStream) -> float:
+    if container.format.name == "avi" and stream.average_rate:  # its duration is a guess where the index is cut off
+        return float(stream.frames / stream.average_rate)
+    return ((container.start_time or 0) + (container.duration or 0)) / av.time_base
+
+
+# ---- starting in the middle -----------------------------------------------------------------------------------------------
+
+
+def _frame_times(path: Path) -> list[int] | None:
+    """The pts of all frames in order, from the packets, without decoding; None where packets do not tell."""
+    times: list[int] = []
+    last_dts: int | None = None
+    with open_footage(path) as container:
+        try:
+            for packet in container.demux(video_stream(container, path)):
+                if packet.size == 0:
+                    continue
+                if packet.pts is None or packet.dts is None or packet.is_discard or packet.is_corrupt:
+                    return None
+                if last_dts is not None and packet.dts <= last_dts:
+                    return None
+                last_dts = packet.dts
+                times.append(packet.pts)
+        except av.FFmpegError:
+            return None
+    times.sort()
+    return times if len(set(times)) == len(times) else None
+
+
+def _frames_after_seek(
+    container: InputContainer, stream: VideoStream, times: list[int], start: int, losses: _Losses
+) -> Iterator[av.VideoFrame] | None:
+    """Frames from number `start` on; None where seeking did not land as expected, so that one must count from the beginning."""
+    if start >= len(times):
+        return iter(())
+    try:
+        container.seek(times[start], stream=stream)
+    except av.FFmpegError:
+        return None
+    frames = _decoded(container, stream, losses)
+    expected: int | None = None
+    for frame in frames:
+        if frame.pts is None or frame.pts > times[start]:
+            return None
+        expected = bisect_left(times, frame.pts) if expected is None else expected + 1
+        if times[expected] != frame.pts:
+            return None
+        if expected == start:
+            return chain([frame], frames)
+    return None

@@ -1,0 +1,132 @@
+"""Training pairs: from stored crops to (warped input, clean target), in batch, on whatever device the crops are on.
+
+Convention: grids are those of torch.nn.functional.grid_sample with align_corners=False: -1 and +1 are the outer edges of the
+picture, so pixel centres lie at (2 i + 1) / n - 1. One exact grid serves input and target; nothing is rounded.
+Shapes: B batch, S side of the stored crops, R side of the network's pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from understudy.types import TrainRecipe
+
+FAULT_INPUT_PX, FAULT_TARGET_PX = 0.2, -0.3
+"""How far right and down of the exact place the 2017 program sampled its input and its target, in pixels of its 64 px pictures:
+input pixel j at 49.25 + 2.5 j of the 256 px face and target pixel j at 48 + 2.5 j, where 48.75 + 2.5 j is exact."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one performer contributes to a step.
+
+    warped, target: (B, 3, R, R) RGB in 0..1; face, features: (B, 1, R, R) masks of the face and of its eyes and mouth.
+    """
+
+    warped: Tensor
+    target: Tensor
+    face: Tensor
+    features: Tensor
+
+
+def make_batch(stored: Tensor, recipe: TrainRecipe, margin: float, warp_strength: float, random: torch.Generator) -> Batch:
+    """Random training pairs from stored crops.
+
+    stored: (B, 5, S, S) uint8: RGB, face mask, feature mask, covering `margin` times the side of the network's framing.
+    warp_strength: 0..1, the share of the recipe's warp still in force. All randomness comes from `random`.
+    """
+    pictures = stored.float() / 255
+    device, num, size_px = pictures.device, len(pictures), recipe.resolution_px
+    grid = pixel_grid(size_px, device)
+    similarity = random_similarity(num, recipe, random).to(device)
+    lattice = warp_lattice(num, recipe.warp_fraction * warp_strength, random).to(device)
+    input_grid = warp_grid(_shifted(grid, FAULT_INPUT_PX, recipe), lattice)
+    target_grid = _shifted(grid, FAULT_TARGET_PX, recipe).expand(num, -1, -1, -1)
+    if recipe.is_target_aligned_to_warp:
+        target_grid = transform_grid(target_grid, similarity_of_warp(lattice))
+    clean = _sample(pictures, transform_grid(target_grid, similarity) / margin)
+    warped = _sample(pictures[:, :3], transform_grid(input_grid, similarity) / margin)
+    warped = jitter_colour(warped, recipe.brightness_fraction, recipe.colour_fraction, random)
+    return Batch(warped, clean[:, :3], clean[:, 3:4], clean[:, 4:5])
+
+
+def random_similarity(num: int, recipe: TrainRecipe, random: torch.Generator) -> Tensor:
+    """(num, 2, 3): where in the stored crop to look, as transforms of grid coordinates; some mirrored."""
+    angle = torch.deg2rad(_uniform(num, recipe.rotation_degrees, random))
+    scale = torch.exp(_uniform(num, recipe.scale_fraction, random))
+    shift = _uniform((num, 2), 2 * recipe.shift_fraction, random)
+    mirror = torch.where(torch.rand(num, generator=random) < recipe.flip_probability, -1.0, 1.0)
+    cosine, sine = scale * torch.cos(angle), scale * torch.sin(angle)
+    rows = torch.stack([cosine * mirror, -sine, shift[:, 0], sine * mirror, cosine, shift[:, 1]], dim=1)
+    return rows.view(num, 2, 3)
+
+
+def pixel_grid(size_px: int, device: torch.device) -> Tensor:
+    """(1, R, R, 2): the (x, y) of each pixel's centre."""
+    centres = (2 * torch.arange(size_px, device=device) + 1) / size_px - 1
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    return torch.stack([x, y], dim=-1)[None]
+
+
+def transform_grid(grid: Tensor, similarity: Tensor) -> Tensor:
+    """grid (1 or B, R, R, 2) under similarity (B, 2, 3) -> (B, R, R, 2)."""
+    grid = grid.expand(len(similarity), -1, -1, -1)
+    return torch.einsum("bij,bhwj->bhwi", similarity[:, :, :2], grid) + similarity[:, None, None, :, 2]
+
+
+def warp_lattice(num: int, sigma_fraction: float, random: torch.Generator) -> Tensor:
+    """(num, 2, 5, 5): independent normal displacements in x and y, in grid units, at 5x5 nodes from edge to edge.
+
+    sigma_fraction: their standard deviation as a fraction of the crop's side; in the 2017 program 5 pixels of 160.
+    """
+    return torch.randn(num, 2, 5, 5, generator=random) * (2 * sigma_fraction)
+
+
+def warp_grid(grid: Tensor, lattice: Tensor) -> Tensor:
+    """grid (1, R, R, 2) displaced by the lattice (B, 2, 5, 5), bilinearly between its nodes -> (B, R, R, 2)."""
+    grid = grid.expand(len(lattice), -1, -1, -1)
+    # The lattice's outer nodes sit on the picture's outer edges, which is what align_corners=True means for it.
+    displacement = functional.grid_sample(lattice, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return grid + displacement.permute(0, 2, 3, 1)
+
+
+def similarity_of_warp(lattice: Tensor) -> Tensor:
+    """(B, 2, 3): the similarity that a warp lattice (B, 2, 5, 5) amounts to, from undisturbed to displaced coordinates.
+
+    The 2017 program fitted (Umeyama 1991) the displaced nodes to the undisturbed ones and showed the target through that, so
+    that the net's task is to undo the warp but not the shift, turn and zoom that the warp happens to contain. In the plane a
+    similarity is one complex factor and one complex offset, so the fit has a closed form.
+    """
+    axis = torch.linspace(-1, 1, 5, device=lattice.device)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    regular = torch.complex(x, y).flatten()  # 25
+    displaced = torch.complex(x + lattice[:, 0], y + lattice[:, 1]).flatten(1)  # B 25
+    centre = displaced.mean(1, keepdim=True)
+    factor = ((displaced - centre).conj() * regular).sum(1) / ((displaced - centre).abs() ** 2).sum(1)
+    inverse = 1 / factor  # regular = factor * (displaced - centre)
+    rows = [inverse.real, -inverse.imag, centre[:, 0].real, inverse.imag, inverse.real, centre[:, 0].imag]
+    return torch.stack(rows, dim=1).view(-1, 2, 3)
+
+
+def jitter_colour(pictures: Tensor, brightness_fraction: float, colour_fraction: float, random: torch.Generator) -> Tensor:
+    """Pictures under another exposure and tint, each by its own random gain; (B, 3, R, R)."""
+    num = len(pictures)
+    brightness = torch.exp(_uniform((num, 1, 1, 1), brightness_fraction, random))
+    tint = torch.exp(_uniform((num, 3, 1, 1), colour_fraction, random))
+    return (pictures * (brightness * tint).to(pictures.device)).clamp(0, 1)
+
+
+def _shifted(grid: Tensor, fault_px: float, recipe: TrainRecipe) -> Tensor:
+    return grid + fault_px * 2 / 64 if recipe.half_pixel_fault else grid
+
+
+def _sample(pictures: Tensor, grid: Tensor) -> Tensor:
+    return functional.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _uniform(shape: int | tuple[int, ...], half_width: float, random: torch.Generator) -> Tensor:
+    return (torch.rand(shape, generator=random) * 2 - 1) * half_width

@@ -1,0 +1,59 @@
+"""A performer's colour standard: what the encoder sees is free of skin tone, so that it cannot hand the plate's skin on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from understudy.types import BadInput
+
+COMMON_MEAN, COMMON_SPREAD = 0.5, 0.18
+"""Where every performer's skin is brought, in 0..1: the middle, with the spread that faces of the sample have."""
+
+
+@dataclass(frozen=True)
+class ColourStandard:
+    """The mean and spread of a performer's face over all its footage, per channel R G B, in 0..1.
+
+    A face brighter than the performer's average stays brighter: the light is kept, only the constant is taken out. It is the
+    2017 program's shift of A's mean colour to B's, done for both sides and for the spread too.
+    """
+
+    mean: tuple[float, ...]
+    spread: tuple[float, ...]
+
+    def apply(self, pictures: Tensor) -> Tensor:
+        """pictures (B, 3, R, R) in 0..1, brought to the common mean and spread."""
+        mean, spread = (torch.tensor(values, device=pictures.device)[:, None, None] for values in (self.mean, self.spread))
+        return (pictures - mean) / spread * COMMON_SPREAD + COMMON_MEAN
+
+    def as_json(self) -> dict[str, object]:
+        return {"mean": list(self.mean), "spread": list(self.spread)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Sequence[float]]) -> ColourStandard:
+        """Raises BadInput where `values` is not what `as_json` made."""
+        try:
+            return cls(tuple(map(float, values["mean"])), tuple(map(float, values["spread"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"expected a colour standard with mean and spread, got {values!r}") from error
+
+
+UNCHANGED = ColourStandard((COMMON_MEAN,) * 3, (COMMON_SPREAD,) * 3)
+"""The standard that changes nothing."""
+
+
+def measure_standard(crops: Tensor) -> ColourStandard:
+    """The standard of a performer from crops (N, >= 4, S, S) uint8: RGB and, in the fourth channel, the face mask."""
+    total = torch.zeros(3, 3, dtype=torch.float64)  # rows: weight, sum, sum of squares
+    for some in crops.split(64):
+        pictures, mask = some[:, :3].double() / 255, some[:, 3:4].double() / 255
+        for row, values in enumerate((mask.expand_as(pictures), pictures * mask, pictures**2 * mask)):
+            total[row] += values.sum((0, 2, 3)).cpu()
+    weight, sums, squares = total.clamp_min(1e-9)
+    mean = sums / weight
+    spread = (squares / weight - mean**2).clamp_min(0.02**2).sqrt()
+    return ColourStandard(tuple(mean.tolist()), tuple(spread.tolist()))

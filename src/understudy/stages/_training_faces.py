@@ -1,0 +1,89 @@
+"""Face sets as the tensors that training draws from: cropped, masked, resident in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from understudy.imaging.framing import STORED, crop_from_face, framing
+from understudy.imaging.masks import hull_mask
+from understudy.imaging.meanface import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from understudy.imaging.similarity import Matrix, apply, compose, invert
+from understudy.imaging.warp import warp_image
+from understudy.media import read_image
+from understudy.store.faceset import FaceSet
+from understudy.types import BadInput, Face, FloatArray, Framing, TrainRecipe
+
+MARGIN = 1.35
+"""How much wider than the network's framing the crops in memory are: room for turning, zooming and shifting."""
+
+DENSITY = 1.25
+"""Pixels in memory for each pixel of the network's, per axis: resampling then costs no sharpness."""
+
+MIN_FACES = 24
+"""Below this there is nothing to learn from; the documentation asks for some hundreds."""
+
+MAX_GALLERY = 64
+
+
+@dataclass(frozen=True)
+class PerformerFaces:
+    """crops: (N, 5, S, S) uint8: RGB, face mask, mask of eyes and mouth; gallery: (M, 128) identity embeddings."""
+
+    performer: str
+    crops: Tensor
+    gallery: FloatArray
+
+
+def load_performers(folders: Sequence[Path], recipe: TrainRecipe) -> list[PerformerFaces]:
+    """The kept faces of each face set. Raises BadInput for too few faces, one performer twice, or less than two performers."""
+    if len(folders) < 2:
+        raise BadInput(f"expected two or more face sets to train on, got {len(folders)}")
+    performers = [_load_performer(folder, recipe) for folder in folders]
+    names = [each.performer for each in performers]
+    if len(set(names)) < len(names):
+        raise BadInput(f"expected face sets of different performers, got {', '.join(names)}")
+    return performers
+
+
+def _load_performer(folder: Path, recipe: TrainRecipe) -> PerformerFaces:
+    with FaceSet.open(folder) as face_set:
+        faces = [face for face in face_set.faces(kept_only=True) if face.crop]
+        if len(faces) < MIN_FACES:
+            raise BadInput(f"{folder} has {len(faces)} usable faces; training needs {MIN_FACES} or more")
+        paths = [face_set.crop_path(face) for face in faces]
+        gallery = face_set.gallery().embeddings
+        performer = face_set.performer
+    size_px = round(recipe.resolution_px * MARGIN * DENSITY)
+    region = framing(recipe.framing)
+    with ThreadPoolExecutor() as pool:
+        crops = list(pool.map(partial(_load_face, region=region, size_px=size_px), faces, paths))
+    stacked = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+    chosen = np.linspace(0, len(gallery) - 1, min(len(gallery), MAX_GALLERY)).round().astype(int)
+    return PerformerFaces(performer, stacked, gallery[chosen])
+
+
+def _load_face(face: Face, path: Path, region: Framing, size_px: int) -> NDArray[np.uint8]:
+    """(S, S, 5) uint8: one face and its masks in the training crop."""
+    wide = Framing(region.name, region.centre, region.side * MARGIN)
+    training_from_face = crop_from_face(wide, size_px)
+    training_from_stored = compose(training_from_face, invert(crop_from_face(STORED, face.crop_size_px)))
+    picture = warp_image(read_image(path), training_from_stored, (size_px, size_px))
+    masks = face_masks(face, compose(training_from_face, np.asarray(face.face_from_frame, np.float64)), size_px)
+    return np.concatenate([picture, *(np.round(mask * 255).astype(np.uint8)[..., None] for mask in masks)], axis=2)
+
+
+def face_masks(face: Face, crop_from_frame: Matrix, size_px: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The face's silhouette, and its eyes and mouth, in a square crop."""
+    points = apply(crop_from_frame, face.landmarks)
+    size = (size_px, size_px)
+    parts = [hull_mask(points[list(part)], size) for part in (LEFT_EYE, RIGHT_EYE, OUTER_LIPS)]
+    return hull_mask(points, size), np.maximum.reduce(parts)

@@ -1,0 +1,210 @@
+"""A stage's folder as one run: fresh, to be resumed or finished, locked while in use, never mixed with another recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from understudy.store.atomic import sync_folder, writing_to
+from understudy.store.events import EVENTS_FILE
+from understudy.store.hashing import sha256_of_json
+from understudy.store.json_files import as_plain, read_json, write_json
+from understudy.store.manifest import (
+    MANIFEST_FILE,
+    InputFile,
+    Manifest,
+    check_schema,
+    read_manifest,
+    stage_result,
+    write_manifest,
+)
+from understudy.types import BadInput, Json, StageResult
+from understudy.version import __version__
+
+RECIPE_FILE = "recipe.json"
+LOCK_FILE = ".lock"
+SCHEMA = 1
+
+RunState = Literal["fresh", "resume", "finished"]
+
+
+@dataclass
+class Run:
+    """A stage's folder, locked for this process until `close`; use it as a context manager.
+
+    state: "fresh" (nothing done), "resume" (some of it done) or "finished" (`manifest` is then there).
+    """
+
+    folder: Path
+    stage: str
+    recipe: Json
+    inputs: Mapping[str, InputFile]
+    state: RunState
+    manifest: Manifest | None
+    _lock: int
+
+    def finish(
+        self,
+        figures: Mapping[str, object],
+        outputs: Mapping[str, Path],
+        *,
+        seed: int | None = None,
+        licences: Mapping[str, str] | None = None,
+        consent: Mapping[str, str] | None = None,
+    ) -> StageResult:
+        """Write the manifest, which makes the run finished, and return the stage's result."""
+        self.manifest = Manifest(
+            stage=self.stage,
+            inputs=self.inputs,
+            recipe_sha256=sha256_of_json(self.recipe),
+            figures={name: as_plain(value) for name, value in figures.items()},
+            outputs={name: _relative(path, self.folder) for name, path in outputs.items()},
+            seed=seed,
+            licences=licences or {},
+            consent=consent or {},
+        )
+        write_manifest(self.folder, self.manifest)
+        self.state = "finished"
+        return self.result()
+
+    def result(self) -> StageResult:
+        """The result of a finished run, from its manifest."""
+        if self.manifest is None:
+            raise ValueError(f"expected a finished run in {self.folder}, it is {self.state}")
+        return stage_result(self.folder, self.manifest)
+
+    def reopen(self) -> None:
+        """Go on with a finished run (more training): takes its manifest away; the next `finish` writes a new one."""
+        with writing_to(self.folder):
+            (self.folder / MANIFEST_FILE).unlink(missing_ok=True)
+            sync_folder(self.folder)
+        self.manifest = None
+        self.state = "resume"
+
+    def close(self) -> None:
+        """Unlock the folder; may be called twice."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_run(folder: Path, stage: str, recipe: object, inputs: Mapping[str, InputFile]) -> Run:
+    """Open the folder of a stage for work, and write down what is asked (`recipe.json`) where that is new.
+
+    recipe: a dataclass or JSON object without what may grow later (minutes, steps). inputs: by role, from `describe_input`.
+    Raises BadInput where another process works in the folder, or it holds other work: the message shows each difference.
+    """
+    asked = _what_is_asked(stage, recipe, inputs)
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder)
+    try:
+        state = _compare_with_folder(folder, asked)
+        manifest = read_manifest(folder) if state != "fresh" else None
+        if state == "fresh":
+            write_json(folder / RECIPE_FILE, {"schema": SCHEMA, "code_version": __version__, **asked})
+    except BaseException:
+        os.close(lock)
+        raise
+    plain_recipe = asked["recipe"]
+    assert isinstance(plain_recipe, dict)
+    return Run(folder, stage, plain_recipe, inputs, "finished" if manifest else state, manifest, lock)
+
+
+def _what_is_asked(stage: str, recipe: object, inputs: Mapping[str, InputFile]) -> Json:
+    plain = as_plain({"stage": stage, "recipe": recipe, "inputs": inputs})
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _compare_with_folder(folder: Path, asked: Json) -> RunState:
+    """Whether the folder is new or holds the work that is asked for. Raises BadInput where it holds anything else."""
+    path = folder / RECIPE_FILE
+    if not path.is_file():
+        strangers = sorted(item.name for item in folder.iterdir() if item.name != EVENTS_FILE and not item.name.startswith("."))
+        if strangers:
+            raise BadInput(
+                f"{folder} is not empty and not a stage's folder (it has {strangers[0]}); name a new folder as --out"
+            )
+        return "fresh"
+    there = read_json(path)
+    check_schema(path, there, SCHEMA)
+    if there.get("stage") != asked["stage"]:
+        raise BadInput(f"{folder} holds the work of {there.get('stage')}, not of {asked['stage']}; name another --out")
+    differences = recipe_differences(there, asked)
+    if differences:
+        raise BadInput(
+            f"{folder} was made with other settings: {'; '.join(differences)}. Name another --out, or ask for the old settings"
+        )
+    return "resume"
+
+
+def recipe_differences(there: Json, now: Json) -> list[str]:
+    """What differs between two `recipe.json`, a sentence for each field: "resolution_px: 64 there, 96 now"."""
+    fields_there, fields_now = _comparable(there), _comparable(now)
+    names = [*fields_there, *(name for name in fields_now if name not in fields_there)]
+    absent = "nothing"
+    return [
+        f"{name}: {fields_there.get(name, absent)} there, {fields_now.get(name, absent)} now"
+        for name in names
+        if fields_there.get(name) != fields_now.get(name)
+    ]
+
+
+def _comparable(asked: Json) -> dict[str, str]:
+    """Each field of the recipe, and each input by its contents (where it lies does not matter), as text."""
+    fields = _flatten(asked.get("recipe"), "")
+    inputs = asked.get("inputs")
+    for role, value in (inputs if isinstance(inputs, dict) else {}).items():
+        fields[f"input {role}"] = f"sha256 {str(value.get('sha256'))[:12]}…"
+    return fields
+
+
+def _flatten(value: object, name: str) -> dict[str, str]:
+    if isinstance(value, dict) and value:
+        prefix = f"{name}." if name else ""
+        return {path: text for key, item in value.items() for path, text in _flatten(item, f"{prefix}{key}").items()}
+    return {name: str(value)}
+
+
+def _lock(folder: Path) -> int:
+    """The descriptor of a lock that ends with this process, however it ends. Raises BadInput where another holds it."""
+    path = folder / LOCK_FILE
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _take_lock(descriptor)
+    except BlockingIOError as error:
+        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise BadInput(f"{folder} is in use by process {holder}; wait for it or end it, then run again") from error
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+    return descriptor
+
+
+def _take_lock(descriptor: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: the folder is not guarded there
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # some network file systems have no locks
+        return
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """`path` as seen from `folder`, so that the folder can be moved; unchanged where it lies outside."""
+    path, folder = path.absolute(), folder.absolute()
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

@@ -1,0 +1,231 @@
+"""Training learns, stops, goes on after any kill exactly where it was, and never leaves a broken checkpoint."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from drawn_faces import draw_face, draw_face_set
+from safetensors.torch import load_file, save_file
+
+from understudy.imaging.framing import STORED, crop_from_face, framing
+from understudy.imaging.similarity import compose, invert
+from understudy.imaging.warp import warp_image
+from understudy.model.swapper import load_swapper
+from understudy.stages.train import train, verdict
+from understudy.store.checkpoints import latest_valid
+from understudy.types import BadInput, Event, TrainingDiverged, TrainRecipe
+
+TINY = TrainRecipe(
+    resolution_px=32,
+    width=0.25,
+    code_size=16,
+    batch_size=2,
+    warmup_steps=5,
+    checkpoint_seconds=0.0,
+    preview_seconds=1e9,
+    keep_checkpoints=2,
+)
+LIGHT_SKIN, DARK_SKIN = (230, 190, 170), (120, 80, 60)
+
+
+@pytest.fixture(scope="module")
+def face_sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("faces")
+    return [draw_face_set(folder / "abel", "abel", LIGHT_SKIN), draw_face_set(folder / "bea", "bea", DARK_SKIN)]
+
+
+def weights(model: Path, file: str = "weights") -> dict[str, torch.Tensor]:
+    checkpoint = latest_valid(model)
+    assert checkpoint is not None
+    return load_file(checkpoint.path / f"{file}.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    for file in ("weights", "ema", "optimizer"):
+        first, second = weights(one, file), weights(other, file)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first), f"{file} differ"
+
+
+def test_training_puts_the_other_performers_skin_on_a_face_and_keeps_its_mouth(face_sets: list[Path], tmp_path: Path) -> None:
+    undisturbed = {"warp_fraction": 0.0, "rotation_degrees": 0.0, "scale_fraction": 0.0, "shift_fraction": 0.0}
+    lively = {"batch_size": 4, "learning_rate": 3e-3, "ema_decay": 0.95, "dssim_weight": 0.0, "feature_emphasis": 10.0}
+    recipe = replace(TINY, framing="face", checkpoint_seconds=1e9, brightness_fraction=0.05, **undisturbed, **lively)
+    result = train(face_sets, tmp_path / "model", recipe=recipe, steps=250)
+    assert result.figures["step"] == 250
+    shut, agape = load_swapper(tmp_path / "model").swap(_crops(LIGHT_SKIN, recipe), "abel", "bea")
+    cheek = shut[16, 10, :3] * 255
+    assert np.abs(cheek - DARK_SKIN).mean() < 25, "bea's skin"
+    true_shut, true_agape = _crops(DARK_SKIN, recipe) / 255.0
+    true_opening, opening = true_agape - true_shut, (agape - shut)[..., :3]
+    expression_gain = (opening * true_opening).sum() / (true_opening**2).sum()
+    assert 0.5 < expression_gain < 1.5, "bea's mouth opens as far as abel's"
+    assert shut[16, 16, 3] > 0.7, "the mask covers the middle"
+    assert shut[0, 0, 3] < 0.3, "and not the corner"
+
+
+def _crops(skin: tuple[int, int, int], recipe: TrainRecipe) -> np.ndarray:
+    """A shut and an open mouth as the network takes them: (2, 32, 32, 3) uint8."""
+    crop_from_stored = compose(crop_from_face(framing(recipe.framing), 32), invert(crop_from_face(STORED, 192)))
+    return np.stack([warp_image(draw_face(skin, openness), crop_from_stored, (32, 32)) for openness in (0.0, 1.0)])
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights_as_an_unbroken_one(face_sets: list[Path], tmp_path: Path) -> None:
+    # The schedules follow the share of the run that is done, so both must be given the same number of steps.
+    train(face_sets, tmp_path / "unbroken", recipe=TINY, steps=12)
+
+    def stop_at_five(event: Event) -> None:
+        if event.kind == "progress" and event.figures["step"] >= 5:
+            raise KeyboardInterrupt
+
+    slow = replace(TINY)
+    with pytest.raises(KeyboardInterrupt):
+        _train_with_every_step_reported(face_sets, tmp_path / "stopped", slow, stop_at_five)
+    assert 5 <= latest_valid(tmp_path / "stopped").step < 12
+    train(face_sets, tmp_path / "stopped", recipe=TINY, steps=12)
+    assert_same_weights(tmp_path / "unbroken", tmp_path / "stopped")
+
+
+def _train_with_every_step_reported(face_sets: list[Path], out: Path, recipe: TrainRecipe, report) -> None:
+    import understudy.stages.train as stage
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "REPORT_SECONDS", 0.0)
+        train(face_sets, out, recipe=recipe, steps=12, report=report)
+
+
+def test_ten_kills_at_random_moments_leave_a_valid_checkpoint_each_and_the_same_weights_in_the_end(
+    face_sets: list[Path], tmp_path: Path
+) -> None:
+    num_steps, often_saved = 400, replace(TINY, checkpoint_seconds=0.05)
+    train(face_sets, tmp_path / "unbroken", recipe=often_saved, steps=num_steps)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["understudy.stages.train", "torch._dynamo"])  # or each start imports them again
+    chance, out, last_step, num_kills = random.Random(0), tmp_path / "killed", 0, 0
+    while num_kills < 10:
+        process = context.Process(target=train, args=(face_sets, out), kwargs={"recipe": often_saved, "steps": num_steps})
+        process.start()
+        _wait_for_a_new_checkpoint(out, last_step, process)
+        process.join(chance.uniform(0, 0.15))
+        if not process.is_alive():
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        num_kills += 1
+        checkpoint = latest_valid(out)
+        assert checkpoint is not None
+        assert checkpoint.step >= last_step
+        last_step = checkpoint.step
+    assert num_kills == 10, f"the run ended after {num_kills} kills: give it more steps"
+    train(face_sets, out, recipe=often_saved, steps=num_steps)
+    assert_same_weights(tmp_path / "unbroken", out)
+
+
+def _wait_for_a_new_checkpoint(out: Path, last_step: int, process: multiprocessing.Process) -> None:
+    while process.is_alive() and not any(
+        int(folder.name) > last_step for folder in (out / "checkpoints").glob("[0-9]*") if folder.is_dir()
+    ):
+        process.join(0.01)
+
+
+def test_asking_again_does_nothing_and_asking_for_more_goes_on(face_sets: list[Path], tmp_path: Path) -> None:
+    first = train(face_sets, tmp_path, recipe=TINY, steps=3)
+    assert train(face_sets, tmp_path, recipe=TINY, steps=3).figures == first.figures
+    assert train(face_sets, tmp_path, recipe=TINY, steps=5).figures["step"] == 5
+
+
+def test_minutes_are_kept_and_counted_over_sessions(face_sets: list[Path], tmp_path: Path) -> None:
+    began = time.monotonic()
+    result = train(face_sets, tmp_path, recipe=TINY, minutes=1 / 60)
+    assert result.figures["training_seconds"] >= 1
+    assert time.monotonic() - began < 60
+    assert train(face_sets, tmp_path, recipe=TINY, minutes=1 / 60).figures["step"] == result.figures["step"]
+
+
+def test_another_recipe_into_the_same_folder_is_refused_with_the_difference(face_sets: list[Path], tmp_path: Path) -> None:
+    train(face_sets, tmp_path, recipe=TINY, steps=1)
+    with pytest.raises(BadInput, match="code_size: 16 there, 17 now"):
+        train(face_sets, tmp_path, recipe=replace(TINY, code_size=17), steps=1)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(
+    face_sets: list[Path], tmp_path: Path
+) -> None:
+    train(face_sets, tmp_path, recipe=TINY, steps=2)
+    good = latest_valid(tmp_path)
+    _poison_next_start(good.path)
+    poisoned_weights = weights(tmp_path)
+    with pytest.raises(TrainingDiverged, match="no longer a number at step 3"):
+        train(face_sets, tmp_path, recipe=TINY, steps=4)
+    assert latest_valid(tmp_path).step == 2
+    assert weights(tmp_path).keys() == poisoned_weights.keys()
+
+
+def _poison_next_start(checkpoint: Path) -> None:
+    """Put a NaN into saved weights, and the right hash beside it, as if training itself had made it."""
+    import hashlib
+
+    path = checkpoint / "weights.safetensors"
+    tensors = load_file(path)
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, path)
+    state = json.loads((checkpoint / "state.json").read_text())
+    state["files"][path.name] = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size_bytes": path.stat().st_size}
+    (checkpoint / "state.json").write_text(json.dumps(state))
+
+
+def test_taking_turns_gives_each_performer_moments_of_its_own_for_the_encoder(face_sets: list[Path], tmp_path: Path) -> None:
+    train(face_sets, tmp_path / "turns", recipe=replace(TINY, alternate_performers=True), steps=2)
+    owners = {name.split("/")[0] for name in weights(tmp_path / "turns", "optimizer")}
+    assert owners == {"0", "1"}
+    train(face_sets, tmp_path / "together", recipe=TINY, steps=2)
+    assert {name.split("/")[0] for name in weights(tmp_path / "together", "optimizer")} == {"0"}
+
+
+def test_progress_tells_the_step_the_losses_and_how_much_is_left(face_sets: list[Path], tmp_path: Path) -> None:
+    events: list[Event] = []
+    _train_with_every_step_reported(face_sets, tmp_path, TINY, events.append)
+    progress = [event for event in events if event.kind == "progress"]
+    assert [event.done for event in progress] == list(range(1, 13))
+    assert {event.total for event in progress} == {12}
+    assert {"loss_abel", "loss_bea", "faces_per_second"} <= set(progress[0].figures)
+
+
+def test_previews_are_sheets_of_face_restoration_swap_and_mask(face_sets: list[Path], tmp_path: Path) -> None:
+    from understudy.media import read_image
+
+    train(face_sets, tmp_path, recipe=TINY, steps=1)
+    sheet = read_image(tmp_path / "previews" / "000001.jpg")
+    assert sheet.shape == (2 * 4 * 32, 4 * 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ([(step, 1 / step) for step in range(1, 101)], "still improving"),
+        ([(step, 0.5) for step in range(1, 101)], "plateau"),
+        ([(1, 0.5)], "too short"),
+    ],
+)
+def test_the_verdict_is_in_words(losses: list[tuple[int, float]], words: str) -> None:
+    assert words in verdict(losses)
+
+
+def test_unusable_face_sets_are_refused_in_one_line(face_sets: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="different performers"):
+        train([face_sets[0], face_sets[0]], tmp_path / "a", recipe=TINY, steps=1)
+    with pytest.raises(BadInput, match="two or more"):
+        train(face_sets[:1], tmp_path / "b", recipe=TINY, steps=1)
+    few = draw_face_set(tmp_path / "few", "few", LIGHT_SKIN, num_faces=5)
+    with pytest.raises(BadInput, match="5 usable faces"):
+        train([face_sets[0], few], tmp_path / "c", recipe=TINY, steps=1)
