@@ -9,6 +9,7 @@ import pytest
 
 # Tests run in one process a core; before torch is imported, so that its pools stay small.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import understudy
 

@@ -22,6 +22,7 @@ from understudy.types import TrainRecipe
 
 CPU = torch.device("cpu")
 STILL = TrainRecipe(
+    resolution_px=64,
     warp_fraction=0,
     rotation_degrees=0,
     scale_fraction=0,
@@ -51,7 +52,7 @@ def ramp_crops(size_px: int) -> torch.Tensor:
 
 
 def test_without_disturbance_input_and_target_are_the_middle_of_the_crop() -> None:
-    batch = make_batch(ramp_crops(240), still(resolution_px=64), margin=1.5, warp_strength=1, random=random())
+    batch = make_batch(ramp_crops(240), still(), margin=1.5, warp_strength=1, random=random())
     assert torch.equal(batch.warped, batch.target)
     expected = (1 / 6 + (torch.arange(64) + 0.5) / 64 * 2 / 3) * 255
     assert (batch.target[0, 0, 32] * 255 - expected).abs().max() < 1.1, "within the rounding of the crops"

@@ -6,7 +6,7 @@ import torch
 from understudy.model.networks import build_network, depth_to_space, num_parameters
 from understudy.types import BadInput, TrainRecipe
 
-ORIGINAL = TrainRecipe(architecture="original")
+ORIGINAL = TrainRecipe(architecture="original", resolution_px=64)
 
 
 def test_the_original_has_the_parameters_of_2017() -> None:
@@ -77,7 +77,7 @@ def test_sizes_that_do_not_fit_are_refused_in_words() -> None:
 
 
 def test_a_decoder_learns_its_own_performer_only() -> None:
-    network = build_network(TrainRecipe(width=0.25, code_size=16), ["abel", "bea"])
+    network = build_network(TrainRecipe(resolution_px=64, width=0.25, code_size=16), ["abel", "bea"])
     before = {name: decoder.to_picture.weight.clone() for name, decoder in network.decoders.items()}
     network(torch.rand(2, 3, 64, 64), "abel").square().mean().backward()
     torch.optim.SGD(network.parameters(), 0.5).step()

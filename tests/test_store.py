@@ -164,10 +164,10 @@ def test_a_finished_run_can_be_reopened_for_more(tmp_path: Path):
 def test_another_recipe_is_refused_with_each_difference(tmp_path: Path):
     open_run(tmp_path / "model", "train", TrainRecipe(), {}).close()
     with pytest.raises(BadInput) as caught:
-        open_run(tmp_path / "model", "train", TrainRecipe(resolution_px=96, seed=3), {})
+        open_run(tmp_path / "model", "train", TrainRecipe(resolution_px=128, seed=3), {})
     message = str(caught.value)
     assert str(tmp_path / "model") in message
-    assert "resolution_px: 64 there, 96 now; seed: 0 there, 3 now" in message
+    assert "resolution_px: 96 there, 128 now; seed: 0 there, 3 now" in message
     assert "another --out" in message
     assert "\n" not in message
 

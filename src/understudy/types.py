@@ -116,10 +116,11 @@ class Detection:
 class Face:
     """One face in one frame of a shot, with all that is known of it (a row of a face set).
 
-    landmarks: (468, 2) frame pixels, MediaPipe mesh order, as measured.
+    landmarks: (468, 2) frame pixels, MediaPipe mesh order; as measured in a face set, smoothed in what `link_and_smooth` gives.
     face_from_frame: 2x3, the alignment in use (smoothed over the track); raw_face_from_frame: as measured.
     pose: yaw, pitch, roll in degrees; yaw + = nose to image right, pitch + = nose up, roll + = crown to image left.
-    embedding: (128,) identity; Euclidean distances under 0.6 usually mean the same person.
+    embedding: (128,) identity, NaN where it was not measured (a followed face is on every fifth frame only); Euclidean
+        distances under 0.6 usually mean the same person.
     sharpness: variance of the Laplacian of the aligned face's luminance (0..255 scale) at 128 px.
     is_bridged: True where no detector saw the face and its alignment was interpolated within the track.
     crop: the stored picture, relative to the face set's folder (`crops/ab/name.jpg`); "" where there is none.
@@ -173,7 +174,7 @@ class TrainRecipe:
     width: float = 1.0
     code_size: int = 256
     # Optimisation
-    batch_size: int = 16
+    batch_size: int = 8
     learning_rate: float = 1e-3
     adam_beta1: float = 0.9
     adam_beta2: float = 0.99
@@ -215,9 +216,10 @@ class TrainRecipe:
 class ConvertRecipe:
     """How a swap is composited; each field can be set by `--set key=value`.
 
-    Fractions are of the crop's side. `colour`: `plate` matches the skin to the plate's colours, pooled over `colour_seconds` to
-    either side; `none` leaves the performer's own. `mask`: what limits the face: the network's mask, the mesh's silhouette or
-    both. `blend`: how the face meets the plate (imaging/blend.py). `fade_seconds`: how long a face that drops out takes to go.
+    Fractions are of the crop's side. `colour`: `plate` matches the skin to the plate's colours (and, if told, its sharpness
+    and grain), pooled over `colour_seconds` to either side; `none` leaves the performer's own. `mask`: what limits the face: the network's mask, the mesh's silhouette or
+    both. `blend`: how the face meets the plate (imaging/blend.py); `multiband` takes the plate's light, so with `colour=none` it
+    is `feather`. `fade_seconds`: how long a face that drops out takes to go.
     `on_missing`: what becomes of frames without a swap: kept, blurred beyond recognition, or black.
     """
 
@@ -225,14 +227,16 @@ class ConvertRecipe:
     colour: Literal["plate", "none"] = "plate"
     colour_method: Literal["mkl", "reinhard", "mean"] = "mkl"
     colour_seconds: float = 0.5
+    is_sharpness_matched: bool = True
+    is_grain_matched: bool = True
     mask: Literal["learned", "outline", "both"] = "both"
-    erode_fraction: float = 0.02
-    feather_fraction: float = 0.06
-    blend: Literal["direct", "hard", "feather", "poisson", "multiband"] = "feather"
+    erode_fraction: float = 0.01
+    feather_fraction: float = 0.03
+    blend: Literal["direct", "hard", "feather", "poisson", "multiband"] = "multiband"
     fade_seconds: float = 0.16
     on_missing: Literal["keep", "blur", "black"] = "keep"
     weights: Literal["ema", "raw"] = "ema"
-    identity_distance: float = 0.6
+    identity_distance: float = 0.5
     batch_size: int = 16
     codec: Literal["h264", "ffv1", "png"] = "h264"
     crf: int = 14

@@ -71,33 +71,20 @@ def clone_centre(mask: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def multiband(plate: Picture, foreground: Picture, matte: Mask, side_px: float) -> Picture:
-    """Each band of detail is crossed over at its own width, and the broadest band (the light) stays the plate's."""
-    return _by_bands(plate, foreground, matte, side_px, is_light_from_plate=True)
+    """Each band of detail is crossed over at its own width; the broadest band (the light) stays the plate's.
 
-
-def multiband_own_light(plate: Picture, foreground: Picture, matte: Mask, side_px: float) -> Picture:
-    """As `multiband`, but the broadest band is crossed over too: the performer's own skin colour is kept."""
-    return _by_bands(plate, foreground, matte, side_px, is_light_from_plate=False)
-
-
-def _by_bands(plate: Picture, foreground: Picture, matte: Mask, side_px: float, is_light_from_plate: bool) -> Picture:
-    """plate + sum over bands k of matte_k * band_k(foreground - plate).
-
-    After Burt and Adelson 1983, "A multiresolution spline with application to image mosaics", with three changes: Gaussians in
-    proportion to the face instead of a pyramid tied to the pixel grid (whose bands would pop as the face moves and grows);
-    every low-pass looks at pixels inside the matte only, so that nothing behind the face's edge bleeds in; and the mattes
-    widen inward only, so that nothing outside is touched.
+    plate + sum over bands k of matte_k * band_k(foreground - plate), after Burt and Adelson 1983, "A multiresolution spline
+    with application to image mosaics", with three changes: Gaussians in proportion to the face instead of a pyramid tied to
+    the pixel grid (whose bands would pop as the face moves and grows); every low-pass looks at pixels inside the matte only,
+    so that nothing behind the face's edge bleeds in; and the mattes widen inward only, so that nothing outside is touched.
     """
-    difference = foreground - plate
-    result, finer, band_matte = plate.astype(np.float32), difference, matte
+    result, finer, band_matte = plate.astype(np.float32), foreground - plate, matte
+    premultiplied = finer * matte[..., None]
     for fraction in BAND_SIGMAS:
-        sigma_px = fraction * side_px
-        weight = blur(matte, sigma_px)
-        coarser = blur(difference * matte[..., None], sigma_px) / np.maximum(weight, np.float32(1e-4))[..., None]
+        weight = blur(matte, fraction * side_px)
+        coarser = blur(premultiplied, fraction * side_px) / np.maximum(weight, np.float32(1e-4))[..., None]
         result += band_matte[..., None] * (finer - coarser)
-        finer, band_matte = np.asarray(coarser, np.float32), np.minimum(matte, np.clip(2 * weight - 1, 0, 1))
-    if not is_light_from_plate:
-        result += band_matte[..., None] * finer
+        finer, band_matte = coarser, np.minimum(matte, np.clip(2 * weight - 1, 0, 1))
     return np.where(matte[..., None] > 0, np.clip(result, 0, 1), plate).astype(np.float32)
 
 
@@ -131,24 +118,33 @@ def paste_back(
     the same square; crop_from_frame: takes frame pixels to pixels of crop_rgb; opacity: of the blended face as a whole (a
     fade). Pixels with a matte of 0 are untouched bit for bit. The crop is enlarged bicubically, reduced with area averaging.
     """
-    frame_from_crop = invert(crop_from_frame)
-    height, width = crop_rgb.shape[:2]
-    left, top, right, bottom = window = covered_window(frame_from_crop, (width, height), (plate.shape[1], plate.shape[0]))
     result, matte_in_frame = plate.copy(), np.zeros(plate.shape[:2], np.float32)
-    if right <= left or bottom <= top:
+    inside, foreground, matte = bring_back(crop_rgb, crop_alpha, crop_from_frame, (plate.shape[1], plate.shape[0]))
+    if not matte.size:
         return result, matte_in_frame
-    size, window_from_crop = (right - left, bottom - top), compose(translation(-left, -top), frame_from_crop)
-    crop_from_alpha = scaling(width / crop_alpha.shape[1])
-    foreground = np.clip(warp_image(crop_rgb, window_from_crop, size), 0, 1)
-    matte = np.clip(warp_image(crop_alpha, compose(window_from_crop, crop_from_alpha), size, border="black"), 0, 1)
-    inside = _inside(window)
     below = to_unit(plate[inside])
-    blended = blend(below, foreground, matte, width * scale_of(frame_from_crop))
+    blended = blend(below, foreground, matte, len(crop_rgb) / scale_of(crop_from_frame))
     if opacity < 1:
         blended, matte = composite(below, blended, np.full_like(matte, opacity)), matte * np.float32(opacity)
     result[inside] = np.where(matte[..., None] > 0, from_unit(blended, plate.dtype), plate[inside])
     matte_in_frame[inside] = matte
     return result, matte_in_frame
+
+
+def bring_back(
+    crop_rgb: Picture, crop_alpha: Mask, crop_from_frame: Matrix, frame_size: tuple[int, int]
+) -> tuple[tuple[slice, slice], Picture, Mask]:
+    """The part of the frame that the crop covers (rows, columns), and crop and matte as seen there, both possibly empty."""
+    frame_from_crop = invert(crop_from_frame)
+    height, width = crop_rgb.shape[:2]
+    left, top, right, bottom = covered_window(frame_from_crop, (width, height), frame_size)
+    inside, size = (slice(top, bottom), slice(left, right)), (right - left, bottom - top)
+    if min(size) <= 0:
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0, 3), np.float32), np.zeros((0, 0), np.float32)
+    window_from_crop = compose(translation(-left, -top), frame_from_crop)
+    window_from_alpha = compose(window_from_crop, scaling(width / crop_alpha.shape[1]))
+    foreground = np.clip(warp_image(crop_rgb, window_from_crop, size), 0, 1)
+    return inside, foreground, np.clip(warp_image(crop_alpha, window_from_alpha, size, border="black"), 0, 1)
 
 
 def covered_window(
@@ -175,11 +171,6 @@ def from_unit(picture: Picture, dtype: np.dtype[Any]) -> NDArray[Any]:
         return picture.astype(dtype)
     top = np.iinfo(dtype).max
     return np.clip(np.rint(picture.astype(np.float64 if top > 255 else np.float32) * top), 0, top).astype(dtype)
-
-
-def _inside(window: tuple[int, int, int, int]) -> tuple[slice, slice]:
-    left, top, right, bottom = window
-    return slice(top, bottom), slice(left, right)
 
 
 def _to_bytes(picture: Picture) -> NDArray[np.uint8]:

@@ -1,41 +1,160 @@
-"""How a new face is brought to the plate's look along a track: samples of both, pooled smoothly in time, and the map between.
+"""How a new face is brought to the plate's look along a track: its colours, its sharpness and its grain.
 
-A colour match solved frame by frame turns the noise of each frame into flicker; one match for a whole shot misses a change of
-light. Samples are therefore weighted by a Gaussian in time around the frame that is asked for.
+Each is measured on the plate and on the new face at the same places, and pooled with a Gaussian in time around the frame that
+is asked for: a match solved frame by frame turns the noise of each frame into flicker, one match for a whole shot misses a
+change of light.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from understudy.imaging.colour import ColourMap, ColourStatistics, colour_matcher, measure_colour, pool_colours
+from understudy.imaging.blend import Blend, Picture, blur
+from understudy.imaging.colour import (
+    LUMA_WEIGHTS,
+    ColourMap,
+    ColourStatistics,
+    colour_matcher,
+    luma,
+    measure_colour,
+    pool_colours,
+)
 from understudy.imaging.masks import Mask
 from understudy.types import FloatArray
+
+DETAIL_SIGMAS = (1 / 256, 1 / 128, 1 / 64, 1 / 32)
+"""The bands of detail lie between these standard deviations, as fractions of the crop's side."""
+
+LEAST_DETAIL_GAIN, MOST_DETAIL_GAIN = 0.4, 1.6
+"""Sharpening beyond this shows a network's patterns, softening beyond it a face of wax."""
+
+GRAIN_BLOCK_PX = 8
+GRAIN_QUANTILE = 0.2
+"""Grain is read off the smoothest fifth of the blocks: the others hold pores, lashes and lips."""
+
+GRAIN_AT_QUANTILE = 0.73
+"""What that quantile is of the variance, for white noise (measured)."""
+
+
+LEAST_GRAIN = 0.25 / 255
+"""A quarter of an 8-bit level: nobody sees less."""
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How one place looks: the colours of its skin, the covariance of R G B in each band of detail (K, 3, 3), and the variance
+    of the grain (of the luminance, between neighbouring pixels of the frame)."""
+
+    colour: ColourStatistics
+    detail: NDArray[np.float64]
+    grain: float
 
 
 @dataclass(frozen=True)
 class LookSample:
-    """The same place of one frame before and after: the colours of the plate's skin and of the new face's."""
+    """The same place of one frame before and after the swap."""
 
     frame: int
-    plate: ColourStatistics
-    face: ColourStatistics
+    plate: Appearance
+    face: Appearance
 
 
-def sample_look(frame: int, plate_crop: FloatArray, face_crop: FloatArray, skin: Mask) -> LookSample:
-    """One sample from two crops of the same place, (N, N, 3) between 0 and 1, under the mask of the skin (N, N)."""
-    return LookSample(frame, measure_colour(plate_crop, skin), measure_colour(face_crop, skin))
+@dataclass(frozen=True)
+class Look:
+    """What to do to the new face in one frame: map its colours (3, 4), multiply its bands of detail by gains (K,), and add
+    grain of that variance."""
+
+    colour: ColourMap
+    detail_gains: NDArray[np.float64]
+    grain: float
 
 
-def colour_map(samples: Sequence[LookSample], frame: int, sigma_frames: float, method: str) -> ColourMap:
-    """The map (3, 4) that gives the new face the plate's colours around `frame`; the identity where there is no sample."""
+UNCHANGED = Look(np.eye(3, 4), np.ones(len(DETAIL_SIGMAS) - 1), 0.0)
+
+
+# ---- measuring ------------------------------------------------------------------------------------------------------------
+
+
+def measure_appearance(crop: Picture, skin: Mask, in_frame: Picture, skin_in_frame: Mask) -> Appearance:
+    """crop (N, N, 3) with its skin (N, N) gives colour and detail; the same place in frame pixels (H, W, 3) gives the grain."""
+    return Appearance(measure_colour(crop, skin), _measure_detail(crop, skin), _measure_grain(in_frame, skin_in_frame))
+
+
+def _measure_detail(crop: Picture, skin: Mask) -> NDArray[np.float64]:
+    return np.stack([measure_colour(band, skin).covariance for band in _bands(crop)])
+
+
+def _measure_grain(picture: Picture, skin: Mask) -> float:
+    """Variance of the noise, from the smoothest blocks of the skin; 0 where there is too little of it.
+
+    Source: Immerkaer 1996, "Fast noise variance estimation", whose mask ignores flat, sloping and curved surfaces.
+    """
+    size = (picture.shape[1] // GRAIN_BLOCK_PX, picture.shape[0] // GRAIN_BLOCK_PX)
+    if min(size) < 2:
+        return 0.0
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    residual = cv2.filter2D(np.asarray(luma(picture), np.float32), -1, kernel) ** 2 / 36
+    blocks, share = (cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (residual, skin))
+    inside = blocks[share > 0.95]
+    return float(np.quantile(inside, GRAIN_QUANTILE)) / GRAIN_AT_QUANTILE if inside.size >= 10 else 0.0
+
+
+def _bands(crop: Picture) -> list[Picture]:
+    levels = [blur(np.asarray(crop, np.float32), sigma * len(crop)) for sigma in DETAIL_SIGMAS]
+    return [finer - coarser for finer, coarser in pairwise(levels)]
+
+
+# ---- matching -------------------------------------------------------------------------------------------------------------
+
+
+def look_at(samples: Sequence[LookSample], frame: int, sigma_frames: float, colour_method: str) -> Look:
+    """The look that gives the new face the plate's around `frame`; UNCHANGED where there is no sample."""
     if not samples:
-        return np.eye(3, 4)
+        return UNCHANGED
     distance = (np.array([sample.frame for sample in samples]) - frame) / max(sigma_frames, 1e-6)
     closeness = np.exp(-0.5 * (distance**2 - np.min(distance**2)))
-    plate = pool_colours([sample.plate for sample in samples], closeness)
-    face = pool_colours([sample.face for sample in samples], closeness)
-    return colour_matcher(method)(face, plate)
+    plate, face = (_pool(each, closeness) for each in ([s.plate for s in samples], [s.face for s in samples]))
+    colour = colour_matcher(colour_method)(face.colour, plate.colour)
+    wanted, there = _luminance_variance(plate.detail, np.eye(3)), _luminance_variance(face.detail, colour[:, :3])
+    gains = np.sqrt(wanted / np.maximum(there, 1e-8))
+    return Look(colour, np.clip(gains, LEAST_DETAIL_GAIN, MOST_DETAIL_GAIN), max(plate.grain - face.grain, 0.0))
+
+
+def _pool(parts: Sequence[Appearance], closeness: FloatArray) -> Appearance:
+    shares = closeness / closeness.sum()
+    colour = pool_colours([part.colour for part in parts], closeness)
+    detail = np.tensordot(shares, np.stack([part.detail for part in parts]), 1)
+    return Appearance(colour, detail, float(shares @ [part.grain for part in parts]))
+
+
+def _luminance_variance(covariances: NDArray[np.float64], linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The variance of luma (K,) of colours with these covariances (K, 3, 3), once mapped by `linear`."""
+    weights = np.array(LUMA_WEIGHTS) @ linear
+    return np.asarray(covariances @ weights @ weights)
+
+
+# ---- applying -------------------------------------------------------------------------------------------------------------
+
+
+def apply_detail(crop: Picture, gains: FloatArray) -> Picture:
+    """The crop (N, N, 3) with its bands of detail multiplied."""
+    extra = sum((np.float32(gain - 1) * band for gain, band in zip(gains, _bands(crop), strict=True)), np.zeros_like(crop))
+    return np.asarray(crop + extra, np.float32)
+
+
+def with_grain(blend: Blend, variance: float, seed: int) -> Blend:
+    """`blend`, whose foreground first gets grain of that variance; `seed` is the frame, so that the grain moves."""
+    if variance < LEAST_GRAIN**2:
+        return blend
+
+    def blended(plate: Picture, foreground: Picture, matte: Mask, side_px: float) -> Picture:
+        noise = np.random.default_rng(seed).standard_normal(matte.shape, np.float32)[..., None]
+        return blend(plate, np.clip(foreground + np.float32(variance**0.5) * noise, 0, 1), matte, side_px)
+
+    return blended

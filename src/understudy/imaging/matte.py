@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from understudy.imaging.masks import Mask, erode, feather, polygon_mask
 from understudy.imaging.meanface import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, mean_face
+from understudy.imaging.similarity import scaling
 from understudy.imaging.warp import warp_image
 from understudy.types import FloatArray
 
@@ -35,19 +36,25 @@ def face_matte(
     learned: (N, N) from the network; landmarks: (468, 2) in pixels of the same N x N crop. Of "both", only the silhouette is
     drawn in and feathered: where the learned mask gives way to a hand or a bar, the new face goes right up to it.
     """
-    size_px = max(LEAST_SIZE_PX, len(learned))
+    enlarged = np.clip(enlarge(np.asarray(learned, np.float32)), 0, 1)
+    size_px = len(enlarged)
     scale = size_px / len(learned)
-    enlarged = np.clip(warp_image(np.asarray(learned, np.float32), np.eye(2, 3) * scale, (size_px, size_px)), 0, 1)
     outer = enlarged if which == "learned" else silhouette(landmarks * scale, size_px)
     matte = feather(erode(outer, erode_fraction * size_px), feather_fraction * size_px)
     return np.minimum(matte, enlarged) if which == "both" else matte
 
 
-def skin_mask(matte: Mask, landmarks: FloatArray, size_px: int) -> Mask:
-    """The matte at `size_px` without eyes and mouth: where colours may be compared. landmarks in pixels of that crop."""
-    mask = cv2.resize(matte, (size_px, size_px), interpolation=cv2.INTER_AREA)
+def enlarge(crop: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A square crop (N, N) or (N, N, C) at the size of its matte: itself, or bicubically enlarged to LEAST_SIZE_PX."""
+    size_px = max(LEAST_SIZE_PX, len(crop))
+    return crop if size_px == len(crop) else warp_image(crop, scaling(size_px / len(crop)), (size_px, size_px))
+
+
+def skin_mask(matte: Mask, landmarks: FloatArray) -> Mask:
+    """The matte without eyes and mouth: where colours may be compared. landmarks (468, 2) in pixels of the matte."""
+    mask = matte
     for contour in (LEFT_EYE, RIGHT_EYE, OUTER_LIPS):
-        mask = mask * (1 - polygon_mask(landmarks[list(contour)], (size_px, size_px)))
+        mask = mask * (1 - polygon_mask(landmarks[list(contour)], (len(matte), len(matte))))
     return np.asarray(mask, np.float32)
 
 

@@ -18,6 +18,9 @@ from understudy.types import FloatArray
 
 MAX_LAG_FRAMES = 5
 
+_LEAST_CORRELATION = 0.3
+"""Below this a swap follows the truth at no lag at all; the best one is chance."""
+
 # ---- landmarks ------------------------------------------------------------------------------------------------------------
 
 
@@ -53,10 +56,10 @@ def lag_frames(pairs: FloatArray, true_lags: FloatArray) -> float:
     """How many frames late the swap is: the lag whose correlation with the truth is highest.
 
     pairs: (T, K), the swap's measures; true_lags: (T, K, 2 * MAX_LAG_FRAMES + 1), the truth's measures at each lag, as made by
-    `lagged`. Correlations of the K measures are averaged. NaN when nothing moves. Ties go to the smaller lag.
+    `lagged`. Correlations of the K measures are averaged. NaN when nothing moves or follows. Ties go to the smaller lag.
     """
     correlations = np.array([_mean_correlation(pairs, true_lags[:, :, k]) for k in range(true_lags.shape[2])])
-    if np.isnan(correlations).all():
+    if not (correlations >= _LEAST_CORRELATION).any():
         return float("nan")
     lags = np.arange(-MAX_LAG_FRAMES, MAX_LAG_FRAMES + 1)
     best = np.flatnonzero(correlations >= np.nanmax(correlations) - 1e-9)

@@ -29,14 +29,14 @@ FAR_STRIDE = 4
 """Second differences over this many frames show motion, over one frame noise; nods last ten frames and more."""
 
 AGILITY = 0.7
-"""Process noise over the measured acceleration. On tracks with white noise 1.5 errs least; a face mesh errs in slower waves too,
-and on rendered heads with known truth 0.7 leaves a fifth less tremble and no more error."""
+"""Process noise over the measured acceleration. On tracks with white noise 1.5 errs least; but a face mesh errs in slower waves
+too, and on rendered heads with known truth 0.7 leaves a fifth less tremble and no more error."""
 
 SCALE_STIFFNESS = 3.0
 """How many times longer the scale is averaged than the other parameters: heads rarely change their size fast."""
 
 AGILITY_OF_SHAPE = 0.3
-"""Least agility of landmarks within the face: a blink or a word is fast and rare, so that a shot's usual motion does not show it."""
+"""Least agility of landmarks within the face: a blink or a word is fast and rare, so a shot's usual motion does not show it."""
 
 LEAST_NOISE = 1e-4
 """Deviation below which a channel (pixels, radians, logarithms) counts as exact; a still track must not divide by zero."""
@@ -93,7 +93,7 @@ def smooth_landmarks(
 ) -> FloatArray:
     """Landmarks (T, N, 2) in frame pixels that move with the smoothed alignment, their motion within the face smoothed lightly.
 
-    The measured landmarks are taken to face units by the measured alignment, smoothed there and put back by the smoothed alignment.
+    The landmarks are taken to face units by the measured alignment, smoothed there and put back by the smoothed alignment.
     """
     num_frames, num_points, _ = landmarks.shape
     shape = np.full((num_frames, num_points * 2), np.nan)
@@ -122,9 +122,7 @@ def squared_jitter_px(face_from_frame: FloatArray, is_seen: NDArray[np.bool_]) -
 # ---- the smoother ---------------------------------------------------------------------------------------------------------
 
 
-def rts_smooth(
-    observations: FloatArray, *, stiffness: FloatArray | float = 1.0, least_agility: float = 0.02
-) -> FloatArray:
+def rts_smooth(observations: FloatArray, *, stiffness: FloatArray | float = 1.0, least_agility: float = 0.02) -> FloatArray:
     """The likeliest course of D independent channels observed with noise and gaps: (T, D) in, (T, D) without gaps out.
 
     Each channel is a point with velocity, pushed by random accelerations (Rauch, Tung and Striebel 1965). Measurement noise
@@ -192,7 +190,7 @@ def _second_difference_variance(observations: FloatArray, stride: int) -> FloatA
 
 @dataclass(frozen=True)
 class _Step:
-    """What the backward pass needs of one frame, per channel (D,): the prediction, its variance, and what was learnt from it."""
+    """What the backward pass needs of one frame, per channel (D,): the prediction, its variance, and what was learnt."""
 
     position: FloatArray
     variance: FloatArray
@@ -215,9 +213,7 @@ def _kalman_rts(observations: FloatArray, weights: FloatArray, agility: FloatArr
     for frame in range(len(steps) - 1, -1, -1):
         step = steps[frame]
         velocity_adjoint = velocity_adjoint + position_adjoint
-        position_adjoint = (
-            step.surprise + step.kept_share * position_adjoint - step.velocity_gain * velocity_adjoint
-        )
+        position_adjoint = step.surprise + step.kept_share * position_adjoint - step.velocity_gain * velocity_adjoint
         smooth[frame] = step.position + step.variance * position_adjoint + step.covariance * velocity_adjoint
     return smooth
 

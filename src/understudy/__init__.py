@@ -1,0 +1,25 @@
+"""Understudy gives a performer in film footage another performer's face, learned from footage of both.
+
+The verbs of the command line are here as functions; `understudy.types` has the nouns and the exceptions.
+"""
+
+from understudy.api import convert, demo, doctor, evaluate, extract, run, train
+from understudy.types import BadInput, ConvertRecipe, Refused, StageResult, TrainRecipe, UnderstudyError
+from understudy.version import __version__
+
+__all__ = [
+    "BadInput",
+    "ConvertRecipe",
+    "Refused",
+    "StageResult",
+    "TrainRecipe",
+    "UnderstudyError",
+    "__version__",
+    "convert",
+    "demo",
+    "doctor",
+    "evaluate",
+    "extract",
+    "run",
+    "train",
+]

@@ -1,0 +1,134 @@
+"""The verbs as typed functions: what each command does, for use from Python. Heavy imports wait until a verb is called.
+
+>>> import understudy
+>>> understudy.extract("abel.mp4", performer="abel", out="faces/abel")            # doctest: +SKIP
+>>> understudy.train(["faces/abel", "faces/bea"], out="model", minutes=9)         # doctest: +SKIP
+>>> understudy.convert("plate.mp4", model="model", replace="abel", with_="bea", out="swap").outputs["swap"]  # doctest: +SKIP
+
+Every function returns a StageResult (figures and output paths) and raises the exceptions of `understudy.types`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+
+from understudy.types import ConvertRecipe, Reporter, StageResult, TrainRecipe, silent
+
+AnyPath = str | PathLike[str]
+
+
+def extract(
+    footage: AnyPath | Iterable[AnyPath],
+    *,
+    performer: str,
+    out: AnyPath,
+    like: Iterable[AnyPath] = (),
+    detector: str = "mediapipe",
+    report: Reporter = silent,
+) -> StageResult:
+    """Find, track and align one performer's faces in footage, into a face set at `out`.
+
+    like: pictures of the performer, where the footage shows other people too.
+    """
+    from understudy.stages.extract import extract as stage
+
+    return stage(_paths(footage), performer, Path(out), like=_paths(like), detector=detector, report=report)
+
+
+def train(
+    face_sets: Iterable[AnyPath],
+    *,
+    out: AnyPath,
+    recipe: TrainRecipe | str = "quick",
+    minutes: float | None = None,
+    steps: int | None = None,
+    report: Reporter = silent,
+) -> StageResult:
+    """Train a model on two or more face sets, or go on with the training at `out`.
+
+    recipe: the name of a preset, or a recipe. Ends after `minutes` or `steps`, else after the recipe's own minutes.
+    """
+    from understudy.recipes import train_recipe
+    from understudy.stages.train import train as stage
+
+    chosen = train_recipe(recipe) if isinstance(recipe, str) else recipe
+    return stage(_paths(face_sets), Path(out), recipe=chosen, minutes=minutes, steps=steps, report=report)
+
+
+def convert(
+    footage: AnyPath,
+    *,
+    model: AnyPath,
+    replace: str,
+    with_: str,
+    out: AnyPath,
+    recipe: ConvertRecipe | str = "delivery",
+    is_strict: bool = False,
+    report: Reporter = silent,
+) -> StageResult:
+    """Replace one performer with another in a plate, into a swap at `out`.
+
+    is_strict: raise UnfinishedFrames at the end if any frame was left as it was.
+    """
+    from understudy.recipes import convert_recipe
+    from understudy.stages.convert import convert as stage
+
+    chosen = convert_recipe(recipe) if isinstance(recipe, str) else recipe
+    return stage(Path(footage), Path(model), replace, with_, Path(out), recipe=chosen, is_strict=is_strict, report=report)
+
+
+def evaluate(
+    swap: AnyPath,
+    *,
+    plate: AnyPath,
+    out: AnyPath,
+    truth: AnyPath | None = None,
+    mask: AnyPath | None = None,
+    performer: AnyPath | None = None,
+    report: Reporter = silent,
+) -> StageResult:
+    """Measure a swap against its plate and, where it is known, the truth, into a report at `out`.
+
+    truth: the other performer giving the same performance; mask: where it counts; performer: the face set of who was put in.
+    """
+    from understudy.stages.evaluate import evaluate as stage
+
+    return stage(
+        Path(swap), Path(plate), Path(out), truth=_maybe(truth), mask=_maybe(mask), performer=_maybe(performer), report=report
+    )
+
+
+def run(project: AnyPath, *, report: Reporter = silent) -> StageResult:
+    """Do what is out of date in a project file: extract, train, convert, evaluate."""
+    from understudy.project import run_project
+    from understudy.projectfile import read_project
+
+    return run_project(read_project(Path(project)), report)
+
+
+def demo(out: AnyPath = "demo", *, minutes: float | None = None, report: Reporter = silent) -> StageResult:
+    """The whole way on the bundled virtual actors, into the folder `out`.
+
+    minutes: of training; else what suits the machine.
+    """
+    from understudy.project import demo_project, run_project
+
+    return run_project(demo_project(Path(out), minutes), report)
+
+
+def doctor(*, fetch: bool = False, report: Reporter = silent) -> StageResult:
+    """What this machine can do and which weights are there; `fetch` obtains those that are missing."""
+    from understudy.machine import doctor as examine
+
+    return examine(fetch=fetch, report=report)
+
+
+def _paths(values: AnyPath | Iterable[AnyPath]) -> tuple[Path, ...]:
+    """One path or several, as a tuple."""
+    return (Path(values),) if isinstance(values, str | PathLike) else tuple(Path(value) for value in values)
+
+
+def _maybe(value: AnyPath | None) -> Path | None:
+    return None if value is None else Path(value)

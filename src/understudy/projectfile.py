@@ -1,0 +1,222 @@
+"""Reads a project file (TOML) into a Project: who is in it, from which footage, and who replaces whom in which plate.
+
+Paths in the file are relative to it. Every mistake is one BadInput that names the file and the key.
+"""
+
+from __future__ import annotations
+
+import glob
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from understudy.recipes import convert_recipe, did_you_mean, train_recipe
+from understudy.types import BadInput, ConvertRecipe, TrainRecipe
+
+# ---- a project, resolved --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Performer:
+    """A performer's training footage, and pictures that say which face in it is meant."""
+
+    footage: tuple[Path, ...]
+    like: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One plate in which `with_` replaces `replace`; `truth` and `mask` are there for rendered pairs only."""
+
+    name: str
+    plate: Path
+    replace: str
+    with_: str
+    recipe: ConvertRecipe
+    truth: Path | None
+    mask: Path | None
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project file with its paths found and its recipes complete; `out` is the one folder that is written to."""
+
+    name: str
+    out: Path
+    performers: Mapping[str, Performer]
+    recipe: TrainRecipe
+    minutes: float | None
+    steps: int | None
+    swaps: tuple[Swap, ...]
+
+
+def read_project(path: Path) -> Project:
+    """The project in a TOML file. Raises BadInput with the file and the key for anything missing, unknown or unusable."""
+    tables = _validated(path, _parsed(path))
+    with _blamed(path, "train"):
+        recipe = train_recipe(tables.train.recipe, tables.train.settings)
+    return Project(
+        name=tables.project.name,
+        out=path.parent / tables.project.out,
+        performers={name: _performer(path, name, table) for name, table in tables.performers.items()},
+        recipe=recipe,
+        minutes=tables.train.minutes,
+        steps=tables.train.steps,
+        swaps=_swaps(path, tables),
+    )
+
+
+# ---- the file as it is written --------------------------------------------------------------------------------------------
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _ProjectTable(_Table):
+    name: str
+    out: Path
+
+
+class _PerformerTable(_Table):
+    footage: list[str] = Field(min_length=1)
+    like: list[str] = []
+
+
+class _TrainTable(_Table):
+    recipe: str = "quick"
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    steps: int | None = Field(default=None, ge=1)
+    settings: dict[str, bool | int | float | str] = Field(default={}, alias="set")
+
+
+class _SwapTable(_Table):
+    plate: str
+    replace: str
+    with_: str = Field(alias="with")
+    name: str | None = None
+    recipe: str = "delivery"
+    settings: dict[str, bool | int | float | str] = Field(default={}, alias="set")
+    truth: str | None = None
+    mask: str | None = None
+
+
+class _File(_Table):
+    project: _ProjectTable
+    performers: dict[str, _PerformerTable] = Field(min_length=2)
+    train: _TrainTable = _TrainTable()
+    swap: list[_SwapTable] = Field(min_length=1)
+
+
+def _parsed(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such project file; docs/tutorial.md shows how to write one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise BadInput(f"{path}: not a TOML file: {error}") from error
+
+
+def _validated(path: Path, content: Mapping[str, object]) -> _File:
+    try:
+        return _File.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise BadInput(
+                f"{path}: {key}: unknown key{did_you_mean(str(first['loc'][-1]), _keys_beside(first['loc']))}"
+            ) from error
+        raise BadInput(f"{path}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}") from error
+
+
+def _keys_beside(location: Sequence[str | int]) -> list[str]:
+    tables: dict[str, type[_Table]] = {
+        "project": _ProjectTable,
+        "performers": _PerformerTable,
+        "train": _TrainTable,
+        "swap": _SwapTable,
+    }
+    table = tables[str(location[0])] if len(location) > 1 else _File
+    return [field.alias or name for name, field in table.model_fields.items()]
+
+
+# ---- from names to paths --------------------------------------------------------------------------------------------------
+
+
+def _performer(path: Path, name: str, table: _PerformerTable) -> Performer:
+    with _blamed(path, f"performers.{name}"):
+        _check_folder_name(name)
+    with _blamed(path, f"performers.{name}.footage"):
+        footage = _all_found(path.parent, table.footage)
+    with _blamed(path, f"performers.{name}.like"):
+        return Performer(footage, _all_found(path.parent, table.like))
+
+
+def _swaps(path: Path, tables: _File) -> tuple[Swap, ...]:
+    swaps = tuple(_swap(path, f"swap.{number}", table, tables.performers) for number, table in enumerate(tables.swap, start=1))
+    for name, count in Counter(swap.name for swap in swaps).items():
+        if count > 1:
+            raise BadInput(f"{path}: swap: {count} swaps are called {name!r}; give each a `name` of its own")
+    return swaps
+
+
+def _swap(path: Path, key: str, table: _SwapTable, performers: Iterable[str]) -> Swap:
+    for role, name in (("replace", table.replace), ("with", table.with_)):
+        if name not in performers:
+            raise BadInput(f"{path}: {key}.{role}: no performer is called {name!r}{did_you_mean(name, performers)}")
+    if table.replace == table.with_:
+        raise BadInput(f"{path}: {key}: replace and with are both {table.replace!r}; name two performers")
+    with _blamed(path, f"{key}.plate"):
+        plate = _one_found(path.parent, table.plate)
+    name = table.name or plate.stem
+    with _blamed(path, f"{key}.name"):
+        _check_folder_name(name)
+    with _blamed(path, key):
+        recipe = convert_recipe(table.recipe, table.settings)
+    with _blamed(path, f"{key}.truth"):
+        truth = _one_found(path.parent, table.truth) if table.truth else None
+    with _blamed(path, f"{key}.mask"):
+        mask = _one_found(path.parent, table.mask) if table.mask else None
+    return Swap(name, plate, table.replace, table.with_, recipe, truth, mask)
+
+
+def _all_found(folder: Path, patterns: Iterable[str]) -> tuple[Path, ...]:
+    """The footage that each pattern stands for, in the order of the patterns, each pattern's in name order."""
+    return tuple(found for pattern in patterns for found in _matches(folder, pattern))
+
+
+def _one_found(folder: Path, pattern: str) -> Path:
+    matches = _matches(folder, pattern)
+    if len(matches) > 1:
+        raise BadInput(f"expected one file or folder, but {pattern!r} stands for {len(matches)}")
+    return matches[0]
+
+
+def _matches(folder: Path, pattern: str) -> list[Path]:
+    if (folder / pattern).exists():
+        return [folder / pattern]
+    matches = sorted(Path(match) for match in glob.glob(str(folder / pattern), recursive=True))
+    if not matches:
+        raise BadInput(f"no file or folder matches {pattern!r} in {folder.resolve()}")
+    return matches
+
+
+def _check_folder_name(name: str) -> None:
+    """Names become folders of the project's `out`, so that none may lead out of it."""
+    if not name.strip() or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        raise BadInput(f"{name!r} cannot be the name of a folder; use letters, digits, - and _")
+
+
+@contextmanager
+def _blamed(path: Path, key: str) -> Iterator[None]:
+    """Puts the file and the key before any BadInput from within."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{path}: {key}: {error}") from error

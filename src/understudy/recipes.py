@@ -1,0 +1,173 @@
+"""The named presets, each a function with its command, expected time, memory and score; `--set` changes their fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from understudy.types import BadInput, ConvertRecipe, TrainRecipe
+
+Recipe = TypeVar("Recipe", TrainRecipe, ConvertRecipe)
+
+# ---- training -------------------------------------------------------------------------------------------------------------
+
+
+def quick() -> TrainRecipe:
+    """A small modern model for two CPU cores: the demo, first looks, tests of learning.
+
+    Command: `understudy train faces/abel faces/bea --out model --recipe quick`
+    Time:    9 minutes on two cores of a server CPU (some 38,000 faces); 2 minutes on one data-centre GPU
+    Memory:  1 GB
+    Score:   see docs/log.md (bundled pair, face space)
+    """
+    return TrainRecipe()
+
+
+def original() -> TrainRecipe:
+    """The 2017 model to the letter: 64 px, layer for layer, its warp, its loss, its optimiser: the reference.
+
+    Command: `understudy train faces/abel faces/bea --out model --recipe original --steps 50000`
+    Time:    12 days on two cores of a server CPU; minutes to an hour on one data-centre GPU
+    Memory:  2 GB
+    Score:   see docs/log.md (bundled pair, face space)
+
+    82,062,470 parameters in the shared encoder and two decoders; mean absolute error; Adam 5e-5 with beta1 0.5; the two
+    performers take turns, each with its own moments for the encoder; mirrored 40 times in 100; the first performer's mean
+    colour is shifted to the second's. It sees the inner 160 px of a 256 px crop whose side is 1.6 times the mean face: exactly
+    the mean face's unit square, here the framing `core`. Its augmentation was stated for the whole 256 px crop, so shares of
+    the crop's side are 1.6 times larger here. One thing differs on purpose: its input lay half a pixel off its target, which
+    `half_pixel_fault=true` brings back.
+    """
+    return TrainRecipe(
+        name="original",
+        architecture="original",
+        resolution_px=64,
+        framing="core",
+        code_size=1024,
+        batch_size=64,
+        learning_rate=5e-5,
+        adam_beta1=0.5,
+        adam_beta2=0.999,
+        warmup_steps=0,
+        decay_fraction=0.0,
+        gradient_clip=0.0,
+        ema_decay=0.0,
+        alternate_performers=True,
+        l1_weight=1.0,
+        dssim_weight=0.0,
+        mask_weight=0.0,
+        feature_emphasis=0.0,
+        background_weight=1.0,
+        warp_fraction=5 / 160,  # sigma 5 px on a grid that spans 160 px
+        warp_until=0.0,  # the warp stays whole to the end
+        rotation_degrees=10.0,
+        scale_fraction=0.05,
+        shift_fraction=0.05 * 256 / 160,
+        flip_probability=0.4,
+        brightness_fraction=0.0,
+        colour_fraction=0.0,
+        standardise_colour=False,
+        is_first_shifted_to_second=True,
+        is_target_aligned_to_warp=True,
+        default_minutes=60.0,
+    )
+
+
+TRAIN_RECIPES: Mapping[str, Callable[[], TrainRecipe]] = {"quick": quick, "original": original}
+
+# ---- converting -----------------------------------------------------------------------------------------------------------
+
+
+def delivery() -> ConvertRecipe:
+    """A swap to look at: the performer's skin takes on the light and colour of the plate.
+
+    Command: `understudy convert plate.mp4 --model model --replace abel --with bea --out swap`
+    """
+    return ConvertRecipe(name="delivery")
+
+
+def truth_benchmark() -> ConvertRecipe:
+    """A swap to measure: no colour is matched, because the true answer has the other performer's own skin.
+
+    Command: `understudy convert plate.mp4 --model model --replace abel --with bea --out swap --recipe truth-benchmark`
+    """
+    return ConvertRecipe(name="truth-benchmark", colour="none", blend="feather", erode_fraction=0.0, feather_fraction=0.02)
+
+
+CONVERT_RECIPES: Mapping[str, Callable[[], ConvertRecipe]] = {"delivery": delivery, "truth-benchmark": truth_benchmark}
+
+# ---- choosing and changing ------------------------------------------------------------------------------------------------
+
+
+def train_recipe(name: str, settings: Mapping[str, object] | None = None) -> TrainRecipe:
+    """The training preset of that name with settings applied; raises BadInput with the valid choices."""
+    return with_settings(_preset(TRAIN_RECIPES, name), settings or {})
+
+
+def convert_recipe(name: str, settings: Mapping[str, object] | None = None) -> ConvertRecipe:
+    """The converting preset of that name with settings applied; raises BadInput with the valid choices."""
+    return with_settings(_preset(CONVERT_RECIPES, name), settings or {})
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, str]:
+    """`["batch_size=8"]` -> `{"batch_size": "8"}`; raises BadInput where the `=` is missing."""
+    pairs = [text.partition("=") for text in settings]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise BadInput(f"--set {key}: expected key=value, for example --set batch_size=8")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def with_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
+    """The recipe with fields replaced; each value, text or not, is read as the field's own type.
+
+    Raises BadInput for an unknown field (with the nearest name), a value of another type and one outside the field's range.
+    """
+    types = typing.get_type_hints(type(recipe))
+    for key in settings:
+        if key not in types or key == "name":
+            raise BadInput(f"setting {key!r} is unknown to this recipe{did_you_mean(key, sorted(types.keys() - {'name'}))}")
+    read: dict[str, Any] = {key: _read_as(key, types[key], value) for key, value in settings.items()}
+    return dataclasses.replace(recipe, **read)
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """The end of an error message: the nearest choice, or all of them if none is near."""
+    choices = list(choices)
+    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; choose one of: {', '.join(choices)}"
+
+
+def _preset(presets: Mapping[str, Callable[[], Recipe]], name: str) -> Recipe:
+    if name not in presets:
+        raise BadInput(f"recipe {name!r} is unknown{did_you_mean(name, presets)}")
+    return presets[name]()
+
+
+def _read_as(key: str, kind: Any, value: object) -> object:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        read: object = TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        names = {int: "a whole number", float: "a number", bool: "true or false"}
+        wanted = names.get(kind) or f"one of {', '.join(map(str, typing.get_args(kind)))}"
+        raise BadInput(f"setting {key}: expected {wanted}, got {value!r}") from error
+    _check_range(key, read)
+    return read
+
+
+def _check_range(key: str, value: object) -> None:
+    """Counts and sizes are at least 1, shares at most 1, nothing is negative or infinite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    low = 1 if isinstance(value, int) and key not in ("seed", "warmup_steps", "crf") else 0
+    is_share = key.endswith(("_fraction", "_probability", "_until", "_decay")) or key.startswith("adam_beta")
+    high = 1.0 if is_share else math.inf
+    if not (math.isfinite(value) and low <= value <= high):
+        wanted = f"{low} to {high:g}" if is_share else f"{low} or more"
+        raise BadInput(f"setting {key}: expected {wanted}, got {value}")

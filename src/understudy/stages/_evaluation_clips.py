@@ -1,0 +1,200 @@
+"""What an evaluation is given: clips, what is known beside them (true landmarks, masks), and where their faces are.
+
+Beside `CLIP.mp4` (or a folder `CLIP`) may lie `CLIP.json`, whose `frames[k].landmarks` are the 68 true points of frame k, and
+`CLIP_mask/` (pictures) or `CLIP_mask.mp4`, the visible face in white: the format of rendered pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.imaging.masks import Mask
+from understudy.imaging.meanface import align_ibug
+from understudy.imaging.similarity import Matrix
+from understudy.media import read_frames
+from understudy.perception.survey import FrameFaces, Networks, link_and_smooth, survey
+from understudy.store.json_files import read_json
+from understudy.types import BadInput, Box, Detection, Face, FloatArray, Image
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Footage and what lies beside it.
+
+    true_points: (T, 68, 2) frame pixels, from the file `landmarks`; NaN where a frame has none.
+    """
+
+    path: Path
+    landmarks: Path | None = None
+    true_points: FloatArray | None = None
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """The same moment in each clip; `truth` and its mask are None without a truth, masks are None where none are given."""
+
+    index: int
+    swap: Image
+    plate: Image
+    truth: Image | None
+    plate_mask: Mask | None
+    truth_mask: Mask | None
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where the face of a clip is, frame by frame, for T frames; NaN and None where there is none.
+
+    face_from_frame: (T, 2, 3); points: (T, 68, 2) frame pixels where they are known from the renderer, None where the networks
+    must find them; detections: where to look for the mesh.
+    """
+
+    face_from_frame: FloatArray
+    points: FloatArray | None
+    detections: tuple[Detection | None, ...]
+
+    def is_known(self, frame: int) -> bool:
+        """Whether the face of `frame` is known."""
+        return frame < len(self.face_from_frame) and bool(np.isfinite(self.face_from_frame[frame]).all())
+
+    def alignment(self, frame: int) -> Matrix:
+        """`face_from_frame` of a frame, NaN where its face is not known."""
+        return np.asarray(self.face_from_frame[frame] if self.is_known(frame) else np.full((2, 3), np.nan), np.float64)
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------------
+
+
+def open_clip(path: Path, mask: Path | None = None) -> Clip:
+    """The clip with its true landmarks and mask, where they lie beside it; `mask` overrides the mask beside it."""
+    stem = path.name if path.is_dir() else path.stem
+    landmarks = path.with_name(f"{stem}.json")
+    beside = (path.with_name(f"{stem}_mask"), path.with_name(f"{stem}_mask.mp4"))
+    found = next((each for each in beside if each.exists()), None)
+    if not landmarks.is_file():
+        return Clip(path, mask=mask or found)
+    return Clip(path, landmarks, _true_points(landmarks), mask or found)
+
+
+def read_frame_sets(swap: Clip, plate: Clip, truth: Clip | None, frames: set[int] | None = None) -> Iterator[FrameSet]:
+    """The clips side by side until the shortest ends, all frames or only those numbered in `frames`.
+
+    Raises BadInput where the swap's size is not the plate's, or a mask's not its clip's.
+    """
+    stop = None if frames is None else max(frames, default=-1) + 1
+    streams = [read_frames(clip.path, stop=stop) if clip else _nothing() for clip in (swap, plate, truth)]
+    masks = [read_frames(clip.mask, stop=stop) if clip and clip.mask else _nothing() for clip in (plate, truth)]
+    for index, (s, p, t, pm, tm) in enumerate(zip(*streams, *masks, strict=False)):
+        assert s is not None
+        assert p is not None
+        if index == 0:
+            _check_size(swap.path, s.image, plate.path, p.image)
+        if frames is None or index in frames:
+            plate_mask = _mask(plate, pm.image, p.image) if pm else None
+            truth_mask = _mask(truth, tm.image, t.image) if truth and t and tm else None
+            yield FrameSet(index, s.image, p.image, t.image if t else None, plate_mask, truth_mask)
+
+
+def _nothing() -> Iterator[None]:
+    while True:
+        yield None
+
+
+def _mask(clip: Clip, mask: Image, image: Image) -> Mask:
+    assert clip.mask is not None
+    _check_size(clip.mask, mask, clip.path, image)
+    return mask[:, :, 1].astype(np.float32) / np.float32(255)
+
+
+def _check_size(path: Path, image: Image, like: Path, other: Image) -> None:
+    if image.shape != other.shape:
+        sizes = (f"{each.shape[1]}x{each.shape[0]}" for each in (other, image))
+        raise BadInput(f"{path}: expected the size of {like.name}, {next(sizes)}, got {next(sizes)}; export it at that size")
+
+
+def _true_points(path: Path) -> FloatArray:
+    try:
+        frames = cast(list[dict[str, object]], read_json(path)["frames"])
+        missing = np.full((68, 2), np.nan)
+        points = np.array([frame.get("landmarks") or missing for frame in frames], np.float64)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BadInput(f'{path}: expected {{"frames": [{{"landmarks": [[x, y], ... 68 points]}}, ...]}} ({error!r})') from error
+    if points.ndim != 3 or points.shape[1:] != (68, 2):
+        raise BadInput(f"{path}: expected 68 landmarks [x, y] for each frame, got an array of shape {points.shape}")
+    return points
+
+
+# ---- where the faces are --------------------------------------------------------------------------------------------------
+
+
+def true_whereabouts(points: FloatArray) -> Whereabouts:
+    """From true landmarks (T, 68, 2)."""
+    is_known = np.isfinite(points).all(axis=(1, 2))
+    matrices = np.full((len(points), 2, 3), np.nan)
+    for frame in np.flatnonzero(is_known):
+        matrices[frame] = align_ibug(points[frame])
+    detections = tuple(_detection(p, p[36:42], p[42:48]) if known else None for p, known in zip(points, is_known, strict=True))
+    return Whereabouts(matrices, points, detections)
+
+
+def surveyed_whereabouts(
+    clip: Clip, networks: Networks, changed: ChangeMeter | None = None, tell: Callable[[int], None] = lambda done: None
+) -> Whereabouts:
+    """From the networks: the face that `changed` says the swap has altered most, else the largest, track by track.
+
+    tell: is told how many frames are done.
+    """
+    surveyed: list[FrameFaces] = []
+    for faces in survey(read_frames(clip.path), clip.path.name, networks):
+        surveyed.append(faces)
+        tell(len(surveyed))
+    return faces_as_whereabouts(link_and_smooth(surveyed), len(surveyed), changed)
+
+
+class ChangeMeter:
+    """How much a swap altered the plate inside a box: by frame, from reduced difference pictures."""
+
+    def __init__(self) -> None:
+        self._differences: list[NDArray[np.uint8]] = []
+
+    def add(self, swap: Image, plate: Image) -> None:
+        difference = np.abs(swap.astype(np.int16) - plate).max(axis=2)
+        self._differences.append(difference[::4, ::4].astype(np.uint8))
+
+    def of(self, face: Face) -> float:
+        """Mean change inside the face's box, 0 to 255."""
+        box = face.box
+        if face.frame >= len(self._differences):
+            return 0.0
+        top, bottom, left, right = (max(0, int(edge // 4)) for edge in (box.top, box.bottom, box.left, box.right))
+        inside = self._differences[face.frame][top : bottom + 1, left : right + 1]
+        return float(inside.mean()) if inside.size else 0.0
+
+
+def faces_as_whereabouts(faces: list[Face], num_frames: int, changed: ChangeMeter | None) -> Whereabouts:
+    """One face for each frame: of the track that stands highest by change, then by size."""
+    rank: dict[int, list[tuple[float, float]]] = {}
+    for face in faces:
+        rank.setdefault(face.track, []).append((changed.of(face) if changed else 0.0, face.box.width * face.box.height))
+    standing = {track: tuple(np.mean(values, axis=0)) for track, values in rank.items()}
+    matrices = np.full((num_frames, 2, 3), np.nan)
+    detections: list[Detection | None] = [None] * num_frames
+    for face in sorted(faces, key=lambda each: standing[each.track]):
+        matrices[face.frame] = face.face_from_frame
+        detections[face.frame] = _detection(face.landmarks, face.landmarks[[33, 133]], face.landmarks[[362, 263]])
+    return Whereabouts(matrices, None, tuple(detections))
+
+
+def _detection(points: FloatArray, left_eye: FloatArray, right_eye: FloatArray) -> Detection:
+    """The detection that known landmarks stand for; only its box and eyes mean anything."""
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    keypoints = np.tile(points.mean(axis=0), (6, 1))
+    keypoints[0], keypoints[1] = left_eye.mean(axis=0), right_eye.mean(axis=0)
+    return Detection(Box(float(left), float(top), float(right), float(bottom)), 1.0, keypoints)

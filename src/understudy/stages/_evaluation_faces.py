@@ -1,0 +1,178 @@
+"""What the networks see of the faces: landmarks, pose, expression and identity of swap and truth, followed through the clip.
+
+Every clip is looked at by the same networks in the same way, so that their own errors largely cancel; the noise floors say how
+much remains. Neither network takes part in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.imaging import metrics_geometry, metrics_temporal
+from understudy.imaging.meanface import IBUG_FROM_MESH
+from understudy.imaging.metrics_statistics import mean_known, root_mean_square
+from understudy.imaging.similarity import apply
+from understudy.perception.plausible import LEAST_PRESENCE
+from understudy.perception.survey import Networks
+from understudy.types import Detection, FloatArray, Image
+
+EMBED_EVERY = 3
+"""Identity is measured on every third frame: neighbours tell nothing new."""
+
+READABLE_YAW_DEGREES = 40.0
+"""Beyond this the mesh guesses the far half of the face; such frames are left out of what is measured on it."""
+
+_INNER, _RIGID, _JAW = slice(17, 68), slice(17, 48), slice(0, 17)
+
+Statistic = Callable[[FloatArray], float]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Rows (T, ...) in time order, and the statistic that makes one figure of them."""
+
+    rows: FloatArray
+    statistic: Statistic = mean_known
+
+
+@dataclass
+class FaceTrack:
+    """What was seen of one clip's face so far, frame by frame: meshes (468, 3) in frame pixels and embeddings (128,)."""
+
+    meshes: list[FloatArray] = field(default_factory=list)
+    embeddings: list[FloatArray] = field(default_factory=list)
+    alignments: list[FloatArray] = field(default_factory=list)
+
+    def look(self, image: Image, detection: Detection | None, face_from_frame: FloatArray, networks: Networks) -> None:
+        """Add the next frame; `detection` is where its face must be, None where there is none to be seen."""
+        mesh, embedding = np.full((468, 3), np.nan), np.full(128, np.nan)
+        if detection is not None:
+            found = networks.landmarks(image, detection)
+            if found.presence >= LEAST_PRESENCE:
+                mesh = found.points
+                if len(self.meshes) % EMBED_EVERY == 0:
+                    embedding = np.asarray(networks.embed(image, mesh), np.float64)
+        self.meshes.append(mesh)
+        self.embeddings.append(embedding)
+        self.alignments.append(face_from_frame)
+
+
+@dataclass(frozen=True)
+class FaceMotion:
+    """A whole clip's face in face units. points: (T, 68, 2) by the clip's own alignment; rotations: (T, 3, 3) of the head;
+    expressions: (T, 4); embeddings: (T, 128); all NaN where the face was not seen."""
+
+    points: FloatArray
+    rotations: FloatArray
+    expressions: FloatArray
+    embeddings: FloatArray
+
+
+def motion(track: FaceTrack) -> FaceMotion:
+    """The track in face units."""
+    meshes = np.array(track.meshes, np.float64).reshape(-1, 468, 3)
+    frontal, rotations = metrics_geometry.frontal(meshes)
+    pairs = zip(track.alignments, meshes, strict=True)
+    points = np.array([apply(np.asarray(m), mesh[list(IBUG_FROM_MESH), :2]) for m, mesh in pairs]).reshape(-1, 68, 2)
+    return FaceMotion(points, rotations, metrics_geometry.expression_measures(frontal), np.array(track.embeddings))
+
+
+def is_readable(reference: FaceMotion) -> NDArray[np.bool_]:
+    """(T,) whether the reference's face is seen from so near the front that its mesh can be believed."""
+    yaw = metrics_geometry.yaw_pitch_roll_degrees(reference.rotations)[:, 0]
+    return np.abs(yaw) <= READABLE_YAW_DEGREES  # NaN, a face not seen, is not
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------------
+
+
+def geometry(swap: FaceMotion, truth: FaceMotion) -> dict[str, Series]:
+    """Landmarks, jaw, pose and expression of the swap against the truth."""
+    readable = is_readable(truth)
+    swap_measures, true_measures = (_only(readable, each.expressions) for each in (swap, truth))
+    pairs = np.stack([swap_measures, true_measures], axis=1)  # T 2 K
+    series = {
+        "landmark_error_percent": Series(_only(readable, _landmark_errors(swap, truth, _INNER))),
+        "jaw_error_percent": Series(_only(readable, _landmark_errors(swap, truth, _JAW))),
+        "pose_error_degrees": Series(_only(readable, metrics_geometry.pose_errors_degrees(swap.rotations, truth.rotations))),
+        "expression_gain": Series(pairs, metrics_geometry.mean_gain),
+    }
+    for k, name in enumerate(metrics_geometry.EXPRESSIONS):
+        series[f"expression_gain_{name}"] = Series(pairs[:, :, k], _gain)
+        series[f"expression_r2_{name}"] = Series(pairs[:, :, k], _r2)
+    return series
+
+
+def performance_kept(swap: FaceMotion, plate: FaceMotion) -> dict[str, Series]:
+    """Without a truth: pose and expression of the swap against the plate, each person's own bias and neutral taken out.
+
+    Two people's landmarks differ by nature, so landmark errors mean nothing here.
+    """
+    series = {name: each for name, each in geometry(swap, plate).items() if name.startswith("expression")}
+    angles = [metrics_geometry.yaw_pitch_roll_degrees(each.rotations) for each in (swap, plate)]
+    apart = _only(is_readable(plate), angles[0] - angles[1])
+    known = apart[np.isfinite(apart).all(axis=1)]
+    bias = np.median(known, axis=0) if len(known) else np.zeros(3)
+    series["pose_error_degrees"] = Series(np.linalg.norm(apart - bias, axis=1))
+    return series
+
+
+def steadiness(swap: FaceMotion, truth: FaceMotion) -> dict[str, Series]:
+    """What shakes in the swap and not in the truth, and how late the swap is."""
+    readable = is_readable(truth)
+    swap_points, true_points = (_only(readable, each.points) for each in (swap, truth))
+    speeds = [metrics_temporal.accelerations_percent(points[:, _INNER]) for points in (swap_points, true_points)]
+    excess = metrics_temporal.accelerations_percent(swap_points[:, _INNER] - true_points[:, _INNER])
+    shake = metrics_temporal.similarity_accelerations(swap_points[:, _RIGID], true_points[:, _RIGID])
+    lags = metrics_temporal.lagged(_only(readable, truth.expressions))
+    late = np.concatenate([_only(readable, swap.expressions)[:, :, None], lags], axis=2)  # T K 1 + lags
+    return {
+        "jitter_ratio": Series(np.stack(speeds, axis=1), _ratio),
+        "excess_acceleration_percent": Series(excess, root_mean_square),
+        "pumping_percent": Series(shake[:, 0], root_mean_square),
+        "rolling_degrees": Series(shake[:, 1], root_mean_square),
+        "shake_x_percent": Series(shake[:, 2], root_mean_square),
+        "shake_y_percent": Series(shake[:, 3], root_mean_square),
+        "lag_frames": Series(late, lambda rows: metrics_temporal.lag_frames(rows[:, :, 0], rows[:, :, 1:])),
+    }
+
+
+def identity(swap: FaceMotion, plate_mean: FloatArray, performer_mean: FloatArray) -> dict[str, Series]:
+    """Whose face it is: the score between the two people's mean embeddings, and the plain distance to the performer."""
+    distances = np.linalg.norm(swap.embeddings - performer_mean, axis=1)
+    return {
+        "identity_score": Series(metrics_geometry.identity_scores(swap.embeddings, plate_mean, performer_mean)),
+        "identity_distance": Series(distances),
+    }
+
+
+def mean_embedding(track: FaceMotion) -> FloatArray:
+    """The mean of the readable frames' embeddings (128,); NaN where there are none."""
+    known = track.embeddings[np.isfinite(track.embeddings).all(axis=1) & is_readable(track)]
+    return np.asarray(known.mean(axis=0)) if len(known) else np.full(128, np.nan)
+
+
+def _only(readable: NDArray[np.bool_], rows: FloatArray) -> FloatArray:
+    return np.where(readable.reshape(-1, *[1] * (rows.ndim - 1)), rows, np.nan)
+
+
+def _landmark_errors(swap: FaceMotion, truth: FaceMotion, part: slice) -> FloatArray:
+    return metrics_geometry.landmark_errors_percent(swap.points[:, part], truth.points[:, part])
+
+
+def _gain(pairs: FloatArray) -> float:
+    return metrics_geometry.gain_and_r2(pairs)[0]
+
+
+def _r2(pairs: FloatArray) -> float:
+    return metrics_geometry.gain_and_r2(pairs)[1]
+
+
+def _ratio(speeds: FloatArray) -> float:
+    known = speeds[np.isfinite(speeds).all(axis=1)]
+    reference = root_mean_square(known[:, 1])
+    return root_mean_square(known[:, 0]) / reference if reference > 0 else float("nan")

@@ -1,0 +1,200 @@
+"""Goes through an evaluation's clips once, side by side, and collects what every frame shows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from understudy.imaging import metrics
+from understudy.imaging.masks import Mask
+from understudy.imaging.matte import silhouette
+from understudy.imaging.meanface import IBUG_FROM_MESH
+from understudy.imaging.similarity import apply, translation
+from understudy.imaging.tracking import intersection_over_union
+from understudy.imaging.warp import warp_image
+from understudy.media import VideoWriter, read_frames
+from understudy.perception.survey import Networks
+from understudy.stages import _evaluation_pixels as pixels
+from understudy.stages._evaluation_clips import Clip, FrameSet, Whereabouts, read_frame_sets
+from understudy.stages._evaluation_faces import FaceTrack
+from understudy.types import Box, ConvertRecipe, Detection, FloatArray, Image
+
+FLOORS = ("plate", "truth_reencoded", "truth_shifted", "truth_in_plate")
+"""What is scored beside the swap: no swap at all; the truth after coding; half a pixel off; and set into the plate, as a
+perfect swap would be: its surroundings are the plate's, and filters that reach beyond the mask see them.
+"""
+
+STEADY = ("swap", "plate", "truth_reencoded")
+"""Whose changes from frame to frame are measured; the others are the truth again, moved or cut out."""
+
+FLOOR_EVERY = 3
+"""The truth's own fidelity hardly varies: it is taken on every third frame."""
+
+DETECT_EVERY = 5
+_LEAST_OVERLAP = 0.3
+
+FrameFigures = dict[str, dict[str, float]]
+"""Figures of one frame, by candidate ("swap" and the floors) and name."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is compared. truth and truth_faces are None where there is no truth: then the plate takes its place.
+
+    detectors: independent of each other, by name; without a truth each must find the face in the swap, since one may be fooled.
+    """
+
+    swap: Clip
+    plate: Clip
+    truth: Clip | None
+    plate_faces: Whereabouts
+    truth_faces: Whereabouts | None
+    networks: Networks
+    detectors: Mapping[str, Callable[[Image], list[Detection]]]
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The names of what is scored, the swap first."""
+        return ("swap", *FLOORS) if self.truth else ("swap", "plate")
+
+
+@dataclass
+class Measurements:
+    """Everything measured so far: a row of figures for each frame, and the faces seen in each clip."""
+
+    rows: list[FrameFigures] = field(default_factory=list)
+    faces: dict[str, FaceTrack] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture and where its face is: its alignment and 68 landmarks come from `place`, at `frame`."""
+
+    image: Image
+    place: Whereabouts
+
+
+def measure(scene: Scene) -> Iterator[Measurements]:
+    """The measurements after each frame; the same object each time, complete when the iteration ends."""
+    looked_at = ("swap", "plate", "truth", "truth_reencoded") if scene.truth else ("swap", "plate")
+    result = Measurements(faces={name: FaceTrack() for name in looked_at})
+    before: pixels.Moment | None = None
+    with _reencoded(scene.truth) as copy:
+        copies = read_frames(copy) if copy else iter(())
+        for frames in read_frame_sets(scene.swap, scene.plate, scene.truth):
+            record = next(copies, None)
+            views = _views(scene, frames, record.image if record else None)
+            for name, view in views.items():
+                if name not in result.faces:
+                    continue
+                detection = view.place.detections[frames.index] if view.place.is_known(frames.index) else None
+                result.faces[name].look(view.image, detection, view.place.alignment(frames.index), scene.networks)
+            now = make_moment(scene, frames, views, result.faces)
+            result.rows.append(_figures(scene, frames, now, before, result.faces["plate"]))
+            before = now
+            yield result
+
+
+def _views(scene: Scene, frames: FrameSet, reencoded: Image | None) -> dict[str, View]:
+    views = {"swap": View(frames.swap, scene.plate_faces), "plate": View(frames.plate, scene.plate_faces)}
+    if frames.truth is not None and scene.truth_faces is not None:
+        size = (frames.truth.shape[1], frames.truth.shape[0])
+        shifted = warp_image(frames.truth, translation(0.5, 0.5), size)
+        views["truth"] = View(frames.truth, scene.truth_faces)
+        views["truth_reencoded"] = View(frames.truth if reencoded is None else reencoded, scene.truth_faces)
+        views["truth_shifted"] = View(shifted, scene.truth_faces)
+    return views
+
+
+def make_moment(
+    scene: Scene, frames: FrameSet, views: Mapping[str, View], faces: Mapping[str, FaceTrack]
+) -> pixels.Moment | None:
+    """The frame in face space; None where a face that is needed is not known, or too little of it shows."""
+    reference = "truth" if "truth" in views else "plate"
+    if not all(view.place.is_known(frames.index) for view in views.values()):
+        return None
+    crops = {name: pixels.face_crop(view.image, view.place.alignment(frames.index)) for name, view in views.items()}
+    masks = {"plate": frames.plate_mask, "truth": frames.truth_mask}
+    areas = [_visible(views[name], masks[name], frames.index, faces[name]) for name in {"plate", reference}]
+    if any(area is None for area in areas):
+        return None
+    mask = np.prod([area for area in areas if area is not None], axis=0, dtype=np.float32)
+    place = views[reference].place
+    points = apply(pixels.crop_from_frame(place.alignment(frames.index)), _points(place, frames.index, faces[reference]))
+    pictures = {name: crop for name, crop in crops.items() if name != "truth"}
+    if scene.truth:
+        pictures["truth_in_plate"] = crops["plate"] + mask[..., None] * (crops["truth"] - crops["plate"])
+    if mask.sum() < metrics.LEAST_MASK_PX:
+        return None
+    return pixels.Moment(pictures, crops[reference], mask, pixels.feature_regions(mask, points))
+
+
+def _visible(view: View, mask: Mask | None, index: int, track: FaceTrack) -> Mask | None:
+    """The visible face in face space: from its mask where there is one, else the silhouette of its mesh."""
+    if mask is not None:
+        return pixels.mask_crop(mask, view.place.alignment(index))
+    mesh = track.meshes[index]
+    if np.isnan(mesh).any():
+        return None
+    return silhouette(apply(pixels.crop_from_frame(view.place.alignment(index)), mesh[:, :2]), pixels.SIZE[0])
+
+
+def _points(place: Whereabouts, index: int, track: FaceTrack) -> FloatArray:
+    """The 68 landmarks of a frame, true or found, in frame pixels."""
+    return place.points[index] if place.points is not None else track.meshes[index][list(IBUG_FROM_MESH), :2]
+
+
+def _figures(
+    scene: Scene, frames: FrameSet, now: pixels.Moment | None, before: pixels.Moment | None, plate_track: FaceTrack
+) -> FrameFigures:
+    if now is None:
+        return {}
+    figures: FrameFigures = {name: {} for name in scene.candidates}
+    if before is not None:
+        figures |= pixels.steadiness(now, before, [name for name in STEADY if name in now.pictures])
+    for name in scene.candidates:
+        if name in ("swap", "plate") or frames.index % FLOOR_EVERY == 0:
+            figures[name] |= pixels.sharpness(now, name)
+            figures[name] |= pixels.fidelity(now, name) if scene.truth else {}
+    if scene.truth is None and frames.index % DETECT_EVERY == 0:
+        for name, image in (("swap", frames.swap), ("plate", frames.plate)):
+            figures[name] |= _detected(scene, image, frames.index)
+    points = _points(scene.plate_faces, frames.index, plate_track)
+    matrix = scene.plate_faces.alignment(frames.index)
+    figures["swap"] |= pixels.compositing(frames.swap, frames.plate, matrix, points, frames.plate_mask)
+    return figures
+
+
+def _detected(scene: Scene, image: Image, index: int) -> dict[str, float]:
+    """1 where a detector finds a face where the plate's is, else 0: for each detector, and for all of them together."""
+    expected = scene.plate_faces.detections[index]
+    if expected is None:
+        return {}
+    is_found = {
+        f"detected_by_{name}": float(any(_overlap(each.box, expected.box) > _LEAST_OVERLAP for each in detect(image)))
+        for name, detect in scene.detectors.items()
+    }
+    return {**is_found, "detected_share": min(is_found.values())}
+
+
+def _overlap(one: Box, other: Box) -> float:
+    return intersection_over_union(*(np.array([box.left, box.top, box.right, box.bottom]) for box in (one, other)))
+
+
+@contextmanager
+def _reencoded(truth: Clip | None) -> Iterator[Path | None]:
+    """A copy of the truth as `convert` would deliver it, gone when the block ends."""
+    if truth is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "truth.mp4"
+        with VideoWriter(copy, plate=truth.path, codec="h264", crf=ConvertRecipe().crf) as writer:
+            for record in read_frames(truth.path):
+                writer.write(record.image, record)
+        yield copy

@@ -1,0 +1,75 @@
+"""Finds the faces of a plate once and remembers them, so that a killed conversion goes on where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from understudy.imaging.tracking import find_shots
+from understudy.media.footage import FootageInfo
+from understudy.media.reader import read_frames
+from understudy.perception.survey import FrameFaces, Networks, link_and_smooth, load_networks, survey
+from understudy.store.faceset import FaceSet, SurveyedFrame
+from understudy.types import Event, Face, Reporter
+
+PLATE_FOLDER = "plate"
+_DONE = "surveyed"
+_FRAMES_A_TRANSACTION = 10
+
+
+@dataclass(frozen=True)
+class PlateSurvey:
+    """All faces of a plate, linked and steady, in order of time, and the shot of each frame (T,) that was read."""
+
+    faces: list[Face]
+    shot: dict[int, int]
+
+
+def survey_plate(info: FootageInfo, out: Path, report: Reporter) -> PlateSurvey:
+    """The faces of the plate, from `out`/plate/faces.sqlite where they are known, else found now and stored there."""
+    source = info.path.name
+    with FaceSet.create(out / PLATE_FOLDER, performer="plate") as stored:
+        if stored.note(_DONE) is None:
+            _find_faces(info, stored, load_networks(), report)
+            stored.set_note(_DONE, "yes")
+        surveyed = _read_back(stored, source)
+    return link(surveyed)
+
+
+def link(surveyed: list[FrameFaces]) -> PlateSurvey:
+    """Shots, tracks and steady alignments from what every frame showed."""
+    if not surveyed:
+        return PlateSurvey([], {})
+    shots = find_shots(np.stack([each.thumbnail for each in surveyed]))
+    shot_of_frame = {each.frame: int(shot) for each, shot in zip(surveyed, shots.shot, strict=True)}
+    return PlateSurvey(link_and_smooth(surveyed) if any(each.faces for each in surveyed) else [], shot_of_frame)
+
+
+def _find_faces(info: FootageInfo, stored: FaceSet, networks: Networks, report: Reporter) -> None:
+    source, start = info.path.name, stored.num_frames_done(info.path.name)
+    previous = _read_back(stored, source)[-1:]
+    frames = survey(read_frames(info.path, start), source, networks, *previous)
+    for several in _batches(frames, _FRAMES_A_TRANSACTION):
+        num_done = several[-1].frame + 1
+        with stored.transaction():
+            for seen in several:
+                stored.add_frame(source, SurveyedFrame(seen.frame, seen.time_seconds, seen.thumbnail))
+            stored.add_faces([face for seen in several for face in seen.faces], num_frames_done={source: num_done})
+        report(Event("convert", "progress", num_done, info.num_frames_estimate, "frames", "looking for faces"))
+
+
+def _read_back(stored: FaceSet, source: str) -> list[FrameFaces]:
+    faces: dict[int, list[Face]] = {}
+    for face in stored.faces(kept_only=False, source=source):
+        faces.setdefault(face.frame, []).append(face)
+    return [FrameFaces(*frame, tuple(faces.get(frame.frame, ()))) for frame in stored.frames(source)]
+
+
+def _batches(items: Iterable[FrameFaces], size: int) -> Iterator[list[FrameFaces]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

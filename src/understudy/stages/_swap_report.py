@@ -1,0 +1,115 @@
+"""The report of a conversion: what was done in words and figures, some frames before and after, and the fate of every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from understudy.imaging.warp import resize
+from understudy.media.footage import FootageInfo
+from understudy.media.images import encode_jpeg
+from understudy.stages._swapping import Plan, SwappedFrame
+from understudy.store.report import Figure, Picture, Section, Table, render_report
+from understudy.types import Image, Json
+
+NUM_KEEPSAKES = 6
+_PICTURE_HEIGHT_PX = 360
+_MOST_ROWS = 200
+
+_IN_WORDS = {"swapped": "swapped", "no_face": "no face", "other_person": "other person", "failed": "failed"}
+
+
+@dataclass(frozen=True)
+class Keepsakes:
+    """A few frames, chosen beforehand, that are kept as small pictures (plate beside swap) while the clip streams by."""
+
+    wanted: frozenset[int]
+    pictures: list[Picture] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, frames: Sequence[int]) -> Keepsakes:
+        """Keepsakes spread evenly over `frames`."""
+        rows = np.linspace(0, len(frames) - 1, num=min(NUM_KEEPSAKES, len(frames)))
+        return cls(frozenset(frames[round(float(row))] for row in rows))
+
+    def offer(self, finished: SwappedFrame) -> None:
+        """Keep the frame if it is one of those wanted."""
+        record = finished.record
+        if record.index not in self.wanted:
+            return
+        both = np.hstack([_small(record.image), _small(finished.image)])
+        caption = f"frame {record.index}, {record.time_seconds:.2f} s: plate, and {_IN_WORDS[finished.status]}"
+        self.pictures.append(Picture(encode_jpeg(both, quality=90), caption))
+
+
+def write_swap_report(
+    path: Path,
+    plan: Plan,
+    info: FootageInfo,
+    figures: Mapping[str, object],
+    ledger: Sequence[Json],
+    keepsakes: Keepsakes,
+    losses: Sequence[str],
+) -> None:
+    """Write report.html of a conversion."""
+    num_frames, num_swapped = len(ledger), figures["num_swapped"]
+    recipe_rows = [(key.replace("_", " "), str(value)) for key, value in asdict(plan.recipe).items()]
+    spans = list(_spans(ledger))
+    sections = [
+        Section("Every frame", _ledger_text(spans), table=Table(("frames", "status", "why"), spans[:_MOST_ROWS])),
+        Section("How it was composited", table=Table(("setting", "value"), recipe_rows)),
+    ]
+    if losses:
+        sections.insert(1, Section("What could not be kept of the plate", items=list(losses)))
+    render_report(
+        path,
+        f"{plan.with_} in place of {plan.replace}",
+        sections,
+        verdict=f"{num_swapped} of {num_frames} frames of {info.path.name} are swapped.",
+        figures=list(_headline(figures)),
+        pictures=keepsakes.pictures,
+        eyebrow="Understudy: convert",
+        footer="The swapped frames are AI-manipulated; the container of the clip says so too.",
+    )
+
+
+def _headline(figures: Mapping[str, object]) -> Iterator[Figure]:
+    notes = {
+        "num_frames": "as many as the plate has, at the same times",
+        "num_swapped": "frames that show the new face",
+        "num_without_face": "passed through: nobody was found",
+        "num_other_person": "passed through: only other people's faces",
+        "num_failed": "passed through: something went wrong, see the table",
+        "identity_distance": "of the farthest track taken from the performer; under 0.6 is usually the same person",
+        "jitter_before_px": "tremble of the alignment as measured",
+        "jitter_after_px": "tremble of the alignment in use",
+    }
+    for name, note in notes.items():
+        value = figures.get(name)
+        if isinstance(value, int | float):
+            yield name.removeprefix("num_").replace("_", " "), value, note
+
+
+def _spans(ledger: Sequence[Json]) -> Iterator[tuple[str, str, str]]:
+    """Runs of frames with the same fate: ("0-28", "swapped", "")."""
+    for (status, reason), lines in groupby(ledger, key=lambda line: (str(line["status"]), str(line["reason"]))):
+        frames = [line["frame"] for line in lines]
+        yield (f"{frames[0]}-{frames[-1]}" if len(frames) > 1 else str(frames[0]), _IN_WORDS[status], reason)
+
+
+def _ledger_text(spans: Sequence[tuple[str, str, str]]) -> str:
+    text = "Each frame is listed in ledger.jsonl; here are the runs of frames that share a fate."
+    if len(spans) > _MOST_ROWS:
+        text += f" Only the first {_MOST_ROWS} of {len(spans)} are shown."
+    return text
+
+
+def _small(image: Image) -> Image:
+    height, width = image.shape[:2]
+    if height <= _PICTURE_HEIGHT_PX:
+        return image
+    return resize(image, (max(1, round(width * _PICTURE_HEIGHT_PX / height)), _PICTURE_HEIGHT_PX))

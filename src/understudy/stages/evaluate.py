@@ -1,0 +1,196 @@
+"""Measures a swap against its plate and, where it is known, the truth; says in words what the figures mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from understudy.imaging import metrics, metrics_statistics
+from understudy.imaging.framing import FULL
+from understudy.media import probe, read_frames
+from understudy.perception.survey import load_networks
+from understudy.perception.weights import WEIGHTS
+from understudy.stages._evaluation_clips import (
+    ChangeMeter,
+    Clip,
+    open_clip,
+    surveyed_whereabouts,
+    true_whereabouts,
+)
+from understudy.stages._evaluation_figures import HEADLINE, Scores, num_compared, summarise
+from understudy.stages._evaluation_measure import Measurements, Scene, measure
+from understudy.stages._evaluation_report import Findings, find, write_report
+from understudy.store.atomic import atomic_write_text
+from understudy.store.events import combine, event_log
+from understudy.store.faceset import FaceSet
+from understudy.store.json_files import json_text
+from understudy.store.manifest import InputFile, describe_input
+from understudy.store.runs import open_run
+from understudy.types import BadInput, Event, FloatArray, Reporter, StageResult, silent
+
+STAGE = "evaluate"
+SEED = 0
+PER_FRAME_FILE, REPORT_FILE = "per_frame.jsonl", "report.html"
+_RECIPE = {
+    "face_space_px": metrics.FACE_SPACE_PX,
+    "framing": FULL.name,
+    "block_frames": metrics_statistics.BLOCK_FRAMES,
+    "num_resamples": metrics_statistics.NUM_RESAMPLES,
+}
+
+
+def evaluate(
+    swap: Path,
+    plate: Path,
+    out: Path,
+    *,
+    truth: Path | None = None,
+    mask: Path | None = None,
+    performer: Path | None = None,
+    report: Reporter = silent,
+) -> StageResult:
+    """Score `swap`, made from `plate`, into the folder `out`: manifest.json, per_frame.jsonl and report.html.
+
+    truth: the other performer giving the same performance; without it, the swap is only compared with its plate and with
+    the face set `performer`. mask: where the truth's face is visible, white; by default CLIP_mask beside it. True landmarks
+    (CLIP.json) are used where both plate and truth have them, else faces are found by the networks.
+    Raises BadInput for footage that cannot be read, or whose sizes do not fit.
+    """
+    clips = _open_clips(swap, plate, truth, mask)
+    with open_run(out, STAGE, _RECIPE, _inputs(clips, performer)) as run:
+        if run.state != "finished":
+            report = combine(report, event_log(out))
+            report(Event(STAGE, "started"))
+            scene = _find_faces(clips, report)
+            measured = _measure(scene, report)
+            scores = summarise(measured, _performer_mean(performer), truth is not None)
+            compared = [index for index, row in enumerate(measured.rows) if row]
+            warnings = _warnings(scene, len(measured.rows))
+            findings = find(scores, len(measured.rows), len(compared), warnings)
+            atomic_write_text(out / PER_FRAME_FILE, _per_frame(measured, scores))
+            write_report(out / REPORT_FILE, scene, scores, findings, len(measured.rows), compared)
+            run.finish(
+                _figures(measured, scores, findings, "truth" if truth else "plate"),
+                {"report": out / REPORT_FILE, "per_frame": out / PER_FRAME_FILE},
+                seed=SEED,
+                licences={weight.name: weight.licence for weight in WEIGHTS},
+            )
+            report(Event(STAGE, "finished", message=findings.verdict))
+        return run.result()
+
+
+# ---- what is compared -----------------------------------------------------------------------------------------------------
+
+
+def _open_clips(swap: Path, plate: Path, truth: Path | None, mask: Path | None) -> dict[str, Clip]:
+    if mask is not None and truth is None:
+        raise BadInput("--mask was given without --truth; it says where the truth counts")
+    clips = {"swap": Clip(swap), "plate": open_clip(plate)}
+    if truth is not None:
+        clips["truth"] = open_clip(truth, mask)
+    for clip in clips.values():
+        probe(clip.path)
+    return clips
+
+
+def _inputs(clips: Mapping[str, Clip], performer: Path | None) -> dict[str, InputFile]:
+    """Everything that the result depends on, by role."""
+    inputs = {name: describe_input(clip.path) for name, clip in clips.items()}
+    for name, clip in clips.items():
+        if clip.landmarks is not None:
+            inputs[f"{name}_landmarks"] = describe_input(clip.landmarks)
+        if clip.mask is not None:
+            inputs[f"{name}_mask"] = describe_input(clip.mask)
+    if performer is not None:
+        with FaceSet.open(performer) as faces:
+            inputs["performer"] = InputFile(performer.as_posix(), faces.sha256())
+    return inputs
+
+
+def _performer_mean(performer: Path | None) -> FloatArray | None:
+    if performer is None:
+        return None
+    with FaceSet.open(performer) as faces:
+        return faces.gallery().mean
+
+
+def _find_faces(clips: Mapping[str, Clip], report: Reporter) -> Scene:
+    """Where each face is: by the true landmarks if all clips have them, so that both sides are aligned alike."""
+    networks = load_networks()
+    plate, truth = clips["plate"], clips.get("truth")
+    if plate.true_points is not None and (truth is None or truth.true_points is not None):
+        plate_faces = true_whereabouts(plate.true_points)
+        truth_faces = true_whereabouts(truth.true_points) if truth and truth.true_points is not None else None
+    else:
+        plate_faces = surveyed_whereabouts(plate, networks, _changes(clips), _teller(plate, "finding the plate's face", report))
+        tell = _teller(truth, "finding the truth's face", report) if truth else None
+        truth_faces = surveyed_whereabouts(truth, networks, tell=tell) if truth and tell else None
+    return Scene(clips["swap"], plate, truth, plate_faces, truth_faces, networks, {"mediapipe": networks.detect})
+
+
+def _teller(clip: Clip, message: str, report: Reporter) -> Callable[[int], None]:
+    total = probe(clip.path).num_frames_estimate
+    return lambda done: report(Event(STAGE, "progress", done, total, "frames", message))
+
+
+def _changes(clips: Mapping[str, Clip]) -> ChangeMeter:
+    meter = ChangeMeter()
+    for swap, plate in zip(*(read_frames(clips[name].path) for name in ("swap", "plate")), strict=False):
+        meter.add(swap.image, plate.image)
+    return meter
+
+
+def _measure(scene: Scene, report: Reporter) -> Measurements:
+    tell = _teller(scene.plate, "comparing", report)
+    measured = Measurements()
+    for measured in measure(scene):
+        tell(len(measured.rows))
+    if not any(measured.rows):
+        raise BadInput(
+            f"{scene.plate.path}: no frame of it could be compared; the face was not found in "
+            f"{'plate and truth together' if scene.truth else 'the plate'}"
+        )
+    return measured
+
+
+def _warnings(scene: Scene, num_frames: int) -> list[str]:
+    """What a reader must know beyond the figures."""
+    warnings = []
+    for name, clip in (("plate", scene.plate), ("truth", scene.truth), ("swap", scene.swap)):
+        if clip is None or probe(clip.path).num_frames_estimate == num_frames:
+            continue
+        if (num_there := sum(1 for _ in read_frames(clip.path))) > num_frames:
+            warnings.append(f"The {name} has {num_there} frames, of which only the first {num_frames} have a counterpart.")
+    return warnings
+
+
+# ---- what is written ------------------------------------------------------------------------------------------------------
+
+
+def _figures(measured: Measurements, scores: Scores, findings: Findings, reference: str) -> dict[str, object]:
+    return {
+        **dict.fromkeys((*HEADLINE, "plate_psnr_db")),
+        **scores.values,
+        "num_frames": len(measured.rows),
+        "num_compared": num_compared(measured),
+        "reference": reference,
+        "verdict": findings.verdict,
+        "warnings": list(findings.warnings),
+        "frames_to_look_at": [asdict(suspect) for suspect in findings.suspects],
+        "intervals": {name: [found.low, found.high] for name, found in scores.swap.items()},
+        "floors": scores.floors,
+        "left_out": scores.left_out,
+    }
+
+
+def _per_frame(measured: Measurements, scores: Scores) -> str:
+    """One JSON object a line: the swap's figures of the frame, and the plate's under `plate`; null where there is none."""
+    lines = []
+    for index, row in enumerate(measured.rows):
+        figures = {name: float(column[index]) for name, column in scores.columns.items() if np.isfinite(column[index])}
+        line = {"frame": index, "is_compared": bool(row), **figures, "plate": row.get("plate")}
+        lines.append(json_text(line, is_compact=True))
+    return "".join(f"{line}\n" for line in lines)

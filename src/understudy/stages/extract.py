@@ -1,0 +1,289 @@
+"""Extracts a performer's faces from footage: looks through the frames, follows and steadies the faces, cuts them out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from understudy.imaging.framing import STORED, crop_from_face
+from understudy.imaging.similarity import Matrix, compose, scale_of
+from understudy.imaging.warp import warp_image
+from understudy.media.footage import FrameRecord, probe
+from understudy.media.images import encode_jpeg, read_image
+from understudy.media.reader import read_frames
+from understudy.perception.survey import (
+    FrameFaces,
+    Networks,
+    jitter_px,
+    link_and_smooth,
+    load_networks,
+    most_frequent_person,
+    read_ahead,
+    select_performer,
+    survey,
+)
+from understudy.perception.weights import WEIGHTS
+from understudy.stages._extraction_report import write_contact_sheet, write_extraction_report
+from understudy.store.events import combine, event_log
+from understudy.store.faceset import FaceSet, SurveyedFrame
+from understudy.store.manifest import describe_input
+from understudy.store.runs import Run, open_run
+from understudy.types import BadInput, Event, Face, FloatArray, Image, Reporter, StageResult, silent
+
+OTHER_PERSON = "other person"
+
+LEAST_CROP_PX, MOST_CROP_PX, CROP_STEP_PX = 128, 1024, 64
+
+SECONDS_BETWEEN_EVENTS = 0.5
+
+
+def extract(
+    footage: Sequence[Path],
+    performer: str,
+    out: Path,
+    *,
+    like: Sequence[Path] = (),
+    detector: str = "mediapipe",
+    report: Reporter = silent,
+) -> StageResult:
+    """Finds `performer` in each clip of `footage` and leaves a face set in `out`; the same call again resumes.
+
+    like: pictures of the performer; without them the person seen in most frames is taken. Everybody else is counted and
+    stored as not kept ("other person"), without pictures. Faces that were interpolated within a track are stored with
+    pictures, but not kept for training. Raises BadInput for footage that cannot be read, a picture in `like` without a face,
+    an unknown detector, or an `out` that holds other work.
+    """
+    sources = _sources(footage)
+    inputs = {f"footage {source}": describe_input(path) for source, path in sources.items()}
+    inputs |= {f"like {number}": describe_input(path) for number, path in enumerate(like, 1)}
+    with open_run(out, "extract", {"performer": performer, "detector": detector}, inputs) as run:
+        if run.state == "finished":
+            return run.result()
+        report = combine(report, event_log(out))
+        report(Event("extract", "started", message=f"extracting {performer}"))
+        with FaceSet.create(out, performer) as face_set:
+            frames_per_second = 0.0
+            if not face_set.note("linked"):
+                networks = load_networks(detector)
+                gallery = _gallery(like, networks)
+                frames_per_second = _look_through(sources, face_set, networks, report)
+                _follow(face_set, gallery)
+            _cut_out(sources, face_set, report)
+            return _finish(run, face_set, frames_per_second, report)
+
+
+def _sources(footage: Sequence[Path]) -> dict[str, Path]:
+    """The clips by the name that their faces are filed under: the file's own, or the whole path where two are alike."""
+    if not footage:
+        raise BadInput("expected at least one video file or folder of images to extract from, got none; name one")
+    names = [path.name for path in footage]
+    return {path.name if names.count(path.name) == 1 else path.as_posix(): path for path in footage}
+
+
+def _gallery(like: Sequence[Path], networks: Networks) -> FloatArray | None:
+    """The embedding of the largest face in each picture (N, 128); None where no picture is given."""
+    if not like:
+        return None
+    embeddings = []
+    for path in like:
+        record = FrameRecord(0, 0.0, 0, Fraction(1), read_image(path))
+        faces = next(survey([record], path.name, networks)).faces
+        if not faces:
+            raise BadInput(f"{path}: expected a picture of the performer, found no face in it; give one that shows it clearly")
+        embeddings.append(max(faces, key=lambda face: face.box.height).embedding)
+    return np.stack(embeddings)
+
+
+# ---- first pass: look through the frames ----------------------------------------------------------------------------------
+
+
+def _look_through(sources: dict[str, Path], face_set: FaceSet, networks: Networks, report: Reporter) -> float:
+    """Survey every frame that is not done yet; a killed run goes on at the frame after the last. Returns frames a second."""
+    progress = _Progress(report, "frames", sum(probe(path).num_frames_estimate for path in sources.values()))
+    progress.skip(sum(face_set.num_frames_done(source) for source in sources))
+    for source, path in sources.items():
+        losses: list[str] = []
+        frames = read_frames(path, face_set.num_frames_done(source), on_loss=losses.append)
+        for found in survey(frames, source, networks, previous=_last_frame(face_set, source)):
+            with face_set.transaction():
+                face_set.add_frame(source, SurveyedFrame(found.frame, found.time_seconds, found.thumbnail))
+                face_set.add_faces(found.faces, num_frames_done={source: found.frame + 1})
+            progress.step("looking for faces")
+        _note_losses(face_set, losses, report)
+    progress.tell("looking for faces")
+    return progress.per_second
+
+
+def _surveyed(face_set: FaceSet, source: str) -> list[FrameFaces]:
+    """What the first pass stored of a clip."""
+    faces: dict[int, list[Face]] = {}
+    for face in face_set.faces(kept_only=False, source=source):
+        faces.setdefault(face.frame, []).append(face)
+    return [
+        FrameFaces(each.frame, each.time_seconds, each.thumbnail, tuple(faces.get(each.frame, ())))
+        for each in face_set.frames(source)
+    ]
+
+
+def _last_frame(face_set: FaceSet, source: str) -> FrameFaces | None:
+    surveyed = _surveyed(face_set, source)
+    return surveyed[-1] if surveyed else None
+
+
+def _note_losses(face_set: FaceSet, messages: Sequence[str], report: Reporter) -> None:
+    """Tell of footage that could not be read, and remember it for the report."""
+    for message in messages:
+        report(Event("extract", "warning", message=message))
+    known = (face_set.note("losses") or "").splitlines()
+    face_set.set_note("losses", "\n".join([*known, *(message for message in messages if message not in known)]))
+
+
+# ---- second pass: follow and steady the faces, choose the performer -------------------------------------------------------
+
+
+def _follow(face_set: FaceSet, gallery: FloatArray | None) -> None:
+    """Link and smooth all clips and mark who is not the performer, in one transaction: a kill leaves all of it or nothing."""
+    linked: list[Face] = []
+    for source in face_set.sources():
+        first_track = max((face.track for face in linked), default=-1) + 1
+        linked += link_and_smooth(_surveyed(face_set, source), first_track)
+    tracks = select_performer(linked, most_frequent_person(linked) if gallery is None else gallery)
+    measured = [face for face in linked if not face.is_bridged]
+    before, after = jitter_px([face for face in linked if face.track in tracks])
+    with face_set.transaction():
+        face_set.replace_alignments(
+            [face.id for face in measured],
+            np.array([face.face_from_frame for face in measured]),
+            shots=[face.shot for face in measured],
+            tracks=[face.track for face in measured],
+        )
+        for face in measured:
+            reason = face.reason if face.track in tracks else OTHER_PERSON
+            if reason:
+                face_set.set_kept([face.id], False, reason)
+        face_set.add_faces([face for face in linked if face.is_bridged and face.track in tracks])
+        face_set.set_note("jitter", f"{before} {after}")
+        face_set.set_note("linked", "yes")
+
+
+# ---- third pass: cut the faces out ----------------------------------------------------------------------------------------
+
+
+def _cut_out(sources: dict[str, Path], face_set: FaceSet, report: Reporter) -> None:
+    """Write the crop of each of the performer's faces that has none yet."""
+    faces = _performers_faces(face_set)
+    progress = _Progress(report, "crops", len(faces))
+    progress.skip(sum(bool(face.crop) for face in faces))
+    for source, path in sources.items():
+        waiting = [face for face in faces if face.source == source and not face.crop]
+        if not waiting:
+            continue
+        frames = read_ahead(read_frames(path, waiting[0].frame, waiting[-1].frame + 1))
+        for face, size_px, data in _encoded_crops(frames, waiting):
+            name = f"{Path(source).stem}_{face.frame:06d}_{face.track:03d}"
+            face_set.set_crops([face.id], [face_set.write_crop(name, data)], size_px)
+            progress.step("cutting faces out")
+    progress.tell("cutting faces out")
+
+
+def _encoded_crops(frames: Iterable[FrameRecord], faces: Sequence[Face]) -> Iterator[tuple[Face, int, bytes]]:
+    """Each face with its crop's size and JPEG, warped and encoded by two threads."""
+    by_frame: dict[int, list[Face]] = {}
+    for face in faces:
+        by_frame.setdefault(face.frame, []).append(face)
+    with ThreadPoolExecutor(2) as pool:
+        at_work: list[Future[tuple[Face, int, bytes]]] = []
+        for record in frames:
+            at_work += [pool.submit(_encoded_crop, record.image, face) for face in by_frame.get(record.index, ())]
+            while len(at_work) > 8:
+                yield at_work.pop(0).result()
+        for each in at_work:
+            yield each.result()
+
+
+def _encoded_crop(image: Image, face: Face) -> tuple[Face, int, bytes]:
+    face_from_frame = np.asarray(face.face_from_frame, np.float64)
+    size_px = crop_size_px(face_from_frame)
+    crop_from_frame = compose(crop_from_face(STORED, size_px), face_from_frame)
+    return face, size_px, encode_jpeg(warp_image(image, crop_from_frame, (size_px, size_px)))
+
+
+def crop_size_px(face_from_frame: Matrix) -> int:
+    """The size at which a stored crop keeps every pixel of the frame: a multiple of 64 from 128 to 1024."""
+    native_px = STORED.side / scale_of(face_from_frame)
+    return int(np.clip(np.ceil(native_px / CROP_STEP_PX) * CROP_STEP_PX, LEAST_CROP_PX, MOST_CROP_PX))
+
+
+# ---- what came of it ------------------------------------------------------------------------------------------------------
+
+
+def _performers_faces(face_set: FaceSet) -> list[Face]:
+    return [face for face in face_set.faces(kept_only=False) if face.reason != OTHER_PERSON]
+
+
+def _finish(run: Run, face_set: FaceSet, frames_per_second: float, report: Reporter) -> StageResult:
+    faces = _performers_faces(face_set)
+    figures = _figures(face_set, faces) | {"frames_per_second": round(frames_per_second, 2)}
+    outputs = {"faces": run.folder, "contact_sheet": run.folder / "contact_sheet.jpg", "report": run.folder / "report.html"}
+    sheet = write_contact_sheet(face_set, faces, outputs["contact_sheet"])
+    losses = (face_set.note("losses") or "").splitlines()
+    write_extraction_report(outputs["report"], face_set, faces, figures, sheet, losses)
+    result = run.finish(figures, outputs, licences={weight.name: weight.licence for weight in WEIGHTS})
+    report(Event("extract", "finished", figures=figures))
+    return result
+
+
+def _figures(face_set: FaceSet, faces: Sequence[Face]) -> dict[str, float | int]:
+    """The result's figures. Faces are the performer's and measured; interpolated ones and other persons have their own."""
+    measured = [face for face in faces if not face.is_bridged]
+    num_frames = sum(face_set.num_frames_done(source) for source in face_set.sources())
+    num_frames_with_face = len({(face.source, face.frame) for face in measured})
+    before, after = (float(value) for value in (face_set.note("jitter") or "0 0").split())
+    return {
+        "num_frames": num_frames,
+        "num_faces": len(measured),
+        "num_kept": sum(face.kept for face in measured),
+        "num_frames_with_face": num_frames_with_face,
+        "num_frames_without_face": num_frames - num_frames_with_face,
+        "num_tracks": len({face.track for face in faces}),
+        "num_other_faces": len(face_set) - len(faces),
+        "num_bridged": len(faces) - len(measured),
+        "jitter_before_px": round(before, 3),
+        "jitter_after_px": round(after, 3),
+    }
+
+
+class _Progress:
+    """Counts done work and reports it twice a second, with its speed."""
+
+    def __init__(self, report: Reporter, unit: str, total: int) -> None:
+        self._report, self._unit, self._total = report, unit, total
+        self._started = self._told = time.monotonic()
+        self._num_skipped = self._num_done = 0
+
+    @property
+    def per_second(self) -> float:
+        """The speed of this run, without what earlier runs had done."""
+        return self._num_done / max(time.monotonic() - self._started, 1e-6)
+
+    def skip(self, num: int) -> None:
+        """Count work that an earlier run did."""
+        self._num_skipped += num
+
+    def step(self, message: str) -> None:
+        """Count one more, and report it if the last report is a while ago."""
+        self._num_done += 1
+        if time.monotonic() - self._told >= SECONDS_BETWEEN_EVENTS:
+            self.tell(message)
+
+    def tell(self, message: str) -> None:
+        """Report how far the work is."""
+        self._told = time.monotonic()
+        done = self._num_skipped + self._num_done
+        speed = {f"{self._unit}_per_second": round(self.per_second, 1)}
+        self._report(Event("extract", "progress", done, max(self._total, done), self._unit, message, speed))

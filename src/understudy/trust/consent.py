@@ -1,0 +1,316 @@
+"""Makes, checks and revokes consent records, and says whether performers may be trained on or converted.
+
+Records are found by one rule: the folder the user names (`--consent DIR`), else $UNDERSTUDY_CONSENT, else `consent/` beside
+the project file, or in the current folder where there is no project file.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from understudy.store.atomic import atomic_write_text
+from understudy.store.json_files import as_plain
+from understudy.trust.identity import Identity, bind_identity, check_identity, distances, identity_path, read_identity
+from understudy.trust.keys import read_limited, signing_key
+from understudy.trust.records import (
+    KINDS,
+    NEVER_GRANTED,
+    SCHEMA,
+    ConsentRecord,
+    Grant,
+    Kind,
+    Person,
+    Purpose,
+    SignedRecord,
+    read_record,
+    record_path,
+    signature_path,
+    to_toml,
+)
+from understudy.types import BadInput, FloatArray, Json, Refused
+
+DEFAULT_DAYS: Mapping[Kind, int] = {"signed": 365, "self": 365, "synthetic": 3650, "public-domain-archive": 365}
+OTHER_PERSON_MARGIN = 0.05
+"""Faces must be nearer to their own record's face than to the other performer's by this much."""
+
+
+@dataclass(frozen=True)
+class ConsentReference:
+    """What a manifest keeps of a consent record: its hash and terms, no name but the performer's short one."""
+
+    performer: str
+    record_sha256: str
+    kind: Kind
+    signed_by: str
+    evidence: str
+    valid_until: str
+    identity_distance: float | None
+
+    def as_json(self) -> Json:
+        """A flat object for manifests."""
+        return asdict(self)
+
+
+def consent_folder(chosen: Path | None = None, project: Path | None = None) -> Path:
+    """Where records are looked for; `chosen` is the user's option, `project` the project file if there is one."""
+    if chosen:
+        return chosen
+    if named := os.environ.get("UNDERSTUDY_CONSENT"):
+        return Path(named)
+    return (project.parent if project else Path()) / "consent"
+
+
+def create_record(
+    folder: Path,
+    performer: str,
+    kind: Kind,
+    *,
+    person: Person | None = None,
+    grant: Grant | None = None,
+    today: datetime.date | None = None,
+) -> SignedRecord:
+    """Writes and signs a new record; without `person` and `grant`, one that the operator declares, for `DEFAULT_DAYS`.
+
+    Raises BadInput for an unknown kind, or where a record of this performer exists that is not revoked or expired.
+    """
+    if kind not in KINDS:
+        raise BadInput(f"--kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+    now = today or datetime.date.today()
+    path = record_path(folder, performer)
+    _check_replaceable(folder, performer, now)
+    record = ConsentRecord(
+        schema=SCHEMA,
+        id=uuid.uuid4(),
+        performer=performer,
+        kind=kind,
+        created=now,
+        signed_by="production",
+        person=person or _default_person(performer, kind),
+        grant=grant or _default_grant(performer, kind, now),
+    )
+    _set_aside(path)
+    return sign_record(folder, record)
+
+
+def sign_record(folder: Path, record: ConsentRecord) -> SignedRecord:
+    """Writes a record and its signature by the user's key, then reads it back as any reader would."""
+    path, text = record_path(folder, record.performer), to_toml(record)
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, text)
+    comment = f"consent record {record.id} of {record.performer}"
+    atomic_write_text(signature_path(path), signing_key().sign(text.encode(), comment))
+    return read_record(folder, record.performer)
+
+
+def describe(signed: SignedRecord, on: datetime.date | None = None) -> Json:
+    """A record in plain values, and whether it permits training and converting on this day ("permitted", or why not)."""
+    verdicts: dict[str, str] = {}
+    purposes: tuple[Purpose, ...] = ("train", "convert")
+    for purpose in purposes:
+        try:
+            check(signed, purpose, on)
+            verdicts[purpose] = "permitted"
+        except Refused as error:
+            verdicts[purpose] = str(error)
+    content = as_plain(TypeAdapter(ConsentRecord).dump_python(signed.record, mode="json"))
+    has_face = identity_path(signed).exists()
+    return {
+        "record": content,
+        "record_sha256": signed.sha256,
+        "signer": str(signed.signer),
+        "is_face_bound": has_face,
+        **verdicts,
+    }
+
+
+def check(signed: SignedRecord, purpose: Purpose, on: datetime.date | None = None) -> None:
+    """Raises Refused, in one line that says what to do, unless this record permits this purpose on this day."""
+    record, grant, today = signed.record, signed.record.grant, on or datetime.date.today()
+    where = f"{signed.path}: {record.performer!r}"
+    _check_age(where, record)
+    if missing := [use for use in NEVER_GRANTED if use not in grant.excluded]:
+        raise Refused(f"{where}: the record must exclude {', '.join(missing)}, which nobody can grant; sign a record that does")
+    if not grant.granted_by:
+        raise Refused(f"{where}: the record does not say who granted consent; sign one that does")
+    if today < grant.valid_from:
+        raise Refused(f"{where}: consent begins on {grant.valid_from}, today is {today}; wait, or ask for an earlier start")
+    if today > grant.valid_until:
+        raise Refused(f"{where}: consent ended on {grant.valid_until}, today is {today}; ask for a new record")
+    if grant.delete_model_by and today > grant.delete_model_by:
+        raise Refused(f"{where}: models of this performer had to be deleted by {grant.delete_model_by}; delete them")
+    if purpose not in grant.uses:
+        granted = ", ".join(grant.uses) or "nothing"
+        raise Refused(f"{where}: consent is for {granted}, not for {purpose}; ask for a record that names it")
+    if revoked := revocation_of(signed):
+        raise Refused(f"{where}: consent was revoked on {revoked}; stop, and delete this performer's models")
+
+
+def revoke(folder: Path, performer: str, reason: str = "", today: datetime.date | None = None) -> Path:
+    """Takes a record back for good: writes `consent/revoked/ID.json`, which no option overrides."""
+    signed = read_record(folder, performer)
+    path = _revocation_path(signed)
+    content = {
+        "schema": 1,
+        "record_id": str(signed.record.id),
+        "record_sha256": signed.sha256,
+        "revoked": (today or datetime.date.today()).isoformat(),
+        "reason": reason,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    atomic_write_text(path, text)
+    atomic_write_text(signature_path(path), signing_key().sign(text.encode(), f"revocation of {signed.record.id}"))
+    return path
+
+
+def revocation_of(signed: SignedRecord) -> str | None:
+    """The day a record was revoked, None if it was not; any file of that name revokes, readable or not."""
+    path = _revocation_path(signed)
+    if not path.exists():
+        return None
+    try:
+        return str(json.loads(read_limited(path))["revoked"])[:10]
+    except (ValueError, KeyError, TypeError, RecursionError, BadInput):
+        return "an unreadable date"
+
+
+def require(
+    performers: Mapping[str, FloatArray],
+    purpose: Purpose,
+    folder: Path,
+    *,
+    tracks: Mapping[str, NDArray[np.integer]] | None = None,
+    footage_sha256: Mapping[str, Sequence[str]] | None = None,
+    on: datetime.date | None = None,
+) -> tuple[ConsentReference, ...]:
+    """The gate of training and converting: every performer has a record in force, and these faces are theirs.
+
+    performers: for each name the embeddings (N, 128) of the face set or of the model's gallery; tracks: for each name (N,) the
+    track of each; footage_sha256: for each name the footage they come from. A record that has no face yet is bound to these
+    faces when training. Raises Refused.
+    """
+    records = {name: read_record(folder, name) for name in performers}
+    for name, signed in records.items():
+        check(signed, purpose, on)
+        _check_footage(signed, (footage_sha256 or {}).get(name, ()))
+    faces = {name: _bound_identity(records[name], performers[name], purpose, on) for name in performers}
+    references = []
+    for name, signed in records.items():
+        distance = check_identity(faces[name], performers[name], (tracks or {}).get(name))
+        _check_not_another(name, performers[name], faces, distance)
+        references.append(_reference(signed, distance))
+    return tuple(references)
+
+
+def _bound_identity(signed: SignedRecord, embeddings: FloatArray, purpose: Purpose, on: datetime.date | None) -> Identity:
+    identity = read_identity(signed)
+    if identity is None and purpose == "convert":
+        performer = signed.record.performer
+        raise Refused(
+            f"{signed.path}: no face is bound to this record, so the model cannot be {performer}'s with this consent; "
+            "train with this record first"
+        )
+    return identity or bind_identity(signed, embeddings, on)
+
+
+def _check_not_another(name: str, embeddings: FloatArray, faces: Mapping[str, Identity], own: float) -> None:
+    for other, identity in faces.items():
+        if other == name:
+            continue
+        apart = float(np.median(distances(identity, np.asarray(embeddings, dtype=np.float64))))
+        if own + OTHER_PERSON_MARGIN > apart:
+            raise Refused(
+                f"{name}: these faces are as near to {other}'s (distance {apart:.2f}) as to {name}'s own "
+                f"({own:.2f}); check that each face set shows its own performer"
+            )
+
+
+def _check_age(where: str, record: ConsentRecord) -> None:
+    person, review = record.person, record.review
+    if person.age == "minor":
+        raise Refused(f"{where}: the performer is declared under age; minors are never trained on or converted")
+    reviewed = review.reviewed_by and review.document and review.reviewed_on
+    if person.age == "doubtful" and not reviewed:
+        raise Refused(
+            f"{where}: the performer's age is doubtful; a person must check a document and sign a record with "
+            "[review] reviewed_by, reviewed_on and document filled in"
+        )
+
+
+def _check_footage(signed: SignedRecord, used: Sequence[str]) -> None:
+    allowed = signed.record.footage.sha256
+    if allowed and (others := [sha for sha in used if sha not in allowed]):
+        raise Refused(
+            f"{signed.path}: consent is limited to named footage, and footage {others[0][:16]}... is not among it; "
+            "use the named footage, or ask for a record that includes it"
+        )
+
+
+def _reference(signed: SignedRecord, distance: float) -> ConsentReference:
+    record = signed.record
+    return ConsentReference(
+        performer=record.performer,
+        record_sha256=signed.sha256,
+        kind=record.kind,
+        signed_by=record.signed_by,
+        evidence=record.grant.evidence_sha256 or record.grant.evidence,
+        valid_until=record.grant.valid_until.isoformat(),
+        identity_distance=round(distance, 4),
+    )
+
+
+def _check_replaceable(folder: Path, performer: str, today: datetime.date) -> None:
+    """Raises BadInput where a record is there that has not ended, or that cannot be read here."""
+    path = record_path(folder, performer)
+    if not path.exists():
+        return
+    try:
+        signed = read_record(folder, performer)
+    except Refused as error:
+        raise BadInput(f"{error}; or move the file away to make a new one") from error
+    if revocation_of(signed) is None and today <= signed.record.grant.valid_until:
+        raise BadInput(f"{path}: {performer!r} has a record already; revoke it first: `understudy consent revoke {performer}`")
+
+
+def _set_aside(path: Path) -> None:
+    """Keeps an ended record, its signature and its face beside the new one, under the date it was replaced."""
+    if not path.exists():
+        return
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    old = path.parent / "ended"
+    old.mkdir(exist_ok=True)
+    for file in (path, signature_path(path), *path.parent.glob(f"{path.stem}.identity.json*")):
+        if file.exists():
+            os.replace(file, old / f"{stamp}-{file.name}")
+
+
+def _revocation_path(signed: SignedRecord) -> Path:
+    return signed.path.parent / "revoked" / f"{signed.record.id}.json"
+
+
+def _default_person(performer: str, kind: Kind) -> Person:
+    checked = {
+        "synthetic": "declared by the operator: no such person exists; the character is an adult",
+        "self": "declared by the operator, who is the person shown",
+    }
+    return Person(name=performer, age_checked_by=checked.get(kind, "declared by the operator; no document was checked"))
+
+
+def _default_grant(performer: str, kind: Kind, today: datetime.date) -> Grant:
+    granted_by = {"synthetic": "the makers of the character", "public-domain-archive": "declared to be in the public domain"}
+    grant = Grant(
+        granted_by=granted_by.get(kind, performer),
+        valid_from=today,
+        valid_until=today + datetime.timedelta(days=DEFAULT_DAYS[kind]),
+    )
+    return replace(grant, evidence="the character is synthetic") if kind == "synthetic" else grant

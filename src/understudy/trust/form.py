@@ -1,0 +1,31 @@
+"""Renders a consent record as a page to print and sign."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from understudy.trust.records import SignedRecord
+
+_AGES = {
+    "adult": "I am of full age, and was throughout the footage.",
+    "minor": "Under age: this consent permits nothing.",
+    "doubtful": "In doubt: nothing is permitted before a person has checked a document and signed the review.",
+}
+_USES = {
+    "train": "a model learns the face from footage",
+    "convert": "the model's pictures are put into footage",
+}
+
+
+def consent_form(signed: SignedRecord) -> str:
+    """The record as one self-contained HTML page, escaped; what the record leaves open is a line to fill in by hand."""
+    pages = Environment(loader=PackageLoader("understudy.trust", ""), autoescape=True, undefined=StrictUndefined)
+    template = pages.get_template("consent_form.html")
+    return template.render(
+        record=signed.record,
+        sha256=signed.sha256,
+        signer=str(signed.signer),
+        blank="_" * 48,
+        ages=_AGES,
+        uses=_USES,
+    )

@@ -1,0 +1,106 @@
+"""The way back from a finished clip: which model, face sets and footage it was made from, and whether they are unchanged.
+
+`Lineage` goes into the signed credentials when a clip is finished; `trace` compares it with what lies on disk today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from understudy.store.faceset import FaceSet
+from understudy.store.hashing import sha256_of_file, sha256_of_footage
+from understudy.store.json_files import read_json
+from understudy.store.manifest import InputFile, Manifest, read_manifest
+from understudy.store.runs import RECIPE_FILE
+from understudy.trust.consent import ConsentReference
+from understudy.trust.credentials import Lineage
+from understudy.types import BadInput
+
+
+@dataclass(frozen=True)
+class Link:
+    """One thing that a clip was made from: its role, where it lies, and whether it is what the clip was made from."""
+
+    role: str
+    path: str
+    sha256: str
+    state: Literal["intact", "changed", "missing"]
+
+
+def lineage_of(
+    inputs: Mapping[str, InputFile], consent: Sequence[ConsentReference], recipe_sha256: str, seed: int | None = None
+) -> Lineage:
+    """The lineage of an output of `convert`: its own inputs (`plate`, `model`), and behind the model what it learned from."""
+    found = {role: given.sha256 for role, given in _all_inputs(inputs)}
+    return Lineage(found, tuple(sorted(reference.record_sha256 for reference in consent)), recipe_sha256, seed)
+
+
+def trace(manifest: Manifest, signed: Mapping[str, str] | None = None) -> tuple[Link, ...]:
+    """Each input behind a finished conversion, hashed anew and compared.
+
+    signed: the hashes by role that the clip's credentials state; with them a changed manifest shows too.
+    """
+    stated = dict(_all_inputs(manifest.inputs))
+    for role, sha256 in (signed or {}).items():
+        stated[role] = InputFile(stated[role].path if role in stated else "", sha256)
+    return tuple(_link(role, given) for role, given in stated.items())
+
+
+def _all_inputs(inputs: Mapping[str, InputFile]) -> Iterator[tuple[str, InputFile]]:
+    """The inputs of a conversion, of the training behind it and of the extractions behind that, as far as they are there."""
+    yield from inputs.items()
+    if "model" not in inputs:
+        return
+    for performer, faces in _training_inputs(inputs["model"]).items():
+        yield f"faces {performer}", faces
+        manifest = _manifest_of(Path(faces.path))
+        footage = [given for role, given in manifest.inputs.items() if role.startswith("footage")] if manifest else []
+        yield from ((f"footage {performer} {number}", given) for number, given in enumerate(footage, 1))
+
+
+def _training_inputs(model: InputFile) -> dict[str, InputFile]:
+    """What the model's folder was trained from; `model` is a checkpoint's state, model/checkpoints/000500/state.json."""
+    try:
+        asked = read_json(Path(model.path).parents[2] / RECIPE_FILE)["inputs"]
+        assert isinstance(asked, dict)
+        return {str(name): InputFile(str(given["path"]), str(given["sha256"])) for name, given in asked.items()}
+    except (IndexError, OSError, KeyError, TypeError, AssertionError, BadInput):
+        return {}
+
+
+def _manifest_of(folder: Path) -> Manifest | None:
+    try:
+        return read_manifest(folder)
+    except BadInput:
+        return None
+
+
+def _link(role: str, stated: InputFile) -> Link:
+    path = Path(stated.path)
+    if not stated.path or not path.exists():
+        return Link(role, stated.path, stated.sha256, "missing")
+    try:
+        now = _sha256_of_faces(path) if role.startswith("faces ") else sha256_of_footage(path)
+        is_intact = now == stated.sha256 and (role != "model" or _has_its_weights(path))
+    except BadInput:
+        is_intact = False
+    return Link(role, stated.path, stated.sha256, "intact" if is_intact else "changed")
+
+
+def _has_its_weights(state: Path) -> bool:
+    """Whether the files beside a checkpoint's state are the ones that it names."""
+    files = read_json(state).get("files")
+    if not isinstance(files, dict):
+        return False
+    names = {Path(str(name)).name: file for name, file in files.items()}
+    return all(
+        isinstance(file, dict) and sha256_of_file(state.parent / name) == file.get("sha256") for name, file in names.items()
+    )
+
+
+def _sha256_of_faces(folder: Path) -> str:
+    with FaceSet.open(folder) as face_set:
+        return face_set.sha256()

@@ -1,0 +1,191 @@
+"""The command line: one line for a mistake, the right exit status, exactly one JSON object."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import understudy
+from understudy.cli import main, run_command
+from understudy.console import duration
+from understudy.recipes import TRAIN_RECIPES, parse_settings, train_recipe
+from understudy.types import BadInput, Event, StageResult, TrainRecipe, UnfinishedFrames
+
+
+def understudy_command(*arguments: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own."""
+    command = [sys.executable, "-c", "from understudy.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "COLUMNS": "200"}
+    )
+
+
+# ---- mistakes -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["extract", "clip.mp4", "--out", "faces"], "--performer"),
+        (["extract", "clip.mp4", "--performr", "abel"], "--performer"),
+        (["train", "a", "b", "--out", "m", "--minutes", "soon"], "--minutes"),
+        (["train", "a", "b", "--out", "m", "--minutes", "1", "--steps", "1"], "--minutes and --steps were both given"),
+        (["train", "a", "b", "--out", "m", "--recipe", "quik"], "did you mean 'quick'?"),
+        (["train", "a", "b", "--out", "m", "--set", "bach_size=8"], "did you mean 'batch_size'?"),
+        (["train", "a", "b", "--out", "m", "--set", "batch_size"], "expected key=value"),
+        (
+            ["train", "a", "b", "--out", "m", "--set", "batch_size=many"],
+            "setting batch_size: expected a whole number, got 'many'",
+        ),
+        (["train", "a", "b", "--out", "m", "--set", "seed=-1"], "setting seed: expected 0 or more, got -1"),
+        (["evaluate", "swap.mp4", "--plate", "p.mp4", "--out", "r", "--mask", "m"], "--mask was given without --truth"),
+        (["run", "nowhere.toml"], "nowhere.toml: no such project file"),
+        (["demo", "--minutes", "0"], "--minutes: expected more than 0"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_exit_status_2(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command([*arguments, "--json"] if arguments[0] != "frobnicate" else arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert err.startswith("understudy: ")
+    assert err.count("\n") == 1
+
+
+def test_a_bad_file_is_one_line_without_a_traceback_in_a_real_process(tmp_path: Path) -> None:
+    (tmp_path / "film.toml").write_text("[project]\nname = 3\n", encoding="utf-8")
+    done = understudy_command("run", "film.toml", "--json", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "understudy: film.toml: project.name: input should be a valid string\n"
+
+
+def test_our_own_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: object) -> StageResult:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("understudy.project.call", fault)
+    with pytest.raises(ZeroDivisionError):
+        run_command(["extract", "clip.mp4", "--performer", "abel", "--out", "faces"])
+
+
+@pytest.mark.parametrize("reason", [signal.SIGINT, signal.SIGTERM])
+def test_being_stopped_says_that_the_same_command_continues(
+    reason: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("understudy.project.call", lambda *_: signal.raise_signal(reason))
+    monkeypatch.setattr("sys.argv", ["understudy", "train", "a", "b", "--out", "m"])
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    signal.signal(signal.SIGTERM, handler)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "understudy: Stopped. The same command continues.\n"
+
+
+def test_strict_prints_the_result_and_exits_with_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from understudy.store.manifest import Manifest, write_manifest
+
+    def unfinished(*_: object) -> StageResult:
+        write_manifest(tmp_path, Manifest("convert", {}, recipe_sha256="", figures={"num_failed": 2}, outputs={}))
+        raise UnfinishedFrames("2 frames are in the ledger")
+
+    monkeypatch.setattr("understudy.project.call", unfinished)
+    names = ["--model", "m", "--replace", "abel", "--with", "bea", "--out", str(tmp_path)]
+    assert run_command(["convert", "plate.mp4", *names, "--strict", "--json"]) == 4
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"num_failed": 2}
+    assert err == "understudy: 2 frames are in the ledger\n"
+
+
+# ---- results --------------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_prints_exactly_one_json_object() -> None:
+    done = understudy_command("doctor", "--json")
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert found["understudy"] == understudy.__version__
+    assert {"libx264", "ffv1"} <= set(found["encoders"])
+    assert all({"licence", "is_commercial_use_ok", "is_present"} <= set(weight) for weight in found["weights"])
+
+
+def test_dry_run_prints_the_full_recipe_and_the_expected_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["train", "a", "b", "--out", "m", "--minutes", "3", "--set", "seed=7", "--dry-run", "--json"]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["plan"]
+    assert stage["asked"]["recipe"]["seed"] == 7
+    assert set(stage["asked"]["recipe"]) == set(TrainRecipe.__dataclass_fields__)
+    assert stage["estimated_seconds"] >= 180
+    assert stage["estimated_memory_gb"] > 0
+
+
+def test_dry_run_of_the_demo_shows_each_stage_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["demo", str(tmp_path / "out"), "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert [line.split()[0] for line in text.splitlines() if line and line[0] != " "] == [
+        *("extract", "extract", "train", "convert", "evaluate")
+    ]
+    assert "recipe.learning_rate" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; from understudy.cli import main, run_command; run_command(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_the_python_package_offers_the_verbs_of_the_command_line() -> None:
+    verbs = {"extract", "train", "convert", "evaluate", "run", "demo", "doctor"}
+    assert verbs <= set(understudy.__all__)
+    assert all(callable(getattr(understudy, verb)) for verb in verbs)
+    assert list(understudy.__all__) == sorted(understudy.__all__)
+
+
+# ---- progress -------------------------------------------------------------------------------------------------------------
+
+
+def test_progress_without_a_terminal_is_at_most_a_line_each_five_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    from understudy.console import progress
+
+    with progress() as report:
+        for done in range(1000):
+            report(Event("extract", "progress", done, 1000, "frames"))
+        report(Event("extract", "warning", message="12 frames did not decode"))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[-1] == "extract: warning: 12 frames did not decode"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(4.6, "0:05"), (59.6, "1:00"), (3723, "1:02:03")])
+def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------------
+
+
+def test_settings_are_read_as_the_field_s_own_type() -> None:
+    settings = parse_settings(["batch_size=4", "learning_rate=5e-4", "half_pixel_fault=true", "framing=face"])
+    recipe = train_recipe("quick", settings)
+    assert (recipe.batch_size, recipe.learning_rate, recipe.half_pixel_fault, recipe.framing) == (4, 5e-4, True, "face")
+
+
+def test_a_choice_outside_its_list_names_the_list() -> None:
+    with pytest.raises(BadInput, match="framing: expected one of core, face, full, head, got 'nose'"):
+        train_recipe("quick", {"framing": "nose"})
+
+
+@pytest.mark.parametrize("name", TRAIN_RECIPES)
+def test_each_preset_carries_its_name_and_states_command_time_memory_and_score(name: str) -> None:
+    assert TRAIN_RECIPES[name]().name == name
+    assert all(word in (TRAIN_RECIPES[name].__doc__ or "") for word in ("Command:", "Time:", "Memory:", "Score:"))

@@ -1,0 +1,324 @@
+"""Convert: the whole clip through the real media code, with a model that returns its input and faces whose place is known."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from understudy.imaging.framing import FULL
+from understudy.imaging.meanface import mean_face
+from understudy.imaging.similarity import apply, invert, similarity_from_parameters
+from understudy.media.footage import probe
+from understudy.media.images import write_png
+from understudy.media.reader import read_frames
+from understudy.model.colour import UNCHANGED
+from understudy.model.networks import build_network
+from understudy.model.swapper import GALLERIES_FILE, recipe_as_json
+from understudy.perception.survey import load_networks, survey
+from understudy.stages._plate_survey import PlateSurvey
+from understudy.stages._swapping import swapped_frames, track_ends
+from understudy.stages.convert import convert, make_plan, preview, swap_footage
+from understudy.store.checkpoints import save_checkpoint
+from understudy.types import BadInput, Box, ConvertRecipe, Event, Face, TrainRecipe, UnfinishedFrames, silent
+
+NUM_FRAMES, WIDTH, HEIGHT = 16, 240, 160
+LOSSLESS = ConvertRecipe(colour="none", codec="png", mask="outline", fade_seconds=0)
+
+
+class Mirror:
+    """A model that returns its input, opaque: what goes in must come out where it was."""
+
+    performers = ("abel", "bea")
+    resolution_px = 128
+    framing = FULL
+    galleries = {"abel": np.zeros((3, 128)), "bea": np.ones((3, 128))}  # noqa: RUF012
+
+    def swap(self, crops, from_performer, to_performer):
+        opaque = np.ones((*crops.shape[:3], 1), np.float32)
+        return np.concatenate([crops.astype(np.float32) / 255, opaque], axis=3)
+
+
+class Painter(Mirror):
+    """A model whose new face is one flat colour."""
+
+    def __init__(self, colour=(0.9, 0.1, 0.1)):
+        self.colour = colour
+
+    def swap(self, crops, from_performer, to_performer):
+        painted = super().swap(crops, from_performer, to_performer)
+        painted[..., :3] = np.float32(self.colour)
+        return painted
+
+
+def soft_texture(seed: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=(height, width, 3))
+    return np.clip(128 + 30 * 6 * cv2.GaussianBlur(noise, (0, 0), 3), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def plate(tmp_path: Path) -> Path:
+    folder = tmp_path / "plate"
+    folder.mkdir()
+    for frame in range(NUM_FRAMES):
+        write_png(folder / f"{frame:04d}.png", np.roll(soft_texture(0), frame, axis=1))
+    return folder
+
+
+def a_face(frame: int, track: int = 0, x: float | None = None, embedding: float = 0.0, size: float = 55.0) -> Face:
+    """The mean face, `size` px to a face unit, its centre at (x, 80), tilted a little, moving right by a pixel a frame."""
+    frame_from_face = similarity_from_parameters(np.log(size), 0.1, 0, 0)
+    frame_from_face[:, 2] = [100.3 + frame if x is None else x, 80.6] - apply(frame_from_face, np.array([0.5, 0.5]))
+    landmarks = apply(frame_from_face, mean_face()[:, :2])
+    (left, top), (right, bottom) = landmarks.min(axis=0), landmarks.max(axis=0)
+    return Face(
+        source="plate",
+        frame=frame,
+        time_seconds=frame / 25,
+        box=Box(left, top, right, bottom),
+        score=1.0,
+        landmarks=landmarks,
+        face_from_frame=invert(frame_from_face),
+        raw_face_from_frame=invert(frame_from_face),
+        pose=(0.0, 0.0, 0.0),
+        embedding=np.full(128, embedding),
+        sharpness=1.0,
+        track=track,
+    )
+
+
+def surveyed(faces: list[Face]) -> PlateSurvey:
+    return PlateSurvey(faces, dict.fromkeys(range(NUM_FRAMES), 0))
+
+
+def converted(plate: Path, faces: list[Face], tmp_path: Path, model=None, recipe: ConvertRecipe = LOSSLESS):
+    """Figures, ledger lines and frames of a conversion."""
+    out = tmp_path / "swap"
+    out.mkdir(parents=True, exist_ok=True)
+    figures, outputs = swap_footage(probe(plate), surveyed(faces), model or Mirror(), "abel", "bea", out, recipe=recipe)
+    ledger = [json.loads(line) for line in outputs["ledger"].read_text().splitlines()]
+    return figures, ledger, [record.image for record in read_frames(outputs["swap"])]
+
+
+def test_a_model_that_returns_its_input_gives_the_plate_back(plate, tmp_path):
+    figures, ledger, frames = converted(plate, [a_face(frame) for frame in range(NUM_FRAMES)], tmp_path)
+    assert figures["num_swapped"] == figures["num_frames"] == NUM_FRAMES
+    for record, frame in zip(read_frames(plate), frames, strict=True):
+        assert np.abs(frame.astype(float) - record.image).mean() < 0.5
+        assert np.abs(frame.astype(float) - record.image).max() < 12
+    assert [line["status"] for line in ledger] == ["swapped"] * NUM_FRAMES
+
+
+def test_the_new_face_lies_on_the_face_and_nowhere_else(plate, tmp_path):
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    _, _, frames = converted(plate, faces, tmp_path, Painter())
+    for face, record, frame in zip(faces, read_frames(plate), frames, strict=True):
+        is_changed = np.any(frame != record.image, axis=2)
+        inside = cv2.fillConvexPoly(
+            np.zeros((HEIGHT, WIDTH), np.uint8), cv2.convexHull(face.landmarks.astype(np.float32)).astype(np.int32), 1
+        )
+        assert not np.any(is_changed & (cv2.dilate(inside, np.ones((5, 5))) == 0))
+        assert is_changed.sum() > 0.8 * inside.sum()
+        ys, xs = np.nonzero(np.all(frame == [230, 26, 26], axis=2))
+        centre = (face.landmarks.min(axis=0) + face.landmarks.max(axis=0)) / 2
+        assert np.abs([xs.mean() + 0.5, ys.mean() + 0.5] - centre).max() < 4
+
+
+def test_every_frame_is_accounted_for(plate, tmp_path):
+    faces = [a_face(frame) for frame in range(8)] + [a_face(frame, track=1, embedding=1.0) for frame in range(8, 12)]
+    figures, ledger, frames = converted(plate, faces, tmp_path, Painter())
+    assert [line["status"] for line in ledger] == ["swapped"] * 8 + ["other_person"] * 4 + ["no_face"] * 4
+    assert [line["frame"] for line in ledger] == list(range(NUM_FRAMES))
+    counts = [figures[f"num_{name}"] for name in ("frames", "swapped", "other_person", "without_face", "failed")]
+    assert counts == [16, 8, 4, 4, 0]
+    for record, frame in list(zip(read_frames(plate), frames, strict=True))[8:]:
+        assert np.array_equal(frame, record.image)
+
+
+def test_a_frame_that_fails_shows_the_plate_and_is_listed_with_its_reason(plate, tmp_path):
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    faces[3] = replace(faces[3], face_from_frame=np.zeros((2, 3)))
+    faces[5] = replace(faces[5], landmarks=np.full((468, 2), np.nan))
+    figures, ledger, frames = converted(plate, faces, tmp_path, Painter(), replace(LOSSLESS, colour="plate"))
+    assert figures["num_failed"] == 2
+    assert figures["num_swapped"] == NUM_FRAMES - 2
+    for frame, record in enumerate(read_frames(plate)):
+        assert (ledger[frame]["status"] == "failed") == (frame in (3, 5))
+        assert bool(ledger[frame]["reason"]) == (frame in (3, 5))
+        assert np.array_equal(frames[frame], record.image) == (frame in (3, 5))
+
+
+def test_an_answer_that_is_not_finite_fails_its_frame_and_spoils_no_other(plate, tmp_path):
+    class Broken(Painter):
+        def swap(self, crops, from_performer, to_performer):
+            answer = super().swap(crops, from_performer, to_performer)
+            answer[0] = np.nan
+            return answer
+
+    recipe = replace(LOSSLESS, colour="plate", batch_size=4)
+    figures, _, _ = converted(plate, [a_face(frame) for frame in range(NUM_FRAMES)], tmp_path, Broken(), recipe)
+    assert (figures["num_failed"], figures["num_swapped"]) == (4, 12)
+
+
+@pytest.mark.parametrize(("on_missing", "expected"), [("black", 0.0), ("blur", None)])
+def test_frames_without_a_swap_can_be_hidden(plate, tmp_path, on_missing, expected):
+    faces = [a_face(frame) for frame in range(NUM_FRAMES) if frame > 3]
+    _, _, frames = converted(plate, faces, tmp_path, recipe=replace(LOSSLESS, on_missing=on_missing))
+    assert frames[0].std() < 0.5 * soft_texture(0).std()
+    if expected is not None:
+        assert np.all(frames[0] == expected)
+    assert frames[6].std() > 10
+
+
+def test_matching_colour_gives_the_new_face_the_plates_colour_without_flicker(plate, tmp_path):
+    class Tinted(Mirror):
+        def swap(self, crops, from_performer, to_performer):
+            answer = super().swap(crops, from_performer, to_performer)
+            answer[..., :3] = np.clip(answer[..., :3] * np.float32([0.8, 0.9, 0.7]) + np.float32(0.1), 0, 1)
+            return answer
+
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    _, _, own = converted(plate, faces, tmp_path / "own", Tinted())
+    _, _, matched = converted(plate, faces, tmp_path / "matched", Tinted(), replace(LOSSLESS, colour="plate"))
+    error = [
+        [np.abs(f.astype(float) - r.image).mean() for f, r in zip(fs, read_frames(plate), strict=True)] for fs in (own, matched)
+    ]
+    assert np.mean(error[1]) < 0.25 * np.mean(error[0])
+    assert np.std(error[1]) < 0.1
+
+
+def test_a_track_too_short_for_a_regular_sample_is_matched_too_and_one_out_of_the_picture_does_no_harm(plate, tmp_path):
+    faces = [a_face(frame, track=frame // 2) for frame in range(1, 7)]
+    faces += [a_face(frame, track=9, x=-300.0) for frame in range(8, 16)]
+    plan = make_plan(probe(plate), surveyed(faces), Mirror(), "abel", "bea", replace(LOSSLESS, colour="plate"))
+    assert set(plan.looks) == {0, 1, 2, 3, 9}
+    figures, ledger, _ = converted(plate, faces, tmp_path, recipe=replace(LOSSLESS, colour="plate"))
+    assert figures["num_swapped"] == 6
+    assert ledger[10]["reason"] == "the new face is nowhere visible"
+
+
+def test_a_face_that_drops_out_fades_and_one_that_is_cut_off_does_not():
+    faces = {frame: [a_face(frame)] for frame in range(5, 10)}
+    within = track_ends(faces, dict.fromkeys(range(16), 0))[0]
+    assert (within.is_faded_in, within.is_faded_out) == (True, True)
+    at_cuts = track_ends(faces, {frame: int(frame >= 5) + int(frame >= 10) for frame in range(16)})[0]
+    assert (at_cuts.is_faded_in, at_cuts.is_faded_out) == (False, False)
+    relayed = faces | {10: [a_face(10, track=1)]}
+    assert track_ends(relayed, dict.fromkeys(range(16), 0))[0].is_faded_out is False
+
+
+def test_a_fade_rises_and_falls_over_a_few_frames(plate):
+    faces = surveyed([a_face(frame) for frame in range(3, 13)])
+    plan = make_plan(probe(plate), faces, Painter(), "abel", "bea", replace(LOSSLESS, fade_seconds=0.12))
+    shares = [float(finished.matte.max()) for finished in swapped_frames(read_frames(plate), plan)]
+    assert shares == pytest.approx([0] * 3 + [0.25, 0.5, 0.75] + [1] * 4 + [0.75, 0.5, 0.25] + [0] * 3, abs=0.01)
+
+
+def test_nobody_is_twice_in_a_frame(plate):
+    faces = [a_face(frame, track=t, x=x, size=30) for frame in range(NUM_FRAMES) for t, x in ((0, 60.0), (1, 180.0))]
+    plan = make_plan(probe(plate), surveyed(faces), Painter(), "abel", "bea", LOSSLESS)
+    assert len(plan.ends) == 1
+
+
+def test_a_preview_shows_what_the_film_will_show(plate, tmp_path):
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    _, _, frames = converted(plate, faces, tmp_path, Painter())
+    plan = make_plan(probe(plate), surveyed(faces), Painter(), "abel", "bea", LOSSLESS)
+    seen = list(preview(probe(plate), plan, range(7, 9)))
+    assert [finished.record.index for finished in seen] == [7, 8]
+    assert np.array_equal(seen[0].image, frames[7])
+
+
+@pytest.mark.parametrize("blend", ["direct", "hard", "feather", "poisson", "multiband"])
+def test_every_blend_runs_through_the_whole_stage_and_gives_the_plate_back(plate, tmp_path, blend):
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    figures, _, frames = converted(plate, faces, tmp_path, recipe=replace(LOSSLESS, blend=blend, colour="plate"))
+    assert figures["num_swapped"] == NUM_FRAMES
+    assert np.mean([np.abs(f.astype(float) - r.image).mean() for f, r in zip(frames, read_frames(plate), strict=True)]) < 1
+
+
+def test_the_finished_clip_says_that_it_is_made_by_a_computer(plate, tmp_path):
+    converted(plate, [a_face(0)], tmp_path, recipe=replace(LOSSLESS, codec="h264"))
+    with av.open(str(tmp_path / "swap" / "swap.mp4")) as container:
+        tags = {key.lower(): value for key, value in container.metadata.items()}
+    assert "AI-manipulated" in tags["comment"]
+
+
+def test_passes_and_report_cover_every_frame(plate, tmp_path):
+    converted(plate, [a_face(frame) for frame in range(4)], tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "swap/passes/alignment.jsonl").read_text().splitlines()]
+    assert [len(line["faces"]) for line in lines] == [1] * 4 + [0] * 12
+    assert np.allclose(lines[2]["faces"][0]["face_from_frame"], a_face(2).face_from_frame, atol=1e-12)
+    report = (tmp_path / "swap/report.html").read_text()
+    assert "bea in place of abel" in report
+    assert "4-15" in report
+
+
+def test_unknown_performers_are_named(plate):
+    with pytest.raises(BadInput, match="abel, bea"):
+        make_plan(probe(plate), surveyed([]), Mirror(), "cesar", "bea", LOSSLESS)
+    with pytest.raises(BadInput, match="two performers"):
+        make_plan(probe(plate), surveyed([]), Mirror(), "bea", "bea", LOSSLESS)
+
+
+# ---- the whole stage, with the real networks ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clip(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 14 frames of abel's test clip, as pictures."""
+    folder = tmp_path_factory.mktemp("clip") / "abel"
+    folder.mkdir()
+    for record in read_frames(sample / "abel_test.mp4", stop=14):
+        write_png(folder / f"{record.index:04d}.png", record.image)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model that knows abel by the identity network, and somebody else as bea."""
+    folder, recipe = tmp_path_factory.mktemp("model"), TrainRecipe(resolution_px=32, width=0.25, code_size=16)
+    state = {"recipe": recipe_as_json(recipe), "colour": {name: UNCHANGED.as_json() for name in ("abel", "bea")}}
+    weights = build_network(recipe, ["abel", "bea"]).state_dict()
+    save_checkpoint(folder, 1, {"weights": weights, "ema": weights}, state)
+    first = next(survey(read_frames(clip), "clip", load_networks()))
+    abel = np.asarray(first.faces[0].embedding, np.float32)[None]
+    save_file({"abel": abel, "bea": -abel}, folder / GALLERIES_FILE)
+    return folder
+
+
+def test_a_killed_conversion_goes_on_where_it_was_and_a_finished_one_is_not_repeated(clip, model, tmp_path):
+    class KillError(Exception):
+        pass
+
+    def kill_in_the_survey(event: Event) -> None:
+        if event.message == "looking for faces" and event.done >= 10:
+            raise KillError
+
+    with pytest.raises(KillError):
+        convert(clip, model, "abel", "bea", tmp_path / "swap", report=kill_in_the_survey)
+    assert not (tmp_path / "swap/manifest.json").exists()
+    events: list[Event] = []
+    result = convert(clip, model, "abel", "bea", tmp_path / "swap", report=events.append)
+    looked_at = [event.done for event in events if event.message == "looking for faces"]
+    assert looked_at[0] > 10
+    assert (result.figures["num_frames"], result.figures["num_swapped"]) == (14, 14)
+    assert result.outputs["swap"].name == "swap.mp4"
+    assert (tmp_path / "swap/manifest.json").exists()
+    written = result.outputs["swap"].stat().st_mtime_ns
+    again = convert(clip, model, "abel", "bea", tmp_path / "swap", report=silent)
+    assert again.as_json() == result.as_json()
+    assert result.outputs["swap"].stat().st_mtime_ns == written
+
+
+def test_strict_finishes_first_and_another_recipe_into_the_same_folder_is_refused(plate, model, tmp_path):
+    with pytest.raises(UnfinishedFrames, match=r"16 of 16 frames.*ledger\.jsonl"):
+        convert(plate, model, "abel", "bea", tmp_path / "swap", is_strict=True)
+    assert (tmp_path / "swap/manifest.json").exists()
+    assert convert(plate, model, "abel", "bea", tmp_path / "swap").figures["num_without_face"] == NUM_FRAMES
+    with pytest.raises(BadInput, match="crf: 14 there, 20 now"):
+        convert(plate, model, "abel", "bea", tmp_path / "swap", recipe=ConvertRecipe(crf=20))

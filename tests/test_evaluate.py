@@ -1,0 +1,332 @@
+"""Evaluations of small clips whose right answer is known: drawn pairs for the pictures, the bundled actors for the networks."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from drawn_faces import draw_face_set
+from understudy.imaging.framing import FULL, crop_from_face
+from understudy.imaging.meanface import mean_face_ibug
+from understudy.imaging.similarity import Matrix, apply, compose, invert, similarity_from_parameters
+from understudy.imaging.warp import warp_image
+from understudy.media import read_frames, read_image, write_png
+from understudy.stages import _evaluation_words as words
+from understudy.stages._evaluation_clips import (
+    ChangeMeter,
+    Clip,
+    faces_as_whereabouts,
+    open_clip,
+    read_frame_sets,
+    true_whereabouts,
+)
+from understudy.stages.evaluate import evaluate
+from understudy.types import BadInput, Box, Face, FloatArray, Image, StageResult
+
+PROMISED = {
+    *("psnr_db", "ssim", "leak", "detail", "contrast", "plate_psnr_db", "landmark_error_percent", "expression_gain"),
+    *("identity_score", "jitter_ratio", "flicker", "lag_frames"),
+}
+
+NUM_FRAMES, FRAME_PX, CROP_PX = 4, 160, 256
+
+
+# ---- drawn pairs ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A plate and a truth, each a folder of pictures with JSON and masks beside it, and the drawn faces in face space."""
+
+    plate: Path
+    truth: Path
+    plate_face: FloatArray
+    true_face: FloatArray
+
+
+def drawn_face(seed: int) -> FloatArray:
+    """A random texture as a face-space crop, (256, 256, 3), 0 to 1."""
+    coarse, fine = (
+        cv2.GaussianBlur(np.random.default_rng(seed + k).normal(size=(CROP_PX, CROP_PX, 3)), (0, 0), sigma)
+        for k, sigma in enumerate((40.0, 5.0))
+    )
+    return np.clip(0.5 + 0.15 * coarse / coarse.std() + 0.1 * fine / fine.std(), 0, 1).astype(np.float32)
+
+
+def frame_from_face(frame: int, tilt: float) -> Matrix:
+    """Where a drawn actor's face is: it drifts, and each actor holds the head differently."""
+    return similarity_from_parameters(np.log(52.0), tilt + 0.03 * frame, 54.0 + 1.3 * frame, 50.0 + 0.7 * frame)
+
+
+def drawn_frame(face: FloatArray, where: Matrix) -> tuple[Image, Image]:
+    """A frame that shows the face in a disc over grey, and its mask."""
+    frame_from_crop = compose(where, invert(crop_from_face(FULL, CROP_PX)))
+    size = (FRAME_PX, FRAME_PX)
+    rows, columns = np.indices((CROP_PX, CROP_PX)) - (CROP_PX - 1) / 2
+    disc = np.clip(80 - np.hypot(rows, columns), 0, 1).astype(np.float32)
+    alpha = warp_image(disc, frame_from_crop, size, border="black")[..., None]
+    picture = alpha * np.clip(warp_image(face, frame_from_crop, size), 0, 1) + (1 - alpha) * np.float32(0.4)
+    return (255 * picture + 0.5).astype(np.uint8), np.repeat((255 * alpha + 0.5).astype(np.uint8), 3, axis=2)
+
+
+def write_clip(folder: Path, face: FloatArray, tilt: float) -> Path:
+    """A drawn actor's clip with its true landmarks and masks."""
+    places = [frame_from_face(k, tilt) for k in range(NUM_FRAMES)]
+    for k, where in enumerate(places):
+        image, mask = drawn_frame(face, where)
+        write_png(folder / f"{k:04d}.png", image)
+        write_png(folder.with_name(f"{folder.name}_mask") / f"{k:04d}.png", mask)
+    frames = [{"frame": k, "landmarks": apply(where, mean_face_ibug()).tolist()} for k, where in enumerate(places)]
+    folder.with_name(f"{folder.name}.json").write_text(json.dumps({"frames": frames}), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    folder = tmp_path_factory.mktemp("pair")
+    faces = drawn_face(1), drawn_face(5)
+    return Pair(write_clip(folder / "plate", faces[0], 0.0), write_clip(folder / "truth", faces[1], 0.2), *faces)
+
+
+def drawn_swap(pair: Pair, folder: Path, face: FloatArray) -> Path:
+    """`face` where the plate's head is."""
+    for k in range(NUM_FRAMES):
+        write_png(folder / f"{k:04d}.png", drawn_frame(face, frame_from_face(k, 0.0))[0])
+    return folder
+
+
+def figures(result: StageResult) -> dict[str, float]:
+    return {name: value for name, value in result.figures.items() if isinstance(value, int | float)}
+
+
+def test_the_truth_at_the_plates_place_is_a_perfect_swap(pair: Pair, tmp_path: Path) -> None:
+    result = evaluate(drawn_swap(pair, tmp_path / "swap", pair.true_face), pair.plate, tmp_path / "out", truth=pair.truth)
+    found = figures(result)
+    assert found["psnr_db"] > found["plate_psnr_db"] + 15
+    assert found["leak"] == pytest.approx(0, abs=0.02)
+    assert found["detail"] == pytest.approx(1, abs=0.01)
+    assert found["contrast"] == pytest.approx(1, abs=0.03)
+    assert found["flicker"] < 3
+    assert found["num_compared"] == found["num_frames"] == NUM_FRAMES
+    assert not result.figures["warnings"]
+
+
+def test_a_clip_that_is_its_own_truth_is_infinitely_near_which_counts_as_a_hundred_decibels(pair: Pair, tmp_path: Path) -> None:
+    found = figures(evaluate(pair.plate, pair.plate, tmp_path / "out", truth=pair.plate))
+    assert found["psnr_db"] == 100
+    assert (found["ssim"], found["detail"], found["contrast"]) == pytest.approx((1, 1, 1))
+    assert found["flicker"] == 0
+
+
+def test_the_plate_as_swap_leaks_itself_and_has_no_seam(pair: Pair, tmp_path: Path) -> None:
+    result = evaluate(pair.plate, pair.plate, tmp_path / "out", truth=pair.truth)
+    found = figures(result)
+    assert found["leak"] == pytest.approx(1)
+    assert found["psnr_db"] == found["plate_psnr_db"]
+    assert result.figures["seam_step"] is None
+    assert "no nearer to the truth" in str(result.figures["verdict"])
+    assert "The plate's own face shows through" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8").replace(
+        "&#39;", "'"
+    )
+
+
+def test_a_blurred_swap_is_called_bought_with_blur(pair: Pair, tmp_path: Path) -> None:
+    blurred = cv2.GaussianBlur(pair.true_face, (0, 0), 9)
+    result = evaluate(drawn_swap(pair, tmp_path / "swap", blurred), pair.plate, tmp_path / "out", truth=pair.truth)
+    assert figures(result)["contrast"] < 0.7
+    assert abs(figures(result)["leak"]) < 0.2
+    assert "Bought with blur" in str(result.figures["verdict"])
+
+
+def test_the_result_has_every_promised_key_and_stands_in_files(pair: Pair, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = evaluate(pair.plate, pair.plate, out, truth=pair.truth)
+    assert set(result.as_json()) >= PROMISED
+    json.dumps(result.as_json(), allow_nan=False)
+    lines = [json.loads(line) for line in (out / "per_frame.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["frame"] for line in lines] == list(range(NUM_FRAMES))
+    assert all(line["is_compared"] and line["leak"] == pytest.approx(1) for line in lines)
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg;base64," in report
+    assert not re.search(r"(src|href)=[\"'](?!data:|#)", report), "the report needs nothing but itself"
+    written = (out / "manifest.json").stat().st_mtime_ns
+    assert evaluate(pair.plate, pair.plate, out, truth=pair.truth).as_json() == result.as_json()
+    assert (out / "manifest.json").stat().st_mtime_ns == written, "the second call had nothing to do"
+
+
+def test_without_a_truth_what_needs_one_is_left_out_with_the_reason(pair: Pair, tmp_path: Path) -> None:
+    result = evaluate(drawn_swap(pair, tmp_path / "swap", pair.true_face), pair.plate, tmp_path / "out")
+    assert result.figures["reference"] == "plate"
+    assert result.figures["psnr_db"] is None
+    left_out = result.figures["left_out"]
+    assert isinstance(left_out, dict)
+    assert "--truth" in left_out["psnr_db"]
+    assert "--performer" in left_out["identity_score"]
+
+
+def test_a_swap_that_ends_early_is_compared_as_far_as_it_goes_and_says_so(pair: Pair, tmp_path: Path) -> None:
+    swap = drawn_swap(pair, tmp_path / "swap", pair.true_face)
+    (swap / f"{NUM_FRAMES - 1:04d}.png").unlink()
+    result = evaluate(swap, pair.plate, tmp_path / "out", truth=pair.truth)
+    assert result.figures["num_frames"] == NUM_FRAMES - 1
+    assert any(f"The plate has {NUM_FRAMES} frames" in warning for warning in result.figures["warnings"])  # type: ignore[attr-defined]
+
+
+def test_what_was_painted_over_an_occluder_is_counted(pair: Pair, tmp_path: Path) -> None:
+    plate, careless = tmp_path / "plate", drawn_swap(pair, tmp_path / "careless", pair.true_face)
+    for k in range(NUM_FRAMES):
+        folders = (pair.plate, pair.plate.with_name("plate_mask"), careless)
+        image, mask, swap = (read_image(folder / f"{k:04d}.png") for folder in folders)
+        for picture, level in ((image, 60), (mask, 0), (swap, 60)):
+            picture[:, 85:105] = level  # a bar passes in front
+        for folder, picture in ((plate, image), (tmp_path / "plate_mask", mask), (tmp_path / "careful", swap)):
+            write_png(folder / f"{k:04d}.png", picture)
+    (tmp_path / "plate.json").write_bytes(pair.plate.with_name("plate.json").read_bytes())
+    found = {
+        name: figures(evaluate(tmp_path / name, plate, tmp_path / f"{name}_out", truth=pair.truth))["occluder_error"]
+        for name in ("careless", "careful")
+    }
+    assert found["careless"] > 30
+    assert found["careful"] < 0.1
+
+
+# ---- bad input ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_swap_of_another_size_is_refused_by_name(pair: Pair, tmp_path: Path) -> None:
+    swap = tmp_path / "small"
+    write_png(swap / "0.png", np.zeros((40, 60, 3), np.uint8))
+    with pytest.raises(BadInput, match=r"small: expected the size of plate, 160x160, got 60x40"):
+        evaluate(swap, pair.plate, tmp_path / "out", truth=pair.truth)
+
+
+def test_a_mask_without_a_truth_is_refused(pair: Pair, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--mask was given without --truth"):
+        evaluate(pair.plate, pair.plate, tmp_path / "out", mask=pair.plate)
+
+
+@pytest.mark.parametrize("text", ['{"frames": 3}', '{"frames": [{"landmarks": [[1, 2]]}]}', '{"clip": "x"}', '{"frames": [1]}'])
+def test_landmarks_in_another_form_are_refused_by_file(pair: Pair, tmp_path: Path, text: str) -> None:
+    clip = tmp_path / "clip"
+    write_png(clip / "0.png", np.zeros((160, 160, 3), np.uint8))
+    (tmp_path / "clip.json").write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=r"clip\.json: expected"):
+        evaluate(pair.plate, clip, tmp_path / "out")
+
+
+# ---- the bundled actors, through the networks -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def excerpt(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight frames of both actors' test clips around the smile, as folders, with landmarks and masks."""
+    folder, frames = tmp_path_factory.mktemp("excerpt"), range(70, 78)
+    for name in ("abel_test", "bea_test"):
+        for source, target in ((sample / f"{name}.mp4", folder / name), (sample / f"{name}_mask", folder / f"{name}_mask")):
+            for record in read_frames(source, frames.start, frames.stop):
+                write_png(target / f"{record.index:04d}.png", record.image)
+        known = json.loads((sample / f"{name}.json").read_text(encoding="utf-8"))["frames"]
+        (folder / f"{name}.json").write_text(json.dumps({"frames": [known[k] for k in frames]}), encoding="utf-8")
+    return folder
+
+
+def test_the_networks_tell_a_perfect_swap_of_the_actors_from_none(excerpt: Path, tmp_path: Path) -> None:
+    plate, truth = excerpt / "abel_test", excerpt / "bea_test"
+    swap = perfect_swap(open_clip(plate), open_clip(truth), tmp_path / "swap")
+    perfect, none = (figures(evaluate(each, plate, tmp_path / f"{each.name}_out", truth=truth)) for each in (swap, plate))
+    assert perfect["psnr_db"] > 30
+    assert perfect["leak"] < 0.1
+    assert perfect["identity_score"] > 0.3 > -0.3 > none["identity_score"]
+    assert perfect["landmark_error_percent"] < 0.6 * none["landmark_error_percent"]
+    assert none["skin_delta_e"] > 8 > 2 > perfect["skin_delta_e"]
+
+
+def perfect_swap(plate: Clip, truth: Clip, folder: Path) -> Path:
+    """The truth's face, brought to the plate's alignment, where both masks show a face."""
+    assert plate.true_points is not None
+    assert truth.true_points is not None
+    plate_faces, true_faces = true_whereabouts(plate.true_points), true_whereabouts(truth.true_points)
+    for frames in read_frame_sets(plate, plate, truth):
+        assert frames.truth is not None
+        assert frames.truth_mask is not None
+        assert frames.plate_mask is not None
+        place = compose(invert(plate_faces.alignment(frames.index)), true_faces.alignment(frames.index))
+        size = (frames.plate.shape[1], frames.plate.shape[0])
+        mask = np.minimum(frames.plate_mask, warp_image(frames.truth_mask, place, size, border="black"))[..., None]
+        picture = mask * warp_image(frames.truth, place, size) + (1 - mask) * frames.plate
+        write_png(folder / f"{frames.index:04d}.png", (picture + 0.5).astype(np.uint8))
+    return folder
+
+
+def test_faces_are_found_where_no_landmarks_lie_beside_the_clips(excerpt: Path, tmp_path: Path) -> None:
+    for name in ("abel_test", "bea_test"):
+        (tmp_path / name).symlink_to(excerpt / name)
+    abel, bea = tmp_path / "abel_test", tmp_path / "bea_test"
+    stranger = draw_face_set(tmp_path / "stranger", "stranger", (200, 150, 120), num_faces=2)
+    result = evaluate(abel, abel, tmp_path / "out", truth=bea, performer=stranger)
+    assert result.figures["num_compared"] == 8
+    assert figures(result)["identity_distance"] > 2, "the face set says whose face it should be"
+    assert figures(result)["leak"] == pytest.approx(1)
+    assert 10 < figures(result)["psnr_db"] < 20
+
+
+def test_of_several_people_the_one_whom_the_swap_altered_is_looked_at() -> None:
+    plate = np.full((100, 200, 3), 90, np.uint8)
+    swap = plate.copy()
+    swap[20:60, 120:160] += 30
+    meter = ChangeMeter()
+    meter.add(swap, plate)
+    large, altered = a_face(Box(10, 10, 90, 90), track=0), a_face(Box(120, 20, 160, 60), track=1)
+    for order in ([large, altered], [altered, large]):
+        found = faces_as_whereabouts(order, 1, meter).detections[0]
+        assert found is not None
+        assert found.box == altered.box
+    unchanged = faces_as_whereabouts([altered, large], 1, None).detections[0]
+    assert unchanged is not None
+    assert unchanged.box == large.box, "without a hint, the largest"
+
+
+def a_face(box: Box, track: int) -> Face:
+    """A face of frame 0 whose landmarks fill its box."""
+    landmarks = np.linspace((box.left, box.top), (box.right, box.bottom), 468)
+    where = similarity_from_parameters(0.0, 0.0, 0.0, 0.0)
+    return Face("clip", 0, 0.0, box, 1.0, landmarks, where, where, (0, 0, 0), np.zeros(128), 1.0, track=track)
+
+
+# ---- words ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_worst_fault_is_named_first() -> None:
+    good, bad = words.judge({"lag_frames": 3.0, "seam_step": 4.5, "leak": 0.05})
+    assert bad[0].startswith("It is +3 frames out of time")
+    assert [sentence.split(" (")[0] for sentence in good] == ["Almost nothing of the plate's face is left"]
+
+
+def test_what_is_not_known_goes_unsaid() -> None:
+    assert words.judge({"leak": float("nan")}) == ([], [])
+
+
+def test_blur_is_only_blamed_where_the_scores_look_better_than_the_picture() -> None:
+    scores = {"psnr_db": 24.0, "plate_psnr_db": 15.0, "leak": 0.1, "inner_detail": 0.6}
+    assert "only 40 %" in str(words.blur_warning({**scores, "inner_contrast": 0.4}))
+    assert words.blur_warning({**scores, "inner_contrast": 0.9}) is None
+    assert words.blur_warning({**scores, "inner_contrast": 0.4, "psnr_db": 15.5}) is None
+
+
+def test_frames_that_stand_out_are_listed_worst_first_with_the_reason_and_not_twice() -> None:
+    random = np.random.default_rng(0)
+    columns = {
+        "leak": 0.15 + 0.01 * random.normal(size=60),
+        "seam_step": 1.0 + 0.1 * random.normal(size=60),  # good everywhere, whatever its spread
+    }
+    columns["leak"][[30, 31, 50]] = 0.9, 0.8, 0.5
+    found = words.suspects(columns)
+    assert [suspect.frame for suspect in found] == [30, 50]
+    assert "shows through" in found[0].reason
+    assert words.suspects({"leak": np.full(60, np.nan)}) == []

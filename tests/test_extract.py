@@ -1,0 +1,378 @@
+"""Extract: the real networks on the bundled actors, two persons in one picture, and a process killed at random."""
+
+import sqlite3
+import time
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import killing
+from understudy.imaging.framing import STORED, crop_from_face
+from understudy.imaging.meanface import mean_face
+from understudy.imaging.similarity import apply, compose, invert, scale_of, similarity_from_parameters
+from understudy.imaging.smoothing import FACE_POINTS
+from understudy.imaging.tracking import thumbnail
+from understudy.imaging.warp import warp_image
+from understudy.media.footage import FrameRecord
+from understudy.media.images import read_image, write_png
+from understudy.media.reader import read_frames
+from understudy.perception.landmarks import Landmarks
+from understudy.perception.plausible import detection_from_mesh, is_doubtful, is_plausible, turn
+from understudy.perception.survey import (
+    FrameFaces,
+    face_from_mesh,
+    jitter_px,
+    link_and_smooth,
+    load_networks,
+    most_frequent_person,
+    read_ahead,
+    select_performer,
+    survey,
+)
+from understudy.stages.extract import crop_size_px, extract
+from understudy.store.faceset import FaceSet
+from understudy.store.manifest import read_manifest
+from understudy.types import BadInput
+
+FIRST, LAST = 78, 97
+"""Frames of the sample's test clip in which a bar passes: it hides the face during some of them."""
+
+
+def clip_of(folder, pictures):
+    """Footage: a folder of pictures in the order given."""
+    folder.mkdir()
+    for number, picture in enumerate(pictures):
+        write_png(folder / f"{number:03d}.png", picture)
+    return folder
+
+
+def frames_of(path, start, stop):
+    return [record.image for record in read_frames(path, start, stop)]
+
+
+@pytest.fixture(scope="module")
+def passing_bar(sample, tmp_path_factory):
+    """Twenty frames of abel during which a bar hides his face."""
+    return clip_of(tmp_path_factory.mktemp("footage") / "bar", frames_of(sample / "abel_test.mp4", FIRST, LAST + 1))
+
+
+@pytest.fixture(scope="module")
+def extracted(passing_bar, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces") / "abel"
+    return folder, extract([passing_bar], "abel", folder)
+
+
+def all_faces(folder):
+    with FaceSet.open(folder) as face_set:
+        return face_set.faces(kept_only=False)
+
+
+# ---- one performer --------------------------------------------------------------------------------------------------------
+
+
+def test_every_frame_is_accounted_for(extracted):
+    folder, result = extracted
+    figures = result.figures
+    faces = all_faces(folder)
+    assert figures["num_frames"] == 20
+    assert figures["num_frames_with_face"] + figures["num_frames_without_face"] == 20
+    assert figures["num_faces"] == figures["num_kept"] == sum(face.kept for face in faces) >= 15
+    assert figures["num_tracks"] == 1
+    assert figures["num_other_faces"] == 0
+    assert sorted(face.frame for face in faces) == list(range(20))
+
+
+def test_a_face_behind_a_bar_is_interpolated_and_not_trained_on(extracted):
+    folder, result = extracted
+    bridged = [face for face in all_faces(folder) if face.is_bridged]
+    assert 0 < len(bridged) == result.figures["num_bridged"]
+    for face in bridged:
+        assert not face.kept
+        assert face.reason == "not seen: interpolated"
+        assert face.score == 0
+        assert np.isnan(face.embedding).all()
+        assert np.isfinite(face.face_from_frame).all()
+        assert (folder / face.crop).is_file()
+
+
+def test_the_alignment_is_steadier_than_measured_and_the_measured_one_is_kept(extracted):
+    folder, result = extracted
+    assert result.figures["jitter_after_px"] < result.figures["jitter_before_px"] / 3
+    assert all(np.any(face.face_from_frame != face.raw_face_from_frame) for face in all_faces(folder) if not face.is_bridged)
+
+
+def test_a_stored_crop_is_the_frame_seen_through_its_alignment(extracted, passing_bar):
+    folder, _ = extracted
+    face = all_faces(folder)[0]
+    crop = read_image(folder / face.crop)
+    size_px = face.crop_size_px
+    assert crop.shape == (size_px, size_px, 3)
+    frame = read_image(passing_bar / f"{face.frame:03d}.png")
+    expected = warp_image(frame, compose(crop_from_face(STORED, size_px), face.face_from_frame), (size_px, size_px))
+    assert np.abs(crop.astype(float) - expected).mean() < 1.5  # what JPEG costs
+    eyes = apply(compose(crop_from_face(STORED, size_px), face.face_from_frame), face.landmarks[[33, 263]])
+    assert eyes[0, 0] < eyes[1, 0]
+    assert abs(eyes[0, 1] - eyes[1, 1]) < 0.05 * size_px
+
+
+def test_what_came_of_it_is_told_in_words_and_pictures(extracted):
+    folder, result = extracted
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    figures = result.figures
+    assert f"{figures['num_faces']} faces of abel in {figures['num_frames_with_face']} of 20 frames" in html
+    assert "interpolated from the frames around" in html
+    assert read_image(folder / "contact_sheet.jpg").shape[1] > 1000
+    manifest = read_manifest(folder)
+    assert manifest.figures["num_faces"] == figures["num_faces"]
+    assert manifest.licences["face_identity"] == "CC0-1.0"
+
+
+def test_a_finished_extraction_is_not_done_again(extracted, passing_bar):
+    folder, result = extracted
+    events = []
+    before = (folder / "faces.sqlite").stat().st_mtime_ns
+    again = extract([passing_bar], "abel", folder, report=events.append)
+    assert again.as_json() == result.as_json()
+    assert events == []
+    assert (folder / "faces.sqlite").stat().st_mtime_ns == before
+
+
+def test_another_performer_into_the_same_folder_is_refused(extracted, passing_bar):
+    with pytest.raises(BadInput, match="performer: abel there, bea now"):
+        extract([passing_bar], "bea", extracted[0])
+
+
+# ---- several persons ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def both_actors(sample, tmp_path_factory):
+    """Six frames: abel at the left in all, bea at the right in the last four; and a picture of bea from elsewhere."""
+    left, right = (frames_of(sample / f"{name}_test.mp4", 0, 6) for name in ("abel", "bea"))
+    right[:2] = [np.full_like(picture, 90) for picture in right[:2]]
+    folder = tmp_path_factory.mktemp("both")
+    picture_of_bea = folder / "bea.png"
+    write_png(picture_of_bea, frames_of(sample / "bea_test.mp4", 24, 25)[0])
+    return clip_of(folder / "clip", [np.hstack(pair) for pair in zip(left, right, strict=True)]), picture_of_bea
+
+
+def test_the_person_like_the_picture_is_picked_and_the_others_are_counted(both_actors, tmp_path):
+    clip, picture_of_bea = both_actors
+    result = extract([clip], "bea", tmp_path / "bea", like=[picture_of_bea])
+    faces = all_faces(tmp_path / "bea")
+    kept = [face for face in faces if face.kept]
+    assert [face.frame for face in kept] == [2, 3, 4, 5]
+    assert all(face.box.left > 512 for face in kept)
+    others = [face for face in faces if not face.kept]
+    assert len(others) == result.figures["num_other_faces"] == 6
+    assert {(face.reason, face.crop) for face in others} == {("other person", "")}
+    assert "6 faces are of other people" in (tmp_path / "bea" / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_a_picture_the_most_frequent_person_is_kept(both_actors, tmp_path):
+    result = extract([both_actors[0]], "abel", tmp_path / "abel")
+    assert (result.figures["num_faces"], result.figures["num_other_faces"]) == (6, 4)
+    assert all(face.box.right < 512 for face in all_faces(tmp_path / "abel") if face.kept)
+
+
+# ---- nothing to find ------------------------------------------------------------------------------------------------------
+
+
+def test_footage_without_a_face_ends_well_and_says_so(tmp_path):
+    clip = clip_of(tmp_path / "grey", [np.full((90, 160, 3), 120, np.uint8)] * 3)
+    result = extract([clip], "abel", tmp_path / "faces")
+    assert (result.figures["num_frames"], result.figures["num_faces"], result.figures["num_tracks"]) == (3, 0, 0)
+    assert "No face of abel was found in 3 frames" in (tmp_path / "faces" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_picture_without_a_face_is_refused_by_name(tmp_path):
+    clip = clip_of(tmp_path / "grey", [np.full((90, 160, 3), 120, np.uint8)])
+    with pytest.raises(BadInput, match=r"000\.png: expected a picture of the performer, found no face"):
+        extract([clip], "abel", tmp_path / "faces", like=[clip / "000.png"])
+
+
+def test_no_footage_and_unknown_detectors_are_refused(tmp_path, passing_bar):
+    with pytest.raises(BadInput, match="at least one video"):
+        extract([], "abel", tmp_path / "faces")
+    with pytest.raises(BadInput, match="expected a detector out of mediapipe, got 'magic'"):
+        extract([passing_bar], "abel", tmp_path / "other", detector="magic")
+
+
+# ---- killed ---------------------------------------------------------------------------------------------------------------
+
+
+def rows_and_crops(folder):
+    """All that an extraction leaves, comparable to the last bit."""
+    with sqlite3.connect(folder / "faces.sqlite") as connection:
+        rows = [
+            connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
+            for table in ("faces", "frames", "sources", "meta")
+        ]
+    connection.close()
+    return rows, {path.name: path.read_bytes() for path in (folder / "crops").rglob("*.jpg")}
+
+
+def how_far(folder):
+    """Frames looked through plus crops cut out."""
+    if not (folder / "faces.sqlite").exists():
+        return 0
+    with sqlite3.connect(f"file:{folder / 'faces.sqlite'}?mode=ro", uri=True) as connection:
+        try:
+            queries = ("SELECT COUNT(*) FROM frames", "SELECT COUNT(*) FROM faces WHERE crop != ''")
+            done = sum(connection.execute(query).fetchone()[0] for query in queries)
+        except sqlite3.OperationalError:  # the tables are not there yet
+            done = 0
+    connection.close()
+    return done
+
+
+@pytest.mark.slow
+def test_an_extraction_killed_at_random_ends_with_the_same_face_set(extracted, passing_bar, tmp_path):
+    random = np.random.default_rng()
+    moments = sorted(random.integers(1, 38, 3).tolist())
+    folder = tmp_path / "faces"
+    for moment in moments:
+        process = killing.start(extract, [passing_bar], "abel", folder)
+        while process.is_alive() and how_far(folder) < moment:
+            time.sleep(0.005)
+        process.kill()
+        process.join()
+    extract([passing_bar], "abel", folder)
+    rows, crops = rows_and_crops(folder)
+    expected_rows, expected_crops = rows_and_crops(extracted[0])
+    assert crops == expected_crops, moments
+    assert rows == expected_rows, moments
+
+
+# ---- the parts, on constructed faces --------------------------------------------------------------------------------------
+
+
+def a_mesh(turn_radians=0.0, is_mirrored=False):
+    """The mean head, 120 px to a face unit at (300, 200), as landmarks (468, 3)."""
+    points = mean_face() * [-1 if is_mirrored else 1, 1, 1]
+    frame_from_face = similarity_from_parameters(np.log(120), turn_radians, 300, 200)
+    return np.column_stack([apply(frame_from_face, points[:, :2]), 120 * points[:, 2]])
+
+
+def test_a_mesh_that_fits_is_plausible_even_on_its_head():
+    for angle in (0.0, np.pi):
+        assert is_plausible(Landmarks(a_mesh(angle), 0.9), detection_from_mesh(a_mesh(angle), 0.9))
+
+
+def test_a_mesh_that_is_upside_down_mirrored_crumpled_or_unsure_is_not_plausible():
+    seen = detection_from_mesh(a_mesh(), 0.9)
+    upright = a_mesh()
+    upside_down = a_mesh(np.pi)
+    upside_down[:, :2] += (upright - upside_down)[:, :2].mean(axis=0)
+    crumpled = upright + np.random.default_rng(0).normal(0, 25, upright.shape)
+    mirrored = a_mesh(is_mirrored=True)
+    mirrored[:, :2] += (upright - mirrored)[:, :2].mean(axis=0)
+    for mesh, presence in ((upside_down, 0.9), (crumpled, 0.9), (mirrored, 0.9), (upright, 0.3)):
+        assert not is_plausible(Landmarks(mesh, presence), seen)
+
+
+def test_a_mesh_is_doubtful_where_it_is_no_head():
+    crumpled = a_mesh() + np.random.default_rng(0).normal(0, 5, (468, 3))
+    assert not is_doubtful(a_mesh())
+    assert is_doubtful(crumpled)
+
+
+def test_a_turned_detection_is_another_way_up_around_the_same_middle():
+    seen = detection_from_mesh(a_mesh(), 0.9)
+    np.testing.assert_allclose(turn(turn(seen, 1.0), -1.0).keypoints, seen.keypoints)
+    left_eye, right_eye = turn(seen, np.pi).keypoints[:2]
+    assert left_eye[0] > right_eye[0]
+
+
+def test_a_face_upside_down_is_aligned_as_well_as_upright(sample):
+    picture = frames_of(sample / "abel_test.mp4", 0, 1)[0]
+    networks = load_networks()
+    upright, upside_down = (
+        next(survey([FrameRecord(0, 0.0, 0, Fraction(1, 25), each)], "clip", networks)).faces[0]
+        for each in (picture, np.ascontiguousarray(picture[::-1, ::-1]))
+    )
+    box, turned_box = (apply(invert(face.face_from_frame), FACE_POINTS) for face in (upright, upside_down))
+    np.testing.assert_allclose(512 - turned_box, box, atol=0.04 * scale_of(invert(upright.face_from_frame)))
+
+
+def surveyed(frames_with_face, num_frames, shift_px=3.0, scene=lambda frame: 0, person=0):
+    """A face that moves to the right through `num_frames` frames and is seen in some of them."""
+    picture = np.full((90, 160, 3), 100, np.uint8)
+    result = []
+    for frame in range(num_frames):
+        record = FrameRecord(frame, frame / 25, frame, Fraction(1, 25), picture)
+        points = a_mesh() + np.array([shift_px * frame, 0, 0])
+        face = replace(
+            face_from_mesh(record, "clip", detection_from_mesh(points, 0.9), points), embedding=np.full(128, float(person))
+        )
+        small = thumbnail(np.full((90, 160, 3), 100 + 100 * scene(frame), np.uint8))
+        result.append(FrameFaces(frame, frame / 25, small, (face,) if frame in frames_with_face else ()))
+    return result
+
+
+def test_a_gap_of_twelve_frames_is_bridged_and_one_of_thirteen_is_left_open():
+    for num_missing, num_linked in ((12, 40), (13, 27)):
+        seen = [frame for frame in range(40) if not 10 <= frame < 10 + num_missing]
+        faces = link_and_smooth(surveyed(seen, 40, shift_px=1.0))
+        assert len(faces) == num_linked
+        assert [face.frame for face in faces if face.is_bridged] == ([*range(10, 22)] if num_missing == 12 else [])
+
+
+def test_a_bridged_face_lies_on_the_way_between_its_neighbours():
+    faces = link_and_smooth(surveyed([*range(10), *range(18, 30)], 30))
+    bridged = faces[13]
+    assert bridged.is_bridged
+    assert bridged.time_seconds == pytest.approx(13 / 25)
+    np.testing.assert_allclose(bridged.landmarks, a_mesh()[:, :2] + [39, 0], atol=0.1)
+    np.testing.assert_allclose(apply(bridged.face_from_frame, bridged.landmarks), mean_face()[:, :2], atol=0.01)
+
+
+def test_nothing_is_bridged_across_a_cut():
+    faces = link_and_smooth(surveyed([*range(10), *range(14, 30)], 30, scene=lambda frame: int(frame >= 12)))
+    assert [face.frame for face in faces] == [*range(10), *range(14, 30)]
+    assert [(face.shot, face.track) for face in faces] == [(0, 0)] * 10 + [(1, 1)] * 16
+
+
+def test_a_steady_motion_has_no_jitter():
+    before, after = jitter_px(link_and_smooth(surveyed(range(30), 30)))
+    assert before < 0.01
+    assert after < 0.01
+    assert link_and_smooth([]) == []
+    assert jitter_px([]) == (0.0, 0.0)
+
+
+def test_nobody_is_twice_in_a_frame():
+    faces = link_and_smooth(surveyed(range(5), 5))
+    twin = [replace(face, track=1, embedding=face.embedding + 0.01) for face in faces]
+    assert select_performer(faces + twin, np.zeros((1, 128))) == {0}
+    assert select_performer(faces + twin, np.full((1, 128), 0.01)) == {1}
+    elsewhere = [replace(face, frame=face.frame + 10) for face in twin]
+    assert select_performer(faces + elsewhere, np.zeros((1, 128))) == {0, 1}
+
+
+def test_strangers_are_not_selected():
+    faces = link_and_smooth(surveyed(range(5), 5))
+    assert select_performer(faces, np.full((3, 128), 0.1)) == set()
+    assert select_performer([], most_frequent_person([])) == set()
+
+
+def test_crops_keep_the_frames_resolution_within_bounds():
+    sizes = [crop_size_px(similarity_from_parameters(-np.log(unit_px), 0.3, 5, 5)) for unit_px in (20, 100, 150, 1000)]
+    assert sizes == [128, 320, 448, 1024]
+
+
+def test_reading_ahead_gives_the_same_frames_and_passes_errors_on():
+    def broken():
+        yield from range(3)
+        raise BadInput("clip.mp4: broken")
+
+    assert list(read_ahead(iter(range(50)))) == list(range(50))
+    frames = read_ahead(broken())
+    assert [next(frames) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(BadInput, match="broken"):
+        next(frames)
+    endless = read_ahead(iter(int, 1))
+    next(endless)
+    endless.close()

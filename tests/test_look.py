@@ -1,0 +1,88 @@
+"""Look: a new face takes on the plate's colours, sharpness and grain, steadily over time."""
+
+import cv2
+import numpy as np
+import pytest
+
+from understudy.imaging.blend import feather
+from understudy.imaging.look import UNCHANGED, LookSample, apply_detail, look_at, measure_appearance, with_grain
+
+SIZE = 256
+
+
+def a_face(sigma: float = 1.0, seed: int = 0) -> np.ndarray:
+    """Texture with detail down to `sigma` px, (SIZE, SIZE, 3) float32."""
+    random = np.random.default_rng(seed)
+    texture = sum(cv2.GaussianBlur(random.normal(size=(SIZE, SIZE, 3)), (0, 0), s) * s * 0.06 for s in (2, 6, 16))
+    return cv2.GaussianBlur((0.5 + texture).astype(np.float32), (0, 0), sigma)
+
+
+def appearance(picture: np.ndarray):
+    whole = np.ones(picture.shape[:2], np.float32)
+    return measure_appearance(picture, whole, picture, whole)
+
+
+def noisy(picture: np.ndarray, sigma: float) -> np.ndarray:
+    noise = sigma * np.random.default_rng(1).normal(size=picture.shape[:2])
+    return (picture + noise[..., None]).astype(np.float32)
+
+
+@pytest.mark.parametrize("sigma", [1 / 255, 2 / 255, 5 / 255])
+def test_grain_is_measured_through_texture(sigma):
+    assert np.sqrt(appearance(noisy(a_face(3), sigma)).grain) == pytest.approx(sigma, rel=0.25)
+
+
+def test_a_clean_face_has_no_grain():
+    assert np.sqrt(appearance(a_face(3)).grain) < 0.4 / 255
+
+
+def test_a_clean_face_is_given_the_plates_grain():
+    plate, face = noisy(a_face(3), 3 / 255), a_face(3)
+    look = look_at([LookSample(0, appearance(plate), appearance(face))], 0, 10, "mkl")
+    matte = np.ones((SIZE, SIZE), np.float32)
+    grained = with_grain(feather, look.grain, seed=3)(plate, face, matte, SIZE)
+    assert np.sqrt(appearance(grained).grain) == pytest.approx(np.sqrt(appearance(plate).grain), rel=0.1)
+
+
+def test_grain_moves_from_frame_to_frame_but_a_frame_is_always_the_same():
+    face, matte = a_face(), np.ones((SIZE, SIZE), np.float32)
+    first, again, other = (with_grain(feather, 1e-4, seed)(face, face, matte, SIZE) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert with_grain(feather, 0.0, 1) is feather
+
+
+def test_a_soft_face_is_sharpened_and_a_sharp_one_softened_towards_the_plate():
+    soft, crisp = a_face(2.0), a_face(0.7)
+    for face, plate in ((soft, crisp), (crisp, soft)):
+        look = look_at([LookSample(0, appearance(plate), appearance(face))], 0, 10, "mean")
+        before, after = (
+            np.abs(np.log(_energy(each) / _energy(plate))) for each in (face, apply_detail(face, look.detail_gains))
+        )
+        assert after < 0.6 * before
+
+
+def _energy(picture: np.ndarray) -> float:
+    return float(np.var(picture - cv2.GaussianBlur(picture, (0, 0), 2)))
+
+
+def test_an_equal_face_is_left_as_it_is():
+    face = a_face()
+    look = look_at([LookSample(0, appearance(face), appearance(face))], 0, 10, "mkl")
+    assert np.allclose(look.colour, np.eye(3, 4), atol=1e-6)
+    assert np.allclose(look.detail_gains, 1, atol=1e-6)
+    assert np.allclose(apply_detail(face, look.detail_gains), face, atol=1e-6)
+    assert look_at([], 0, 10, "mkl") is UNCHANGED
+
+
+def test_colours_follow_a_change_of_light_smoothly():
+    face = a_face()
+    samples = [LookSample(k, appearance(face * (1.0 if k < 50 else 0.8)), appearance(face)) for k in range(0, 100, 4)]
+    brightness = np.array([look_at(samples, frame, 6, "mean").colour[:, 3].mean() for frame in range(100)])
+    assert brightness[[0, 99]] == pytest.approx([0, -0.1], abs=0.01)
+    assert np.abs(np.diff(brightness)).max() < 0.015
+    noisy_samples = [
+        LookSample(k, appearance(face * (1 + 0.02 * (-1) ** (k // 4))), appearance(face)) for k in range(0, 100, 4)
+    ]
+    flicker = np.diff([look_at(noisy_samples, frame, 6, "mean").colour[:, 3].mean() for frame in range(20, 80)])
+    assert np.abs(flicker).max() < 0.001

@@ -1,0 +1,217 @@
+"""A project file is read strictly, and its plan knows what is out of date."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from understudy.project import Planned, Records, Step, plan, set_aside, steps_of
+from understudy.projectfile import Project, read_project
+from understudy.store.manifest import Manifest, write_manifest
+from understudy.types import BadInput
+
+PROJECT = """
+[project]
+name = "film"
+out = "made"
+
+[performers.abel]
+footage = ["clips/abel_*.mp4"]
+
+[performers.bea]
+footage = ["clips/bea.mp4"]
+like = ["bea.jpg"]
+
+[train]
+minutes = 9
+set = { batch_size = 8 }
+
+[[swap]]
+plate = "shots/010.mp4"
+replace = "abel"
+with = "bea"
+set = { colour = "none" }
+"""
+
+FILES = ("clips/abel_1.mp4", "clips/abel_2.mp4", "clips/bea.mp4", "bea.jpg", "shots/010.mp4")
+NAMES = ["faces/abel", "faces/bea", "model", "swaps/010", "reports/010"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "film.toml").write_text(PROJECT, encoding="utf-8")
+    return tmp_path
+
+
+def project_with(folder: Path, old: str, new: str) -> Project:
+    assert old in PROJECT
+    path = folder / "film.toml"
+    path.write_text(PROJECT.replace(old, new), encoding="utf-8")
+    return read_project(path)
+
+
+def pretend_finished(project: Project, step: Step) -> None:
+    """Leave on disk what a finished stage leaves: its record and a manifest that says what it was made from."""
+    records = Records(project.out, steps_of(project))
+    records.remember(step)
+    made_from = {name: str(path) for name, path in step.inputs().items()}
+    step.out.mkdir(parents=True, exist_ok=True)
+    write_manifest(step.out, Manifest(step.verb, {}, recipe_sha256="", figures=made_from, outputs={}))
+
+
+def finished(folder: Path) -> Project:
+    project = read_project(folder / "film.toml")
+    for step in steps_of(project):
+        pretend_finished(project, step)
+    return project
+
+
+def states(planned: tuple[Planned, ...]) -> dict[str, str]:
+    return {each.step.name: each.state for each in planned}
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_project_file_names_performers_footage_and_swaps(folder: Path) -> None:
+    project = read_project(folder / "film.toml")
+    assert project.out == folder / "made"
+    assert project.performers["abel"].footage == (folder / "clips/abel_1.mp4", folder / "clips/abel_2.mp4")
+    assert project.performers["bea"].like == (folder / "bea.jpg",)
+    assert (project.recipe.name, project.recipe.batch_size, project.minutes) == ("quick", 8, 9)
+    (swap,) = project.swaps
+    assert (swap.name, swap.replace, swap.with_, swap.recipe.colour) == ("010", "abel", "bea", "none")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('name = "film"', 'nme = "film"', "project.name: field required"),
+        ("minutes = 9", "minuts = 9", "train.minuts: unknown key; did you mean 'minutes'?"),
+        ("minutes = 9", "minutes = -1", "train.minutes: input should be greater than 0"),
+        ("minutes = 9", 'recipe = "quik"', "train: recipe 'quik' is unknown; did you mean 'quick'?"),
+        (
+            "batch_size = 8",
+            "batch_sise = 8",
+            "train: setting 'batch_sise' is unknown to this recipe; did you mean 'batch_size'?",
+        ),
+        ("batch_size = 8", "batch_size = 0.5", "train: setting batch_size: expected a whole number, got 0.5"),
+        ('plate = "shots/010.mp4"', 'plate = "shots/011.mp4"', "swap.1.plate: no file or folder matches 'shots/011.mp4'"),
+        ('plate = "shots/010.mp4"', 'plate = "clips/*.mp4"', "swap.1.plate: expected one file or folder"),
+        ("clips/bea.mp4", "clips/b*.mov", "performers.bea.footage: no file or folder matches 'clips/b*.mov'"),
+        ('with = "bea"', 'with = "be"', "swap.1.with: no performer is called 'be'; did you mean 'bea'?"),
+        ('with = "bea"', 'with = "abel"', "swap.1: replace and with are both 'abel'"),
+        ('with = "bea"', 'with = "bea"\nname = "../x"', "swap.1.name: '../x' cannot be the name of a folder"),
+        ("[performers.bea]", '[performers."../bea"]', "performers.../bea: '../bea' cannot be the name of a folder"),
+        ("[train]", "[train", "not a TOML file"),
+    ],
+)
+def test_a_mistake_in_a_project_file_names_the_file_and_the_key(folder: Path, old: str, new: str, complaint: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        project_with(folder, old, new)
+    assert str(caught.value).startswith(str(folder / "film.toml"))
+    assert complaint in str(caught.value)
+
+
+def test_two_swaps_of_one_name_are_refused(folder: Path) -> None:
+    again = PROJECT[PROJECT.index("[[swap]]") :]
+    with pytest.raises(BadInput, match="2 swaps are called '010'"):
+        project_with(folder, again, again + again)
+
+
+def test_everything_is_written_below_the_out_folder(folder: Path) -> None:
+    project = read_project(folder / "film.toml")
+    assert [step.out for step in steps_of(project)] == [project.out / name for name in NAMES]
+
+
+# ---- planning -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_project_does_everything_in_order(folder: Path) -> None:
+    assert states(plan(read_project(folder / "film.toml"))) == dict.fromkeys(NAMES, "new")
+
+
+def test_a_finished_project_has_nothing_to_do(folder: Path) -> None:
+    assert states(plan(finished(folder))) == dict.fromkeys(NAMES, "up to date")
+
+
+def test_a_moved_project_is_still_up_to_date(folder: Path) -> None:
+    finished(folder)
+    moved = folder.rename(folder.with_name("elsewhere"))
+    assert states(plan(read_project(moved / "film.toml"))) == dict.fromkeys(NAMES, "up to date")
+
+
+def test_changed_footage_redoes_its_performer_and_all_that_builds_on_it(folder: Path) -> None:
+    project = finished(folder)
+    (folder / "clips/abel_2.mp4").write_bytes(b"another take")
+    planned = plan(project)
+    assert states(planned) == {**dict.fromkeys(NAMES, "changed"), "faces/bea": "up to date"}
+    assert planned[0].reason == "footage 2: abel_2.mp4 changed"
+    assert planned[2].reason == "faces/abel is done first"
+
+
+def test_a_changed_plate_redoes_only_its_swap_and_report(folder: Path) -> None:
+    project = finished(folder)
+    (folder / "shots/010.mp4").write_bytes(b"another take")
+    assert [name for name, state in states(plan(project)).items() if state != "up to date"] == ["swaps/010", "reports/010"]
+
+
+def test_a_changed_setting_says_what_it_was(folder: Path) -> None:
+    finished(folder)
+    planned = plan(project_with(folder, "batch_size = 8", "batch_size = 4"))
+    assert states(planned)["model"] == "changed"
+    assert planned[2].reason == "batch_size: 8, now 4"
+
+
+def test_more_minutes_go_on_in_the_same_folder(folder: Path) -> None:
+    finished(folder)
+    planned = plan(project_with(folder, "minutes = 9", "minutes = 20"))
+    assert (planned[2].state, planned[2].reason) == ("unfinished", "minutes: 9.0, now 20.0")
+    assert states(planned)["swaps/010"] == "changed"
+
+
+def test_a_stage_without_a_manifest_goes_on(folder: Path) -> None:
+    project = finished(folder)
+    (project.out / "model" / "manifest.json").unlink()
+    planned = plan(project)
+    assert (planned[2].state, planned[2].reason) == ("unfinished", "goes on where it stopped")
+
+
+def test_a_model_that_was_trained_on_by_hand_is_converted_with_again(folder: Path) -> None:
+    project = finished(folder)
+    write_manifest(project.out / "model", Manifest("train", {}, recipe_sha256="", figures={"step": 900}, outputs={}))
+    assert states(plan(project)) == {
+        **dict.fromkeys(NAMES, "up to date"),
+        "swaps/010": "changed",
+        "reports/010": "changed",
+    }
+
+
+def test_a_folder_without_a_record_is_not_trusted(folder: Path) -> None:
+    project = finished(folder)
+    (project.out / "stages.json").unlink()
+    assert states(plan(project)) == dict.fromkeys(NAMES, "changed")
+
+
+def test_a_new_swap_leaves_the_others_alone(folder: Path) -> None:
+    project = finished(folder)
+    (swap,) = project.swaps
+    more = replace(project, swaps=(swap, replace(swap, name="011")))
+    assert [name for name, state in states(plan(more)).items() if state == "new"] == ["swaps/011", "reports/011"]
+
+
+def test_what_a_stage_made_before_is_kept(folder: Path) -> None:
+    project = finished(folder)
+    step = steps_of(project)[2]
+    (step.out / "weights").write_text("a night's work", encoding="utf-8")
+    for _ in range(2):
+        set_aside(project.out, step)
+        step.out.mkdir()
+    kept = sorted(project.out.glob("previous/*/model"))
+    assert len(kept) == 2
+    assert (kept[0] / "weights").read_text(encoding="utf-8") == "a night's work"

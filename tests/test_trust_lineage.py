@@ -1,0 +1,94 @@
+"""The way back from a finished clip: every thing it was made from is found again, and a change to any of them shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from drawn_faces import draw_face_set
+from understudy.media import VideoWriter, read_frames
+from understudy.store.checkpoints import STATE_FILE, save_checkpoint
+from understudy.store.faceset import FaceSet
+from understudy.store.manifest import InputFile, Manifest, describe_input, read_manifest, write_manifest
+from understudy.store.runs import open_run
+from understudy.trust.consent import create_record
+from understudy.trust.finish import finish_output, output_marker
+from understudy.trust.lineage import Link, lineage_of, trace
+from understudy.trust.permission import may_train
+from understudy.trust.verify import verify
+
+
+@pytest.fixture
+def project(tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Footage, face sets, a model and a finished swap, made by the stages' own writers from drawn faces."""
+    monkeypatch.setenv("UNDERSTUDY_KEYS", str(tmp_path / "keys"))
+    face_sets = []
+    for name in ("abel", "bea"):
+        (tmp_path / f"{name}.mov").write_bytes(name.encode())
+        face_sets.append(draw_face_set(tmp_path / "faces" / name, name, (200, 150, 130)))
+        footage = {f"footage {name}.mov": describe_input(tmp_path / f"{name}.mov")}
+        write_manifest(face_sets[-1], Manifest("extract", footage, "", {}, {}))
+        create_record(tmp_path / "consent", name, "synthetic")
+    consent = may_train(face_sets, tmp_path / "consent")
+    trained_on = {}
+    for folder in face_sets:
+        with FaceSet.open(folder) as face_set:
+            trained_on[folder.name] = InputFile(folder.as_posix(), face_set.sha256())
+    with open_run(tmp_path / "model", "train", {"width": 1}, trained_on):
+        checkpoint = save_checkpoint(tmp_path / "model", 1, {"weights": {"a": torch.zeros(2)}}, {})
+    plate = sample / "abel_test.mp4"
+    inputs = {"plate": describe_input(plate), "model": describe_input(checkpoint / STATE_FILE)}
+    with open_run(tmp_path / "swap", "convert", {"crf": 14}, inputs) as run:
+        lineage = lineage_of(inputs, consent, "ab" * 32)
+        marker, output = output_marker(lineage, 512, 512), tmp_path / "swap" / "swap.mp4"
+        with VideoWriter(output, plate=plate) as writer:
+            for frame in read_frames(plate, stop=5):
+                writer.write(marker.mark(frame.image), frame)
+        run.finish(finish_output(output, lineage, plate), {"swap": output})
+    return tmp_path
+
+
+def states(project: Path) -> dict[str, str]:
+    return {str(link["role"]): str(link["state"]) for link in verify(project / "swap").made_from}
+
+
+ROLES = ["plate", "model", "faces abel", "footage abel 1", "faces bea", "footage bea 1"]
+
+
+def test_a_finished_clip_leads_back_to_everything_it_was_made_from(project: Path) -> None:
+    verdict = verify(project / "swap" / "swap.mp4")
+    assert verdict.credentials == "valid"
+    assert sorted(verdict.lineage["inputs_sha256"]) == sorted(ROLES)
+    assert len(verdict.lineage["consent_records_sha256"]) == 2
+    assert states(project) == dict.fromkeys(ROLES, "intact")
+    assert verdict.words[-1].startswith("Made from: plate (intact), model (intact), faces abel (intact)")
+
+
+def test_a_change_anywhere_breaks_the_chain_visibly(project: Path) -> None:
+    (project / "abel.mov").write_bytes(b"abeL")
+    with FaceSet.open(project / "faces" / "bea") as face_set:
+        face_set.set_kept([1], False, "tampered")
+    (weights,) = (project / "model").rglob("weights.safetensors")
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    (project / "bea.mov").unlink()
+    assert states(project) == {
+        "plate": "intact", "model": "changed", "faces abel": "intact", "footage abel 1": "changed",
+        "faces bea": "changed", "footage bea 1": "missing",
+    }  # fmt: skip
+
+
+def test_a_rewritten_manifest_does_not_hide_a_change(project: Path) -> None:
+    """The signed credentials hold the hashes too, so a manifest that was made to fit again does not help."""
+    (project / "abel.mov").write_bytes(b"other")
+    changed = {"footage abel.mov": describe_input(project / "abel.mov")}
+    write_manifest(project / "faces" / "abel", Manifest("extract", changed, "", {}, {}))
+    assert states(project)["footage abel 1"] == "changed"
+    manifest = read_manifest(project / "swap")
+    assert manifest is not None
+    assert Link("footage abel 1", (project / "abel.mov").as_posix(), changed["footage abel.mov"].sha256, "intact") in trace(
+        manifest
+    )

@@ -1,0 +1,140 @@
+"""May these performers be trained on and this plate be converted: on real face sets, and on the virtual actors' own faces."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drawn_faces import draw_face_set
+from understudy.media import read_frames
+from understudy.perception.survey import load_networks
+from understudy.store.faceset import FaceSet
+from understudy.trust import notice
+from understudy.trust.consent import create_record, revoke, sign_record
+from understudy.trust.gate import ContentGate
+from understudy.trust.identity import bind_identity, check_identity
+from understudy.trust.permission import gate_face_set, may_convert, may_train
+from understudy.trust.records import Footage
+from understudy.types import BadInput, Face, FloatArray, Refused
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A consent folder with records of abel and bea."""
+    monkeypatch.setenv("UNDERSTUDY_KEYS", str(tmp_path / "keys"))
+    for name in ("abel", "bea"):
+        create_record(tmp_path / "consent", name, "synthetic")
+    return tmp_path / "consent"
+
+
+@pytest.fixture
+def face_sets(tmp_path: Path) -> list[Path]:
+    return [draw_face_set(tmp_path / name, name, skin) for name, skin in (("abel", (200, 160, 140)), ("bea", (120, 80, 60)))]
+
+
+def faces_in(path: Path) -> list[Face]:
+    with FaceSet.open(path) as face_set:
+        return face_set.faces()
+
+
+def galleries_of(face_sets: list[Path]) -> dict[str, FloatArray]:
+    return {path.name: np.stack([face.embedding for face in faces_in(path)]) for path in face_sets}
+
+
+def test_training_and_converting_are_permitted_with_both_records(folder: Path, face_sets: list[Path]) -> None:
+    trained = may_train(face_sets, folder)
+    converted = may_convert(galleries_of(face_sets), "abel", faces_in(face_sets[0]), folder)
+    assert [reference.performer for reference in trained] == ["abel", "bea"]
+    assert [reference.record_sha256 for reference in trained] == [reference.record_sha256 for reference in converted]
+
+
+def test_one_missing_or_revoked_record_stops_both(folder: Path, face_sets: list[Path]) -> None:
+    may_train(face_sets, folder)
+    revoke(folder, "bea")
+    with pytest.raises(Refused, match="'bea': consent was revoked"):
+        may_train(face_sets, folder)
+    with pytest.raises(Refused, match="'bea': consent was revoked"):
+        may_convert(galleries_of(face_sets), "abel", faces_in(face_sets[0]), folder)
+    (folder / "bea.toml").unlink()
+    with pytest.raises(Refused, match="no consent record of 'bea'"):
+        may_train(face_sets, folder)
+
+
+def test_a_plate_of_somebody_else_is_refused(folder: Path, face_sets: list[Path]) -> None:
+    may_train(face_sets, folder)
+    stranger = np.random.default_rng(9).normal(size=128)
+    plate = [replace(face, embedding=stranger) for face in faces_in(face_sets[0])]
+    with pytest.raises(Refused, match=r"abel: 100% of the faces are not of the person .* \(distance \d"):
+        may_convert(galleries_of(face_sets), "abel", plate, folder)
+
+
+def test_consent_for_named_footage_permits_no_other(folder: Path, face_sets: list[Path], tmp_path: Path) -> None:
+    from understudy.store.manifest import InputFile, Manifest, write_manifest
+
+    record = create_record(tmp_path / "other", "bea", "self").record
+    sign_record(folder, replace(record, footage=Footage(("11" * 32,))))
+    for sha256 in ("11" * 32, "22" * 32):
+        given = {"footage bea.mp4": InputFile("bea.mp4", sha256)}
+        write_manifest(face_sets[1], Manifest("extract", given, "", {}, {}))
+        if sha256.startswith("11"):
+            may_train(face_sets, folder)
+    with pytest.raises(Refused, match="footage 2222222222222222"):
+        may_train(face_sets, folder)
+
+
+def test_the_gate_looks_at_the_pictures_of_a_face_set(face_sets: list[Path]) -> None:
+    program = (
+        "import json, sys\nprint(json.dumps({'gate': 'test', 'sha256': ''}), flush=True)\n"
+        "for line in sys.stdin: print(json.dumps({'id': json.loads(line)['id'], 'score': 0.0}), flush=True)"
+    )
+    with ContentGate([sys.executable, "-c", program]) as gate:
+        gate_face_set(face_sets[0], gate)
+        assert gate.result().num_samples == 32
+
+
+def test_the_virtual_actors_are_told_apart_by_their_real_embeddings(folder: Path, sample: Path) -> None:
+    networks = load_networks()
+    embeddings = {}
+    for name in ("abel", "bea"):
+        found = []
+        for frame in list(read_frames(sample / f"{name}_test.mp4", stop=28))[::4]:
+            (detection,) = networks.detect(frame.image)
+            found.append(networks.embed(frame.image, networks.landmarks(frame.image, detection).points))
+        embeddings[name] = np.stack(found)
+    abel = bind_identity(create_record(folder.parent / "fresh", "abel", "synthetic"), embeddings["abel"][::2])
+    assert check_identity(abel, embeddings["abel"][1::2]) < 0.4
+    with pytest.raises(Refused, match=r"distance 0\.\d\d, expected at most 0\.48"):
+        check_identity(abel, embeddings["bea"])
+
+
+# ---- the visible notice ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", notice.TEXTS)
+def test_the_notice_is_readable_in_each_language_and_leaves_the_rest_of_the_picture(language: str) -> None:
+    frame = np.full((360, 640, 3), 90, np.uint8)
+    marked = notice.with_corner_notice(frame, language)
+    changed = (marked != frame).any(axis=2)
+    rows, columns = changed.any(axis=1).nonzero()[0], changed.any(axis=0).nonzero()[0]
+    letters = (marked > 200).all(axis=2).any(axis=1).nonzero()[0]
+    assert rows[0] > 360 * 0.8
+    assert rows[-1] < 360
+    assert columns[-1] < 640 * 0.7
+    assert np.ptp(letters) >= 0.05 * 360 - 2
+    assert frame.max() == 90
+    assert notice.end_card(640, 360, language).max() == 255
+
+
+def test_the_notice_fits_into_a_narrow_picture() -> None:
+    frame = np.zeros((640, 96, 3), np.uint8)
+    assert (notice.with_corner_notice(frame) > 100).any()
+    assert notice.end_card(96, 640).shape == (640, 96, 3)
+
+
+def test_an_unknown_language_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="expected one of en, de"):
+        notice.end_card(640, 360, "tlh")
