@@ -43,6 +43,6 @@ clean:
 	@$(PIP) -e '.[dev]'
 	@touch $@
 
-.venv/weights: .venv/installed src/understudy/perception/weights.py
+.venv/weights: .venv/installed src/understudy/perception/weights.py src/understudy/trust/gate.py
 	@$(BIN)/understudy doctor --fetch
 	@touch $@

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,25 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Tests sign with keys of their own, never with the user's.
+os.environ["UNDERSTUDY_KEYS"] = tempfile.mkdtemp(prefix="understudy_test_keys_")
+
 import understudy
+from understudy.trust.consent import create_record
 
 
 @pytest.fixture(scope="session")
 def sample() -> Path:
     """The folder of the bundled virtual actors."""
     return Path(understudy.__file__).parent / "sample"
+
+
+@pytest.fixture(scope="module")
+def consented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with consent records of abel, bea and few, which is where records are looked for while the module runs."""
+    folder = tmp_path_factory.mktemp("consent")
+    for name in ("abel", "bea", "few"):
+        create_record(folder, name, "synthetic")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNDERSTUDY_CONSENT", str(folder))
+        yield folder

@@ -118,6 +118,7 @@ def test_doctor_prints_exactly_one_json_object() -> None:
     assert found["understudy"] == understudy.__version__
     assert {"libx264", "ffv1"} <= set(found["encoders"])
     assert all({"licence", "is_commercial_use_ok", "is_present"} <= set(weight) for weight in found["weights"])
+    assert {weight["name"]: weight["licence"] for weight in found["weights"]}["content_gate"] == "AGPL-3.0"
 
 
 def test_dry_run_prints_the_full_recipe_and_the_expected_cost(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +146,8 @@ def test_help_does_not_wait_for_torch() -> None:
 
 
 def test_the_python_package_offers_the_verbs_of_the_command_line() -> None:
-    verbs = {"extract", "train", "convert", "evaluate", "run", "demo", "doctor"}
+    verbs = {"extract", "train", "convert", "evaluate", "run", "demo", "doctor", "verify"}
+    verbs |= {"consent_new", "consent_show", "consent_check", "consent_revoke"}
     assert verbs <= set(understudy.__all__)
     assert all(callable(getattr(understudy, verb)) for verb in verbs)
     assert list(understudy.__all__) == sorted(understudy.__all__)

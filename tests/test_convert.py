@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from understudy.imaging.framing import FULL
-from understudy.imaging.meanface import mean_face
+from understudy.imaging.meanface import mean_face, raise_forehead
 from understudy.imaging.similarity import apply, invert, similarity_from_parameters
 from understudy.media.footage import probe
 from understudy.media.images import write_png
@@ -22,8 +22,11 @@ from understudy.model.swapper import GALLERIES_FILE, recipe_as_json
 from understudy.perception.survey import load_networks, survey
 from understudy.stages._plate_survey import PlateSurvey
 from understudy.stages._swapping import swapped_frames, track_ends
-from understudy.stages.convert import convert, make_plan, preview, swap_footage
+from understudy.stages.convert import convert, counts_of, ledger_line, make_plan, preview, swap_footage
 from understudy.store.checkpoints import save_checkpoint
+from understudy.trust.credentials import Lineage
+from understudy.trust.identity import bind_identity
+from understudy.trust.records import read_record
 from understudy.types import BadInput, Box, ConvertRecipe, Event, Face, TrainRecipe, UnfinishedFrames, silent
 
 NUM_FRAMES, WIDTH, HEIGHT = 16, 240, 160
@@ -95,17 +98,23 @@ def surveyed(faces: list[Face]) -> PlateSurvey:
     return PlateSurvey(faces, dict.fromkeys(range(NUM_FRAMES), 0))
 
 
-def converted(plate: Path, faces: list[Face], tmp_path: Path, model=None, recipe: ConvertRecipe = LOSSLESS):
-    """Figures, ledger lines and frames of a conversion."""
-    out = tmp_path / "swap"
+def converted(plate: Path, faces: list[Face], model=None, recipe: ConvertRecipe = LOSSLESS):
+    """Figures, ledger lines and frames of a conversion; the frames as they are before they are marked and written."""
+    plan = make_plan(probe(plate), surveyed(faces), model or Mirror(), "abel", "bea", recipe)
+    finished = list(swapped_frames(read_frames(plate), plan))
+    ledger = [ledger_line(frame) for frame in finished]
+    return counts_of(ledger), ledger, [frame.image for frame in finished]
+
+
+def written(plate: Path, faces: list[Face], out: Path, recipe: ConvertRecipe = LOSSLESS) -> dict[str, object]:
+    """The figures of a conversion into `out`, marked, signed and all."""
+    plan = make_plan(probe(plate), surveyed(faces), Mirror(), "abel", "bea", recipe)
     out.mkdir(parents=True, exist_ok=True)
-    figures, outputs = swap_footage(probe(plate), surveyed(faces), model or Mirror(), "abel", "bea", out, recipe=recipe)
-    ledger = [json.loads(line) for line in outputs["ledger"].read_text().splitlines()]
-    return figures, ledger, [record.image for record in read_frames(outputs["swap"])]
+    return swap_footage(probe(plate), surveyed(faces), plan, out, Lineage({}, ()))[0]
 
 
 def test_a_model_that_returns_its_input_gives_the_plate_back(plate, tmp_path):
-    figures, ledger, frames = converted(plate, [a_face(frame) for frame in range(NUM_FRAMES)], tmp_path)
+    figures, ledger, frames = converted(plate, [a_face(frame) for frame in range(NUM_FRAMES)])
     assert figures["num_swapped"] == figures["num_frames"] == NUM_FRAMES
     for record, frame in zip(read_frames(plate), frames, strict=True):
         assert np.abs(frame.astype(float) - record.image).mean() < 0.5
@@ -115,11 +124,12 @@ def test_a_model_that_returns_its_input_gives_the_plate_back(plate, tmp_path):
 
 def test_the_new_face_lies_on_the_face_and_nowhere_else(plate, tmp_path):
     faces = [a_face(frame) for frame in range(NUM_FRAMES)]
-    _, _, frames = converted(plate, faces, tmp_path, Painter())
+    _, _, frames = converted(plate, faces, Painter())
     for face, record, frame in zip(faces, read_frames(plate), frames, strict=True):
         is_changed = np.any(frame != record.image, axis=2)
+        outline = raise_forehead(face.landmarks)
         inside = cv2.fillConvexPoly(
-            np.zeros((HEIGHT, WIDTH), np.uint8), cv2.convexHull(face.landmarks.astype(np.float32)).astype(np.int32), 1
+            np.zeros((HEIGHT, WIDTH), np.uint8), cv2.convexHull(outline.astype(np.float32)).astype(np.int32), 1
         )
         assert not np.any(is_changed & (cv2.dilate(inside, np.ones((5, 5))) == 0))
         assert is_changed.sum() > 0.8 * inside.sum()
@@ -130,7 +140,7 @@ def test_the_new_face_lies_on_the_face_and_nowhere_else(plate, tmp_path):
 
 def test_every_frame_is_accounted_for(plate, tmp_path):
     faces = [a_face(frame) for frame in range(8)] + [a_face(frame, track=1, embedding=1.0) for frame in range(8, 12)]
-    figures, ledger, frames = converted(plate, faces, tmp_path, Painter())
+    figures, ledger, frames = converted(plate, faces, Painter())
     assert [line["status"] for line in ledger] == ["swapped"] * 8 + ["other_person"] * 4 + ["no_face"] * 4
     assert [line["frame"] for line in ledger] == list(range(NUM_FRAMES))
     counts = [figures[f"num_{name}"] for name in ("frames", "swapped", "other_person", "without_face", "failed")]
@@ -143,7 +153,7 @@ def test_a_frame_that_fails_shows_the_plate_and_is_listed_with_its_reason(plate,
     faces = [a_face(frame) for frame in range(NUM_FRAMES)]
     faces[3] = replace(faces[3], face_from_frame=np.zeros((2, 3)))
     faces[5] = replace(faces[5], landmarks=np.full((468, 2), np.nan))
-    figures, ledger, frames = converted(plate, faces, tmp_path, Painter(), replace(LOSSLESS, colour="plate"))
+    figures, ledger, frames = converted(plate, faces, Painter(), replace(LOSSLESS, colour="plate"))
     assert figures["num_failed"] == 2
     assert figures["num_swapped"] == NUM_FRAMES - 2
     for frame, record in enumerate(read_frames(plate)):
@@ -160,14 +170,14 @@ def test_an_answer_that_is_not_finite_fails_its_frame_and_spoils_no_other(plate,
             return answer
 
     recipe = replace(LOSSLESS, colour="plate", batch_size=4)
-    figures, _, _ = converted(plate, [a_face(frame) for frame in range(NUM_FRAMES)], tmp_path, Broken(), recipe)
+    figures, _, _ = converted(plate, [a_face(frame) for frame in range(NUM_FRAMES)], Broken(), recipe)
     assert (figures["num_failed"], figures["num_swapped"]) == (4, 12)
 
 
 @pytest.mark.parametrize(("on_missing", "expected"), [("black", 0.0), ("blur", None)])
 def test_frames_without_a_swap_can_be_hidden(plate, tmp_path, on_missing, expected):
     faces = [a_face(frame) for frame in range(NUM_FRAMES) if frame > 3]
-    _, _, frames = converted(plate, faces, tmp_path, recipe=replace(LOSSLESS, on_missing=on_missing))
+    _, _, frames = converted(plate, faces, recipe=replace(LOSSLESS, on_missing=on_missing))
     assert frames[0].std() < 0.5 * soft_texture(0).std()
     if expected is not None:
         assert np.all(frames[0] == expected)
@@ -182,8 +192,8 @@ def test_matching_colour_gives_the_new_face_the_plates_colour_without_flicker(pl
             return answer
 
     faces = [a_face(frame) for frame in range(NUM_FRAMES)]
-    _, _, own = converted(plate, faces, tmp_path / "own", Tinted())
-    _, _, matched = converted(plate, faces, tmp_path / "matched", Tinted(), replace(LOSSLESS, colour="plate"))
+    _, _, own = converted(plate, faces, Tinted())
+    _, _, matched = converted(plate, faces, Tinted(), replace(LOSSLESS, colour="plate"))
     error = [
         [np.abs(f.astype(float) - r.image).mean() for f, r in zip(fs, read_frames(plate), strict=True)] for fs in (own, matched)
     ]
@@ -196,7 +206,7 @@ def test_a_track_too_short_for_a_regular_sample_is_matched_too_and_one_out_of_th
     faces += [a_face(frame, track=9, x=-300.0) for frame in range(8, 16)]
     plan = make_plan(probe(plate), surveyed(faces), Mirror(), "abel", "bea", replace(LOSSLESS, colour="plate"))
     assert set(plan.looks) == {0, 1, 2, 3, 9}
-    figures, ledger, _ = converted(plate, faces, tmp_path, recipe=replace(LOSSLESS, colour="plate"))
+    figures, ledger, _ = converted(plate, faces, recipe=replace(LOSSLESS, colour="plate"))
     assert figures["num_swapped"] == 6
     assert ledger[10]["reason"] == "the new face is nowhere visible"
 
@@ -226,7 +236,7 @@ def test_nobody_is_twice_in_a_frame(plate):
 
 def test_a_preview_shows_what_the_film_will_show(plate, tmp_path):
     faces = [a_face(frame) for frame in range(NUM_FRAMES)]
-    _, _, frames = converted(plate, faces, tmp_path, Painter())
+    _, _, frames = converted(plate, faces, Painter())
     plan = make_plan(probe(plate), surveyed(faces), Painter(), "abel", "bea", LOSSLESS)
     seen = list(preview(probe(plate), plan, range(7, 9)))
     assert [finished.record.index for finished in seen] == [7, 8]
@@ -236,20 +246,20 @@ def test_a_preview_shows_what_the_film_will_show(plate, tmp_path):
 @pytest.mark.parametrize("blend", ["direct", "hard", "feather", "poisson", "multiband"])
 def test_every_blend_runs_through_the_whole_stage_and_gives_the_plate_back(plate, tmp_path, blend):
     faces = [a_face(frame) for frame in range(NUM_FRAMES)]
-    figures, _, frames = converted(plate, faces, tmp_path, recipe=replace(LOSSLESS, blend=blend, colour="plate"))
+    figures, _, frames = converted(plate, faces, recipe=replace(LOSSLESS, blend=blend, colour="plate"))
     assert figures["num_swapped"] == NUM_FRAMES
     assert np.mean([np.abs(f.astype(float) - r.image).mean() for f, r in zip(frames, read_frames(plate), strict=True)]) < 1
 
 
 def test_the_finished_clip_says_that_it_is_made_by_a_computer(plate, tmp_path):
-    converted(plate, [a_face(0)], tmp_path, recipe=replace(LOSSLESS, codec="h264"))
+    written(plate, [a_face(0)], tmp_path / "swap", replace(LOSSLESS, codec="h264"))
     with av.open(str(tmp_path / "swap" / "swap.mp4")) as container:
         tags = {key.lower(): value for key, value in container.metadata.items()}
     assert "AI-manipulated" in tags["comment"]
 
 
 def test_passes_and_report_cover_every_frame(plate, tmp_path):
-    converted(plate, [a_face(frame) for frame in range(4)], tmp_path)
+    written(plate, [a_face(frame) for frame in range(4)], tmp_path / "swap")
     lines = [json.loads(line) for line in (tmp_path / "swap/passes/alignment.jsonl").read_text().splitlines()]
     assert [len(line["faces"]) for line in lines] == [1] * 4 + [0] * 12
     assert np.allclose(lines[2]["faces"][0]["face_from_frame"], a_face(2).face_from_frame, atol=1e-12)
@@ -279,7 +289,7 @@ def clip(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(clip: Path, consented: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model that knows abel by the identity network, and somebody else as bea."""
     folder, recipe = tmp_path_factory.mktemp("model"), TrainRecipe(resolution_px=32, width=0.25, code_size=16)
     state = {"recipe": recipe_as_json(recipe), "colour": {name: UNCHANGED.as_json() for name in ("abel", "bea")}}
@@ -287,7 +297,10 @@ def model(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(folder, 1, {"weights": weights, "ema": weights}, state)
     first = next(survey(read_frames(clip), "clip", load_networks()))
     abel = np.asarray(first.faces[0].embedding, np.float32)[None]
-    save_file({"abel": abel, "bea": -abel}, folder / GALLERIES_FILE)
+    galleries = {"abel": abel, "bea": -abel}
+    save_file(galleries, folder / GALLERIES_FILE)
+    for name, embeddings in galleries.items():
+        bind_identity(read_record(consented, name), embeddings)
     return folder
 
 

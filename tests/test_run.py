@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,11 +42,11 @@ def write_frames(clip: Path, folder: Path, num: int) -> None:
         write_png(folder / f"{frame.index:04d}.png", frame.image)
 
 
-def run_in(folder: Path) -> dict[str, object]:
+def run_in(folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-c", "from understudy.cli import main; main()", "run", "small.toml", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
-    result: dict[str, object] = json.loads(done.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
@@ -62,7 +63,7 @@ def test_a_project_goes_the_whole_way_and_then_does_only_what_has_changed(sample
 
     first = run_in(tmp_path)
     assert (first["num_done"], first["num_up_to_date"]) == (5, 0)
-    swap = first["swaps"]["plate"]  # type: ignore[index]
+    swap = first["swaps"]["plate"]
     assert swap["num_frames"] == 6
     assert swap["num_swapped"] + swap["num_without_face"] + swap["num_failed"] == 6
     assert {"psnr_db", "plate_psnr_db", "leak", "detail", "contrast"} <= set(swap)

@@ -204,6 +204,32 @@ def test_another_stage_or_a_strangers_folder_is_refused(tmp_path: Path):
         open_run(tmp_path / "home" / "letters.txt", "train", {}, {})
 
 
+def fail_in_a_run(folder: Path, made: str = "") -> None:
+    with suppress(ZeroDivisionError), open_run(folder, "train", {"seed": 0}, {}) as run:
+        event_log(folder)(Event("train", "started"))
+        if made == "manifest.json":
+            run.finish({}, {})
+        elif made:
+            atomic_write_text(folder / made, "{}")
+        raise ZeroDivisionError
+
+
+def test_a_run_that_fails_before_it_has_made_anything_leaves_the_folder_to_other_work(tmp_path: Path):
+    open_run(tmp_path, "train", {"seed": 0}, {}).close()  # killed at once, say
+    fail_in_a_run(tmp_path)
+    with open_run(tmp_path, "train", {"seed": 1}, {}) as run:
+        assert run.state == "fresh"
+
+
+@pytest.mark.parametrize("made", ["checkpoints/000010/state.json", "manifest.json", ".tmp-1/half"])
+def test_a_run_that_fails_after_it_has_made_something_is_resumed_by_the_same_command_only(tmp_path: Path, made: str):
+    fail_in_a_run(tmp_path, made)
+    with pytest.raises(BadInput, match="seed: 0 there, 1 now"):
+        open_run(tmp_path, "train", {"seed": 1}, {})
+    with open_run(tmp_path, "train", {"seed": 0}, {}) as run:
+        assert run.state == ("finished" if made == "manifest.json" else "resume")
+
+
 def test_a_manifest_of_the_future_and_a_damaged_one_are_named(tmp_path: Path):
     with open_run(tmp_path, "train", {}, {}) as run:
         run.finish({}, {})

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn_faces import draw_face, draw_face_set
 from safetensors.torch import load_file, save_file
 
+from drawn_faces import draw_face, draw_face_set
 from understudy.imaging.framing import STORED, crop_from_face, framing
 from understudy.imaging.similarity import compose, invert
 from understudy.imaging.warp import warp_image
@@ -39,7 +39,7 @@ LIGHT_SKIN, DARK_SKIN = (230, 190, 170), (120, 80, 60)
 
 
 @pytest.fixture(scope="module")
-def face_sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def face_sets(consented: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("faces")
     return [draw_face_set(folder / "abel", "abel", LIGHT_SKIN), draw_face_set(folder / "bea", "bea", DARK_SKIN)]
 

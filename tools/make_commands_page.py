@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from typer import Typer
 from typer.testing import CliRunner
 
 from understudy.cli import app
@@ -27,12 +28,17 @@ frames are in the ledger and `--strict` was given · 130 stopped by Ctrl-C; the 
 def page() -> str:
     """The whole page."""
     sections = [INTRODUCTION, _section("understudy")]
-    return "\n".join(sections + [_section("understudy", name) for name in command_names()])
+    return "\n".join(sections + [_section("understudy", *words) for words in command_words(app)])
 
 
-def command_names() -> list[str]:
-    """The commands, in the order of the help."""
-    return [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+def command_words(group: Typer) -> list[tuple[str, ...]]:
+    """The words of each command, `("consent", "new")` say, in the order of the help."""
+    names = [command.name or getattr(command.callback, "__name__", "") for command in group.registered_commands]
+    words: list[tuple[str, ...]] = [(name,) for name in names]
+    for inner in group.registered_groups:
+        if inner.typer_instance:
+            words += [(str(inner.name), *rest) for rest in command_words(inner.typer_instance)]
+    return words
 
 
 def _section(*command: str) -> str:

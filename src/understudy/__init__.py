@@ -3,7 +3,20 @@
 The verbs of the command line are here as functions; `understudy.types` has the nouns and the exceptions.
 """
 
-from understudy.api import convert, demo, doctor, evaluate, extract, run, train
+from understudy.api import (
+    consent_check,
+    consent_new,
+    consent_revoke,
+    consent_show,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    extract,
+    run,
+    train,
+    verify,
+)
 from understudy.types import BadInput, ConvertRecipe, Refused, StageResult, TrainRecipe, UnderstudyError
 from understudy.version import __version__
 
@@ -15,6 +28,10 @@ __all__ = [
     "TrainRecipe",
     "UnderstudyError",
     "__version__",
+    "consent_check",
+    "consent_new",
+    "consent_revoke",
+    "consent_show",
     "convert",
     "demo",
     "doctor",
@@ -22,4 +39,5 @@ __all__ = [
     "extract",
     "run",
     "train",
+    "verify",
 ]

@@ -5,7 +5,8 @@
 >>> understudy.train(["faces/abel", "faces/bea"], out="model", minutes=9)         # doctest: +SKIP
 >>> understudy.convert("plate.mp4", model="model", replace="abel", with_="bea", out="swap").outputs["swap"]  # doctest: +SKIP
 
-Every function returns a StageResult (figures and output paths) and raises the exceptions of `understudy.types`.
+Every function returns a StageResult (figures and output paths), or `verify` a Verdict, and raises the exceptions of
+`understudy.types`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from understudy.types import ConvertRecipe, Reporter, StageResult, TrainRecipe, silent
+
+if TYPE_CHECKING:
+    from understudy.trust.records import Grant, Kind, Person, Purpose, Review, SignedRecord
+    from understudy.trust.verify import Verdict
 
 AnyPath = str | PathLike[str]
 
@@ -44,17 +50,21 @@ def train(
     recipe: TrainRecipe | str = "quick",
     minutes: float | None = None,
     steps: int | None = None,
+    consent: AnyPath | None = None,
     report: Reporter = silent,
 ) -> StageResult:
     """Train a model on two or more face sets, or go on with the training at `out`.
 
     recipe: the name of a preset, or a recipe. Ends after `minutes` or `steps`, else after the recipe's own minutes.
+    consent: the folder of the performers' consent records, else $UNDERSTUDY_CONSENT, else `consent`.
     """
     from understudy.recipes import train_recipe
     from understudy.stages.train import train as stage
 
     chosen = train_recipe(recipe) if isinstance(recipe, str) else recipe
-    return stage(_paths(face_sets), Path(out), recipe=chosen, minutes=minutes, steps=steps, report=report)
+    return stage(
+        _paths(face_sets), Path(out), recipe=chosen, minutes=minutes, steps=steps, consent=_maybe(consent), report=report
+    )
 
 
 def convert(
@@ -66,17 +76,28 @@ def convert(
     out: AnyPath,
     recipe: ConvertRecipe | str = "delivery",
     is_strict: bool = False,
+    consent: AnyPath | None = None,
     report: Reporter = silent,
 ) -> StageResult:
     """Replace one performer with another in a plate, into a swap at `out`.
 
-    is_strict: raise UnfinishedFrames at the end if any frame was left as it was.
+    is_strict: raise UnfinishedFrames at the end if any frame was left as it was. consent: as for `train`.
     """
     from understudy.recipes import convert_recipe
     from understudy.stages.convert import convert as stage
 
     chosen = convert_recipe(recipe) if isinstance(recipe, str) else recipe
-    return stage(Path(footage), Path(model), replace, with_, Path(out), recipe=chosen, is_strict=is_strict, report=report)
+    return stage(
+        Path(footage),
+        Path(model),
+        replace,
+        with_,
+        Path(out),
+        recipe=chosen,
+        is_strict=is_strict,
+        consent=_maybe(consent),
+        report=report,
+    )
 
 
 def evaluate(
@@ -123,6 +144,75 @@ def doctor(*, fetch: bool = False, report: Reporter = silent) -> StageResult:
     from understudy.machine import doctor as examine
 
     return examine(fetch=fetch, report=report)
+
+
+# ---- consent and verification ---------------------------------------------------------------------------------------------
+
+
+def consent_new(
+    performer: str,
+    *,
+    kind: Kind,
+    person: Person | None = None,
+    grant: Grant | None = None,
+    review: Review | None = None,
+    consent: AnyPath | None = None,
+) -> StageResult:
+    """Make and sign a consent record, and a form to print; without `person` and `grant` an adult is declared who grants all.
+
+    consent: the folder of the records; else $UNDERSTUDY_CONSENT, else `consent`.
+    """
+    from understudy.trust.consent import consent_folder, create_record
+    from understudy.trust.form import write_consent_form
+    from understudy.trust.records import Review
+
+    folder = consent_folder(_maybe(consent))
+    signed = create_record(folder, performer, kind, person=person, grant=grant, review=review or Review())
+    return _consent_result(signed, form=write_consent_form(signed))
+
+
+def consent_show(performer: str, *, consent: AnyPath | None = None) -> StageResult:
+    """A consent record, and what it permits today."""
+    from understudy.trust.consent import consent_folder
+    from understudy.trust.records import read_record
+
+    return _consent_result(read_record(consent_folder(_maybe(consent)), performer))
+
+
+def consent_check(performer: str, *, purpose: Purpose | None = None, consent: AnyPath | None = None) -> StageResult:
+    """Raises Refused unless there is a record in force that permits `purpose` (train, convert; None = both)."""
+    from understudy.trust.consent import check, consent_folder
+    from understudy.trust.records import read_record
+
+    signed = read_record(consent_folder(_maybe(consent)), performer)
+    for each in (purpose,) if purpose else ("train", "convert"):
+        check(signed, each)
+    return _consent_result(signed)
+
+
+def consent_revoke(performer: str, *, reason: str = "", consent: AnyPath | None = None) -> StageResult:
+    """Take a consent back for good."""
+    from understudy.trust.consent import consent_folder, revocation_of, revoke
+    from understudy.trust.records import read_record
+
+    folder = consent_folder(_maybe(consent))
+    written = revoke(folder, performer, reason)
+    figures = {"performer": performer, "revoked": revocation_of(read_record(folder, performer))}
+    return StageResult("consent", figures, {"revocation": written})
+
+
+def verify(file: AnyPath) -> Verdict:
+    """What shows in any file that a computer changed it: credentials, watermark, tags, and whether Understudy made it."""
+    from understudy.trust.verify import verify as examine
+
+    return examine(Path(file))
+
+
+def _consent_result(signed: SignedRecord, **outputs: Path) -> StageResult:
+    from understudy.trust.consent import describe
+
+    figures = {"performer": signed.record.performer, "kind": signed.record.kind, **describe(signed)}
+    return StageResult("consent", figures, {"record_file": signed.path, **outputs})
 
 
 def _paths(values: AnyPath | Iterable[AnyPath]) -> tuple[Path, ...]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from understudy.cli_trust import consent_app, verify
 from understudy.types import BadInput, StageResult, UnderstudyError, UnfinishedFrames
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the full recipe, the plan, expected time and memory; do nothing.")
 ]
 Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one field of the recipe; repeatable.")]
+Consent = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the consent records; else $UNDERSTUDY_CONSENT, else consent/ here."),
+]
 Minutes = Annotated[float | None, typer.Option(metavar="M", help="Train for this many minutes in all.")]
 
 
@@ -100,6 +105,7 @@ def train(
     recipe: Annotated[str, typer.Option(metavar="NAME", help="Preset: quick or original.")] = "quick",
     minutes: Minutes = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Train for this many steps in all.")] = None,
+    consent: Consent = None,
     settings: Settings = [],  # noqa: B006
     is_json: Json = False,
     is_dry_run: DryRun = False,
@@ -114,6 +120,7 @@ def train(
         raise BadInput("--minutes and --steps were both given; give one of them")
     chosen = train_recipe(recipe, parse_settings(settings))
     asked = {"face_sets": tuple(face_sets), "out": out, "recipe": chosen, "minutes": minutes, "steps": steps}
+    asked["consent"] = consent
     _do("train", asked, is_json, is_dry_run)
 
 
@@ -125,6 +132,7 @@ def convert(
     with_: Annotated[str, typer.Option("--with", metavar="NAME", help="The performer whose face is put in.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the swap.")],
     recipe: Annotated[str, typer.Option(metavar="NAME", help="Preset: delivery or truth-benchmark.")] = "delivery",
+    consent: Consent = None,
     settings: Settings = [],  # noqa: B006
     is_strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 if any frame was left as it was.")] = False,
     is_json: Json = False,
@@ -135,7 +143,7 @@ def convert(
 
     chosen = convert_recipe(recipe, parse_settings(settings))
     asked = {"footage": footage, "model": model, "replace": replace, "with_": with_, "out": out, "recipe": chosen}
-    _do("convert", {**asked, "is_strict": is_strict}, is_json, is_dry_run)
+    _do("convert", {**asked, "is_strict": is_strict, "consent": consent}, is_json, is_dry_run)
 
 
 @app.command()
@@ -209,6 +217,10 @@ def doctor(
     with progress() as report:
         result = examine(fetch=fetch, report=report)
     _print(result, is_json, doctor_text)
+
+
+app.command()(verify)
+app.add_typer(consent_app, name="consent")
 
 
 @app.callback(invoke_without_command=True)

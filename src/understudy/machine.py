@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from understudy.types import Json, Reporter, StageResult, silent
+from understudy.types import BadInput, Event, Json, Refused, Reporter, StageResult, silent
 from understudy.version import __version__
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ def doctor(*, fetch: bool = False, report: Reporter = silent) -> StageResult:
     from understudy.perception import weights
 
     if fetch:
+        _fetch_gate(report)
         weights.fetch_all(report)
-    present = [_weight(each) for each in weights.status()]
+    present = [*(_weight(each) for each in weights.status()), _gate()]
     figures: Json = {
         "understudy": __version__,
         "python": platform.python_version(),
@@ -78,6 +79,32 @@ def _encoders() -> list[str]:
     from understudy.media.encoders import available_encoders
 
     return available_encoders(ENCODERS)
+
+
+def _fetch_gate(report: Reporter) -> None:
+    from understudy.trust.gate import NUDENET, ensure_weights, weights_path
+
+    if not weights_path().is_file():
+        report(Event("weights", "progress", message=f"obtaining {NUDENET.package} {NUDENET.version}"))
+    try:
+        ensure_weights()
+    except Refused as error:  # nothing was asked for that could be refused
+        raise BadInput(str(error)) from error
+
+
+def _gate() -> Json:
+    """The content gate's entry: weights that are no part of `perception`, because another program runs them."""
+    from understudy.trust.gate import NUDENET, weights_path
+
+    return {
+        "name": "content_gate",
+        "package": f"{NUDENET.package} {NUDENET.version}",
+        "licence": "AGPL-3.0",
+        "is_commercial_use_ok": True,
+        "use": "refuses nude material (NudeNet 320n)",
+        "remark": "under the AGPL's terms; weights of another program, kept as they are and run in a process of its own",
+        "is_present": weights_path().is_file(),
+    }
 
 
 def _weight(status: WeightStatus) -> Json:

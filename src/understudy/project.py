@@ -26,6 +26,9 @@ from understudy.types import BadInput, Event, Json, Reporter, StageResult, silen
 
 RECORD_FILE = "stages.json"
 SCHEMA = 1
+NOT_INPUTS = ("out", "consent")
+"""Folders that a stage is given but that do not decide its result; consent is looked at anew each time."""
+
 MAY_GROW = ("minutes", "steps")
 """Arguments of which more can be asked later: the stage then goes on in its folder."""
 
@@ -56,7 +59,9 @@ class Step:
     def inputs(self) -> dict[str, Path]:
         """Every path that the stage reads, by a readable name: `footage 1: abel.mp4`."""
         listed = {
-            name: value if isinstance(value, tuple) else (value,) for name, value in self.arguments.items() if name != "out"
+            name: value if isinstance(value, tuple) else (value,)
+            for name, value in self.arguments.items()
+            if name not in NOT_INPUTS
         }
         return {
             f"{name} {number}: {path.name}": path
@@ -94,18 +99,19 @@ def steps_of(project: Project) -> tuple[Step, ...]:
         for name, performer in project.performers.items()
     ]
     model = project.out / "model"
-    asked = {"recipe": project.recipe, "minutes": project.minutes, "steps": project.steps}
+    asked = {"recipe": project.recipe, "minutes": project.minutes, "steps": project.steps, "consent": project.consent}
     train = Step("model", "train", {"face_sets": tuple(faces.values()), "out": model, **asked})
-    swaps = [step for swap in project.swaps for step in _swap_steps(project.out, swap, model, faces[swap.with_])]
+    swaps = [step for swap in project.swaps for step in _swap_steps(project, swap, model, faces[swap.with_])]
     return (*extracts, train, *swaps)
 
 
-def _swap_steps(out: Path, swap: Swap, model: Path, faces: Path) -> tuple[Step, Step]:
+def _swap_steps(project: Project, swap: Swap, model: Path, faces: Path) -> tuple[Step, Step]:
+    out = project.out
     folder = out / "swaps" / swap.name
     converted: dict[str, object] = {"footage": swap.plate, "model": model, "replace": swap.replace, "with_": swap.with_}
     evaluated: dict[str, object] = {"swap": folder / SWAP_NAMES[swap.recipe.codec], "plate": swap.plate, "truth": swap.truth}
     return (
-        Step(f"swaps/{swap.name}", "convert", {**converted, "out": folder, "recipe": swap.recipe}),
+        Step(f"swaps/{swap.name}", "convert", {**converted, "out": folder, "recipe": swap.recipe, "consent": project.consent}),
         Step(
             f"reports/{swap.name}",
             "evaluate",
@@ -165,7 +171,7 @@ class Records:
 
     def _record(self, step: Step) -> Json:
         """What decides a step's result: its arguments, and the sha256 of all that it reads; where it lies does not matter."""
-        fixed = {name: value for name, value in step.arguments.items() if name != "out" and not _holds_paths(value)}
+        fixed = {name: value for name, value in step.arguments.items() if name not in NOT_INPUTS and not _holds_paths(value)}
         inputs = {name: self._digest(path) for name, path in step.inputs().items()}
         return cast(Json, as_plain({"verb": step.verb, **fixed, "inputs": inputs}))
 
@@ -209,7 +215,7 @@ def demo_project(out: Path, minutes: float | None) -> Project:
 
     if minutes is None and best_device() == "cuda":
         minutes = DEMO_MINUTES_ON_A_GPU
-    return replace(read_project(SAMPLE / "demo.toml"), out=out, minutes=minutes)
+    return replace(read_project(SAMPLE / "demo.toml"), out=out, consent=out / "consent", minutes=minutes)
 
 
 def describe(step: Step, state: str) -> Json:

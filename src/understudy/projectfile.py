@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from understudy.recipes import convert_recipe, did_you_mean, train_recipe
+from understudy.trust.consent import consent_folder
 from understudy.types import BadInput, ConvertRecipe, TrainRecipe
 
 # ---- a project, resolved --------------------------------------------------------------------------------------------------
@@ -44,10 +45,14 @@ class Swap:
 
 @dataclass(frozen=True)
 class Project:
-    """A project file with its paths found and its recipes complete; `out` is the one folder that is written to."""
+    """A project file with its paths found and its recipes complete; `out` is the one folder that is written to.
+
+    consent: the folder of the performers' consent records, `consent` beside the project file unless $UNDERSTUDY_CONSENT is set.
+    """
 
     name: str
     out: Path
+    consent: Path
     performers: Mapping[str, Performer]
     recipe: TrainRecipe
     minutes: float | None
@@ -63,6 +68,7 @@ def read_project(path: Path) -> Project:
     return Project(
         name=tables.project.name,
         out=path.parent / tables.project.out,
+        consent=consent_folder(project=path),
         performers={name: _performer(path, name, table) for name, table in tables.performers.items()},
         recipe=recipe,
         minutes=tables.train.minutes,

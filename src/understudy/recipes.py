@@ -95,7 +95,9 @@ def truth_benchmark() -> ConvertRecipe:
 
     Command: `understudy convert plate.mp4 --model model --replace abel --with bea --out swap --recipe truth-benchmark`
     """
-    return ConvertRecipe(name="truth-benchmark", colour="none", blend="feather", erode_fraction=0.0, feather_fraction=0.02)
+    return ConvertRecipe(
+        name="truth-benchmark", colour="none", blend="feather", mask="outline", erode_fraction=0.0, feather_fraction=0.01
+    )
 
 
 CONVERT_RECIPES: Mapping[str, Callable[[], ConvertRecipe]] = {"delivery": delivery, "truth-benchmark": truth_benchmark}

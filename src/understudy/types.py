@@ -189,10 +189,10 @@ class TrainRecipe:
     dssim_weight: float = 1.0
     edge_weight: float = 0.0
     mask_weight: float = 0.1
-    feature_emphasis: float = 2.0
+    feature_emphasis: float = 10.0
     background_weight: float = 0.02
     # Augmentation
-    warp_fraction: float = 0.03
+    warp_fraction: float = 0.015
     warp_until: float = 0.8
     rotation_degrees: float = 10.0
     scale_fraction: float = 0.1
@@ -216,11 +216,12 @@ class TrainRecipe:
 class ConvertRecipe:
     """How a swap is composited; each field can be set by `--set key=value`.
 
-    Fractions are of the crop's side. `colour`: `plate` matches the skin to the plate's colours (and, if told, its sharpness
-    and grain), pooled over `colour_seconds` to either side; `none` leaves the performer's own. `mask`: what limits the face: the network's mask, the mesh's silhouette or
-    both. `blend`: how the face meets the plate (imaging/blend.py); `multiband` takes the plate's light, so with `colour=none` it
-    is `feather`. `fade_seconds`: how long a face that drops out takes to go.
-    `on_missing`: what becomes of frames without a swap: kept, blurred beyond recognition, or black.
+    Fractions are of the crop's side. `colour`: `plate` matches the skin to the plate's colours (and, if told, its sharpness and
+    grain), pooled over `colour_seconds` to either side; `none` leaves the performer's own. `mask`: what limits the face: the
+    network's mask, the mesh's silhouette or both. `blend`: how the face meets the plate (imaging/blend.py); `multiband` takes
+    the plate's light, so with `colour=none` it is `feather`. `fade_seconds`: how long a face that drops out takes to go.
+    `on_missing`: what becomes of frames without a swap: kept, blurred beyond recognition, or black. `notice`: where a delivery
+    file says visibly that it is AI-made; an end card is added after the last frame.
     """
 
     name: str = "default"
@@ -240,6 +241,8 @@ class ConvertRecipe:
     batch_size: int = 16
     codec: Literal["h264", "ffv1", "png"] = "h264"
     crf: int = 14
+    notice: Literal["corner", "end-card"] = "corner"
+    notice_language: str = "en"
 
 
 @dataclass(frozen=True)

@@ -126,11 +126,11 @@ def leak_after_colour_match(picture: FloatArray, plate: FloatArray, truth: Float
     """
     inside = mask > 0
     weights, target = mask[inside], measure_colour(truth[inside], mask[inside])
-    matched = (
+    swap_matched, plate_matched = (
         apply_colour(colours, match_mkl(measure_colour(colours, weights), target))
         for colours in (picture[inside], plate[inside])
     )
-    return _leak(*matched, truth[inside], weights)
+    return _leak(swap_matched, plate_matched, truth[inside], weights)
 
 
 def _leak(picture: FloatArray, plate: FloatArray, truth: FloatArray, weights: FloatArray) -> float:

@@ -100,7 +100,8 @@ def _ring_sectors(region: FloatArray) -> list[tuple[NDArray[np.bool_], NDArray[n
     near, far = RING_PX
     to_outside, to_inside = (cv2.distanceTransform(each, cv2.DIST_L2, 5) for each in (inside, 1 - inside))
     inner, outer = (near <= to_outside) & (to_outside <= far), (near <= to_inside) & (to_inside <= far)
-    rows, columns = np.indices(inside.shape)
+    height, width = inside.shape
+    rows, columns = np.mgrid[:height, :width]
     angle = np.arctan2(rows - np.mean(rows[inside > 0]), columns - np.mean(columns[inside > 0]))
     sector = np.floor((angle + np.pi) / (2 * np.pi) * NUM_SECTORS).astype(int) % NUM_SECTORS
     pairs = [(inner & (sector == k), outer & (sector == k)) for k in range(NUM_SECTORS)]

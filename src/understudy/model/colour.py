@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from understudy.types import BadInput
 
 COMMON_MEAN, COMMON_SPREAD = 0.5, 0.18
 """Where every performer's skin is brought, in 0..1: the middle, with the spread that faces of the sample have."""
+
+RIM_FRACTION = 0.055
+"""How much of the face mask's rim does not count, as a share of the crop's side: a seventh of a face unit."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,15 @@ UNCHANGED = ColourStandard((COMMON_MEAN,) * 3, (COMMON_SPREAD,) * 3)
 
 
 def measure_standard(crops: Tensor) -> ColourStandard:
-    """The standard of a performer from crops (N, >= 4, S, S) uint8: RGB and, in the fourth channel, the face mask."""
+    """The standard of a performer from crops (N, >= 4, S, S) uint8: RGB and, in the fourth channel, the face mask.
+
+    The mask's rim is left out: hair and background there would pass for dark skin.
+    """
     total = torch.zeros(3, 3, dtype=torch.float64)  # rows: weight, sum, sum of squares
+    rim_px = round(crops.shape[-1] * RIM_FRACTION)
     for some in crops.split(64):
-        pictures, mask = some[:, :3].double() / 255, some[:, 3:4].double() / 255
+        pictures, mask = some[:, :3].double() / 255, some[:, 3:4].float() / 255
+        mask = -functional.max_pool2d(-mask, 2 * rim_px + 1, stride=1, padding=rim_px).double()
         for row, values in enumerate((mask.expand_as(pictures), pictures * mask, pictures**2 * mask)):
             total[row] += values.sum((0, 2, 3)).cpu()
     weight, sums, squares = total.clamp_min(1e-9)

@@ -136,7 +136,7 @@ def _true_points(path: Path) -> FloatArray:
 
 def true_whereabouts(points: FloatArray) -> Whereabouts:
     """From true landmarks (T, 68, 2)."""
-    is_known = np.isfinite(points).all(axis=(1, 2))
+    is_known = [bool(np.isfinite(each).all()) for each in points]
     matrices = np.full((len(points), 2, 3), np.nan)
     for frame in np.flatnonzero(is_known):
         matrices[frame] = align_ibug(points[frame])

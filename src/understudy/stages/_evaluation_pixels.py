@@ -165,8 +165,8 @@ def compositing(
     if plate_mask is not None:
         occluder = _occluder(plate_mask, face_from_frame, points)
         if occluder.mean() > _OCCLUDER_SHARE:
-            pair = (face_crop(each, face_from_frame) for each in (swap, plate))
-            figures["occluder_error"] = metrics_colour.occluder_error(*pair, occluder)
+            swap_face, plate_face = face_crop(swap, face_from_frame), face_crop(plate, face_from_frame)
+            figures["occluder_error"] = metrics_colour.occluder_error(swap_face, plate_face, occluder)
     return figures
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from understudy.imaging.framing import STORED, crop_from_face, framing
 from understudy.imaging.masks import hull_mask
-from understudy.imaging.meanface import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from understudy.imaging.meanface import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, raise_forehead
 from understudy.imaging.similarity import Matrix, apply, compose, invert
 from understudy.imaging.warp import warp_image
 from understudy.media import read_image
@@ -86,4 +86,4 @@ def face_masks(face: Face, crop_from_frame: Matrix, size_px: int) -> tuple[NDArr
     points = apply(crop_from_frame, face.landmarks)
     size = (size_px, size_px)
     parts = [hull_mask(points[list(part)], size) for part in (LEFT_EYE, RIGHT_EYE, OUTER_LIPS)]
-    return hull_mask(points, size), np.maximum.reduce(parts)
+    return hull_mask(raise_forehead(points), size), np.maximum.reduce(parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,25 +13,28 @@ import numpy as np
 
 from understudy.media.footage import FootageInfo, probe
 from understudy.media.reader import read_frames
-from understudy.media.writer import VideoWriter
 from understudy.model.swapper import load_swapper
 from understudy.perception.survey import jitter_px, read_ahead, select_performer, track_embeddings
 from understudy.perception.weights import WEIGHTS
+from understudy.stages._marked_output import MarkedOutput
 from understudy.stages._plate_survey import PlateSurvey, survey_plate
 from understudy.stages._swap_report import Keepsakes, write_swap_report
 from understudy.stages._swapping import Plan, SwappedFrame, Swapper, plan_faces, sample_looks, swapped_frames, track_ends
 from understudy.store.atomic import atomic_write_text
 from understudy.store.checkpoints import STATE_FILE, best_valid
 from understudy.store.events import combine, event_log
+from understudy.store.hashing import sha256_of_json
 from understudy.store.json_files import json_text
 from understudy.store.manifest import describe_input
 from understudy.store.runs import open_run
-from understudy.trust.label import metadata
+from understudy.trust.consent import ConsentReference, consent_folder
+from understudy.trust.credentials import Lineage
+from understudy.trust.lineage import lineage_of
+from understudy.trust.permission import footage_behind, may_convert
 from understudy.types import BadInput, ConvertRecipe, Event, Face, Json, Reporter, StageResult, UnfinishedFrames, silent
 
 STAGE = "convert"
 LEDGER_FILE, REPORT_FILE, ALIGNMENT_FILE = "ledger.jsonl", "report.html", "passes/alignment.jsonl"
-OUTPUT_NAME = {"h264": "swap.mp4", "ffv1": "swap.mkv", "png": "frames"}
 _SECONDS_BETWEEN_EVENTS = 0.5
 
 
@@ -45,14 +47,16 @@ def convert(
     *,
     recipe: ConvertRecipe = ConvertRecipe(),  # noqa: B008 (frozen)
     is_strict: bool = False,
+    consent: Path | None = None,
     report: Reporter = silent,
 ) -> StageResult:
     """Put the performer `with_` in the place of `replace` in `footage`, by the trained `model`; writes the folder `out`.
 
     Frames, times and sound are the plate's. Every frame is in ledger.jsonl; one without a swap shows the plate (or what
     `recipe.on_missing` says). The same call again goes on after a kill, or returns the finished result.
-    Raises BadInput for unusable footage, model or names, UnfinishedFrames (after finishing) if `is_strict` and any frame is not
-    swapped.
+    Every output is labelled, watermarked and signed. consent: the folder of the performers' consent records.
+    Raises Refused without consent of both performers or where the content gate says so, BadInput for unusable footage, model or
+    names, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped.
     """
     info = probe(footage)
     swapper, checkpoint = load_swapper(model, weights=recipe.weights), best_valid(model)
@@ -64,9 +68,17 @@ def convert(
             report(Event(STAGE, "started", total=info.num_frames_estimate, unit="frames"))
             started = time.monotonic()
             survey = survey_plate(info, out, report)
-            figures, outputs = swap_footage(info, survey, swapper, replace, with_, out, recipe=recipe, report=report)
+            plan = make_plan(info, survey, swapper, replace, with_, recipe)
+            references = _permission(model, plan, consent_folder(consent))
+            lineage = lineage_of(inputs, references, sha256_of_json(run.recipe), swapper.recipe.seed)
+            figures, outputs = swap_footage(info, survey, plan, out, lineage, report)
             figures["frames_per_second"] = round(int(str(figures["num_frames"])) / (time.monotonic() - started), 2)
-            run.finish(figures, outputs, licences={weight.name: weight.licence for weight in WEIGHTS})
+            run.finish(
+                figures,
+                outputs,
+                licences={weight.name: weight.licence for weight in WEIGHTS},
+                consent={each.performer: each.record_sha256 for each in references},
+            )
             report(Event(STAGE, "finished", message=f"{figures['num_swapped']} of {figures['num_frames']} frames are swapped"))
         result = run.result()
     if is_strict:
@@ -75,34 +87,21 @@ def convert(
 
 
 def swap_footage(
-    info: FootageInfo,
-    survey: PlateSurvey,
-    swapper: Swapper,
-    replace: str,
-    with_: str,
-    out: Path,
-    *,
-    recipe: ConvertRecipe,
-    report: Reporter = silent,
+    info: FootageInfo, survey: PlateSurvey, plan: Plan, out: Path, lineage: Lineage, report: Reporter = silent
 ) -> tuple[dict[str, object], dict[str, Path]]:
     """Composite the whole clip into `out`, once its faces are known; returns the figures and the paths of the outputs."""
-    plan = make_plan(info, survey, swapper, replace, with_, recipe)
     if not plan.faces:
-        report(Event(STAGE, "warning", message=f"{info.path}: no face in it is {replace}; the clip is passed through"))
+        report(Event(STAGE, "warning", message=f"{info.path}: no face in it is {plan.replace}; the clip is passed through"))
     losses: set[str] = set()
     keepsakes = Keepsakes.of(sorted(plan.faces or survey.shot))
     ledger: list[Json] = []
     swapped: list[Face] = []
     alignments: list[Json] = []
-    output = out / OUTPUT_NAME[recipe.codec]
-    if output.is_dir():  # left by a run that was killed between its last two steps
-        shutil.rmtree(output)
-    writer = VideoWriter(output, plate=info.path, codec=recipe.codec, crf=recipe.crf, metadata=metadata(), on_loss=losses.add)
-    with writer:
+    with MarkedOutput(out, info, plan.recipe, lineage, on_loss=losses.add) as output:
         progress = _Progress(info.num_frames_estimate, report)
         for finished in swapped_frames(read_ahead(read_frames(info.path, on_loss=losses.add)), plan):
-            writer.write(finished.image, finished.record)
-            ledger.append(_ledger_line(finished))
+            output.write(finished, survey.shot.get(finished.record.index, 0))
+            ledger.append(ledger_line(finished))
             alignments.append(_alignment_line(finished))
             swapped += finished.faces if finished.status == "swapped" else ()
             keepsakes.offer(finished)
@@ -112,14 +111,22 @@ def swap_footage(
     atomic_write_text(out / LEDGER_FILE, _json_lines(ledger))
     (out / ALIGNMENT_FILE).parent.mkdir(exist_ok=True)
     atomic_write_text(out / ALIGNMENT_FILE, _json_lines(alignments))
-    figures = {**_counts(ledger), **_track_figures(plan, survey, swapped)}
+    figures = {**counts_of(ledger), **_track_figures(plan, survey, swapped), **output.figures}
     write_swap_report(out / REPORT_FILE, plan, info, figures, ledger, keepsakes, sorted(losses))
     return figures, {
-        "swap": output,
+        "swap": output.path,
         "ledger": out / LEDGER_FILE,
         "alignment": out / ALIGNMENT_FILE,
         "report": out / REPORT_FILE,
     }
+
+
+def _permission(model: Path, plan: Plan, folder: Path) -> tuple[ConsentReference, ...]:
+    """Consent of both performers for this plate. Raises Refused."""
+    galleries = {name: plan.swapper.galleries[name] for name in (plan.replace, plan.with_)}
+    plate_faces = [face for faces in plan.faces.values() for face in faces]
+    known = {name: footage for name, footage in footage_behind(model).items() if name in galleries}
+    return may_convert(galleries, plan.replace, plate_faces, folder, known)
 
 
 def make_plan(
@@ -165,7 +172,8 @@ def _check_performers(swapper: Swapper, replace: str, with_: str) -> None:
         raise BadInput(f"--replace and --with are both {replace}; name two performers")
 
 
-def _ledger_line(finished: SwappedFrame) -> Json:
+def ledger_line(finished: SwappedFrame) -> Json:
+    """What the ledger says of a frame."""
     return {
         "frame": finished.record.index,
         "time_seconds": finished.record.time_seconds,
@@ -185,7 +193,8 @@ def _json_lines(lines: Sequence[Json]) -> str:
     return "".join(json_text(line, is_compact=True) + "\n" for line in lines)
 
 
-def _counts(ledger: Sequence[Json]) -> dict[str, object]:
+def counts_of(ledger: Sequence[Json]) -> dict[str, object]:
+    """The figures that account for every frame."""
     by_status = Counter(line["status"] for line in ledger)
     return {
         "num_frames": len(ledger),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,11 +33,14 @@ from understudy.perception.weights import WEIGHTS
 from understudy.stages._extraction_report import write_contact_sheet, write_extraction_report
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet, SurveyedFrame
+from understudy.store.json_files import json_text
 from understudy.store.manifest import describe_input
 from understudy.store.runs import Run, open_run
-from understudy.types import BadInput, Event, Face, FloatArray, Image, Reporter, StageResult, silent
+from understudy.trust.gate import ContentGate, gate_footage
+from understudy.types import BadInput, Box, Event, Face, FloatArray, Image, Json, Refused, Reporter, StageResult, silent
 
 OTHER_PERSON = "other person"
+GATE_NOTE, REFUSAL_NOTE = "gate", "refused by the gate"
 
 LEAST_CROP_PX, MOST_CROP_PX, CROP_STEP_PX = 128, 1024, 64
 
@@ -106,17 +111,45 @@ def _look_through(sources: dict[str, Path], face_set: FaceSet, networks: Network
     """Survey every frame that is not done yet; a killed run goes on at the frame after the last. Returns frames a second."""
     progress = _Progress(report, "frames", sum(probe(path).num_frames_estimate for path in sources.values()))
     progress.skip(sum(face_set.num_frames_done(source) for source in sources))
-    for source, path in sources.items():
-        losses: list[str] = []
-        frames = read_frames(path, face_set.num_frames_done(source), on_loss=losses.append)
-        for found in survey(frames, source, networks, previous=_last_frame(face_set, source)):
-            with face_set.transaction():
-                face_set.add_frame(source, SurveyedFrame(found.frame, found.time_seconds, found.thumbnail))
-                face_set.add_faces(found.faces, num_frames_done={source: found.frame + 1})
-            progress.step("looking for faces")
-        _note_losses(face_set, losses, report)
+    with _gate(face_set) as gate:
+        for source, path in sources.items():
+            losses: list[str] = []
+            boxes: list[Box] = []
+            frames = read_frames(path, face_set.num_frames_done(source), on_loss=losses.append)
+            gated = _gated(frames, source, boxes, gate)
+            for found in survey(gated, source, networks, previous=_last_frame(face_set, source)):
+                with face_set.transaction():
+                    face_set.add_frame(source, SurveyedFrame(found.frame, found.time_seconds, found.thumbnail))
+                    face_set.add_faces(found.faces, num_frames_done={source: found.frame + 1})
+                boxes[:] = [face.box for face in found.faces]
+                progress.step("looking for faces")
+            _note_losses(face_set, losses, report)
+        if not gate.num_asked:  # killed after the last frame, before its answer was written down
+            for source, path in sources.items():
+                gate_footage(read_frames(path), source, gate)
+        face_set.set_note(GATE_NOTE, json_text(gate.result().as_json(), is_compact=True))
     progress.tell("looking for faces")
     return progress.per_second
+
+
+@contextmanager
+def _gate(face_set: FaceSet) -> Iterator[ContentGate]:
+    """The content gate over this footage. What it has refused once stays refused when the same command is given again."""
+    if refusal := face_set.note(REFUSAL_NOTE):
+        raise Refused(refusal)
+    try:
+        with ContentGate() as gate:
+            yield gate
+    except Refused as refused:
+        face_set.set_note(REFUSAL_NOTE, str(refused))
+        raise
+
+
+def _gated(frames: Iterator[FrameRecord], source: str, boxes: list[Box], gate: ContentGate) -> Iterator[FrameRecord]:
+    """The frames, while the gate samples them; `boxes` are the faces last found, round which it looks closer."""
+    for record in frames:
+        gate.consider(record.image, f"{source}, frame {record.index}", record.time_seconds, source, boxes)
+        yield record
 
 
 def _surveyed(face_set: FaceSet, source: str) -> list[FrameFaces]:
@@ -233,7 +266,8 @@ def _finish(run: Run, face_set: FaceSet, frames_per_second: float, report: Repor
     sheet = write_contact_sheet(face_set, faces, outputs["contact_sheet"])
     losses = (face_set.note("losses") or "").splitlines()
     write_extraction_report(outputs["report"], face_set, faces, figures, sheet, losses)
-    result = run.finish(figures, outputs, licences={weight.name: weight.licence for weight in WEIGHTS})
+    gated: Json = {"gate": json.loads(face_set.note(GATE_NOTE) or "{}")}
+    result = run.finish({**figures, **gated}, outputs, licences={weight.name: weight.licence for weight in WEIGHTS})
     report(Event("extract", "finished", figures=figures))
     return result
 

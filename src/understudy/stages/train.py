@@ -24,9 +24,12 @@ from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
 from understudy.store.manifest import InputFile
 from understudy.store.runs import Run, open_run
+from understudy.trust.consent import consent_folder
+from understudy.trust.permission import gate_face_sets, may_train
 from understudy.types import BadInput, Event, Image, Json, Reporter, StageResult, TrainingDiverged, TrainRecipe, silent
 
 STAGE = "train"
+GATE_FILE = "gate.json"
 REPORT_SECONDS = 1.0
 LOSS_HISTORY = 240
 PREVIEW_FACES = 4
@@ -65,17 +68,22 @@ def train(
     recipe: TrainRecipe,
     minutes: float | None = None,
     steps: int | None = None,
+    consent: Path | None = None,
     report: Reporter = silent,
 ) -> StageResult:
     """Train on the kept faces of `face_sets` into the model folder `out`; the same call again goes on where it was.
 
     minutes, steps: how long, counted over all sessions (the recipe's minutes where neither is given); more may be asked for
-    later. Returns step, num_faces_seen, faces_per_second, loss and verdict. Raises BadInput for unusable face sets or a folder
-    that holds another recipe's work, TrainingDiverged where a loss stops being a number: the last good checkpoint is kept.
+    later. consent: the folder of the performers' consent records (see trust/consent.py for where it is looked for). Returns
+    step, num_faces_seen, faces_per_second, loss and verdict. Raises Refused without consent for each performer or where the
+    content gate says so, BadInput for unusable face sets or a folder that holds another recipe's work, TrainingDiverged where a
+    loss stops being a number: the last good checkpoint is kept.
     """
     budget = _budget(recipe, minutes, steps)
     with open_run(out, STAGE, recipe, _describe(face_sets)) as run:
         report = combine(event_log(out), report)
+        references = may_train(face_sets, consent_folder(consent))
+        gate_face_sets(face_sets, out / GATE_FILE)
         keep_freed_memory()
         performers = load_performers(face_sets, recipe)
         trainer = build_trainer(performers, recipe)
@@ -87,7 +95,7 @@ def train(
         _write_galleries(out, performers)
         report(Event(STAGE, "started", message=_opening_words(performers, progress)))
         _train_until_spent(trainer, progress, budget, out, report)
-        return _finish(run, trainer, progress, report)
+        return _finish(run, trainer, progress, {each.performer: each.record_sha256 for each in references}, report)
 
 
 def build_trainer(performers: Sequence[PerformerFaces], recipe: TrainRecipe) -> Trainer:
@@ -224,7 +232,7 @@ def _write_galleries(out: Path, performers: Sequence[PerformerFaces]) -> None:
     atomic_write_bytes(out / GALLERIES_FILE, save(galleries))
 
 
-def _finish(run: Run, trainer: Trainer, progress: Progress, report: Reporter) -> StageResult:
+def _finish(run: Run, trainer: Trainer, progress: Progress, consent: Mapping[str, str], report: Reporter) -> StageResult:
     figures = {
         "step": progress.num_steps,
         "num_faces_seen": progress.num_faces_seen,
@@ -236,7 +244,7 @@ def _finish(run: Run, trainer: Trainer, progress: Progress, report: Reporter) ->
     }
     report(Event(STAGE, "finished", message=str(figures["verdict"])))
     outputs = {"model": run.folder, "previews": run.folder / "previews"}
-    return run.finish(figures, outputs, seed=trainer.recipe.seed)
+    return run.finish(figures, outputs, seed=trainer.recipe.seed, consent=consent)
 
 
 def verdict(losses: Sequence[tuple[int, float]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -34,6 +35,8 @@ RunState = Literal["fresh", "resume", "finished"]
 @dataclass
 class Run:
     """A stage's folder, locked for this process until `close`; use it as a context manager.
+
+    A run that fails before it has made anything leaves the folder free for other work.
 
     state: "fresh" (nothing done), "resume" (some of it done) or "finished" (`manifest` is then there).
     """
@@ -93,8 +96,13 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None:
+                with suppress(OSError):  # what made the run fail is what the user should hear of
+                    _free_unless_something_was_made(self.folder)
+        finally:
+            self.close()
 
 
 def open_run(folder: Path, stage: str, recipe: object, inputs: Mapping[str, InputFile]) -> Run:
@@ -174,6 +182,15 @@ def _flatten(value: object, name: str) -> dict[str, str]:
         prefix = f"{name}." if name else ""
         return {path: text for key, item in value.items() for path, text in _flatten(item, f"{prefix}{key}").items()}
     return {name: str(value)}
+
+
+def _free_unless_something_was_made(folder: Path) -> None:
+    """Takes the recipe of a failed run away where nothing else was written. Only for the process that holds the lock.
+
+    Killed before or after that, the folder is one to resume or a fresh one: either holds no work.
+    """
+    if {item.name for item in folder.iterdir()} <= {RECIPE_FILE, LOCK_FILE, EVENTS_FILE}:
+        (folder / RECIPE_FILE).unlink(missing_ok=True)
 
 
 def _lock(folder: Path) -> int:

@@ -27,10 +27,12 @@ from understudy.trust.records import (
     NEVER_GRANTED,
     SCHEMA,
     ConsentRecord,
+    Footage,
     Grant,
     Kind,
     Person,
     Purpose,
+    Review,
     SignedRecord,
     read_record,
     record_path,
@@ -77,17 +79,17 @@ def create_record(
     *,
     person: Person | None = None,
     grant: Grant | None = None,
+    review: Review = Review(),  # noqa: B008 (frozen)
+    footage: Footage = Footage(),  # noqa: B008 (frozen)
     today: datetime.date | None = None,
 ) -> SignedRecord:
     """Writes and signs a new record; without `person` and `grant`, one that the operator declares, for `DEFAULT_DAYS`.
 
-    Raises BadInput for an unknown kind, or where a record of this performer exists that is not revoked or expired.
+    Raises what `check_creatable` raises, and Refused for somebody under age or of a doubtful age that nobody has reviewed.
     """
-    if kind not in KINDS:
-        raise BadInput(f"--kind: expected one of {', '.join(KINDS)}, got {kind!r}")
     now = today or datetime.date.today()
+    check_creatable(folder, performer, kind, now)
     path = record_path(folder, performer)
-    _check_replaceable(folder, performer, now)
     record = ConsentRecord(
         schema=SCHEMA,
         id=uuid.uuid4(),
@@ -95,11 +97,49 @@ def create_record(
         kind=kind,
         created=now,
         signed_by="production",
-        person=person or _default_person(performer, kind),
-        grant=grant or _default_grant(performer, kind, now),
+        person=person or default_person(performer, kind),
+        grant=grant or default_grant(performer, kind, now),
+        review=review,
+        footage=footage,
     )
+    _check_age(f"{path}: {performer!r}", record)
     _set_aside(path)
     return sign_record(folder, record)
+
+
+def check_creatable(folder: Path, performer: str, kind: str, today: datetime.date | None = None) -> None:
+    """Raises BadInput for an unknown kind, an unusable name, or a record of this performer that is not revoked or expired."""
+    if kind not in KINDS:
+        raise BadInput(f"--kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+    path = record_path(folder, performer)
+    if not path.exists():
+        return
+    try:
+        signed = read_record(folder, performer)
+    except Refused as error:
+        raise BadInput(f"{error}; or move the file away to make a new one") from error
+    if revocation_of(signed) is None and (today or datetime.date.today()) <= signed.record.grant.valid_until:
+        raise BadInput(f"{path}: {performer!r} has a record already; revoke it first: `understudy consent revoke {performer}`")
+
+
+def default_person(performer: str, kind: Kind) -> Person:
+    """An adult of this name, as the operator declares."""
+    checked = {
+        "synthetic": "declared by the operator: no such person exists; the character is an adult",
+        "self": "declared by the operator, who is the person shown",
+    }
+    return Person(name=performer, age_checked_by=checked.get(kind, "declared by the operator; no document was checked"))
+
+
+def default_grant(performer: str, kind: Kind, today: datetime.date) -> Grant:
+    """Training and converting, worldwide, for `DEFAULT_DAYS`, as the operator declares."""
+    granted_by = {"synthetic": "the makers of the character", "public-domain-archive": "declared to be in the public domain"}
+    grant = Grant(
+        granted_by=granted_by.get(kind, performer),
+        valid_from=today,
+        valid_until=today + datetime.timedelta(days=DEFAULT_DAYS[kind]),
+    )
+    return replace(grant, evidence="the character is synthetic") if kind == "synthetic" else grant
 
 
 def sign_record(folder: Path, record: ConsentRecord) -> SignedRecord:
@@ -156,9 +196,11 @@ def check(signed: SignedRecord, purpose: Purpose, on: datetime.date | None = Non
 
 
 def revoke(folder: Path, performer: str, reason: str = "", today: datetime.date | None = None) -> Path:
-    """Takes a record back for good: writes `consent/revoked/ID.json`, which no option overrides."""
+    """Takes a record back for good: writes `consent/revoked/ID.json`, which no option overrides; the first day stays."""
     signed = read_record(folder, performer)
     path = _revocation_path(signed)
+    if path.exists():
+        return path
     content = {
         "schema": 1,
         "record_id": str(signed.record.id),
@@ -269,19 +311,6 @@ def _reference(signed: SignedRecord, distance: float) -> ConsentReference:
     )
 
 
-def _check_replaceable(folder: Path, performer: str, today: datetime.date) -> None:
-    """Raises BadInput where a record is there that has not ended, or that cannot be read here."""
-    path = record_path(folder, performer)
-    if not path.exists():
-        return
-    try:
-        signed = read_record(folder, performer)
-    except Refused as error:
-        raise BadInput(f"{error}; or move the file away to make a new one") from error
-    if revocation_of(signed) is None and today <= signed.record.grant.valid_until:
-        raise BadInput(f"{path}: {performer!r} has a record already; revoke it first: `understudy consent revoke {performer}`")
-
-
 def _set_aside(path: Path) -> None:
     """Keeps an ended record, its signature and its face beside the new one, under the date it was replaced."""
     if not path.exists():
@@ -296,21 +325,3 @@ def _set_aside(path: Path) -> None:
 
 def _revocation_path(signed: SignedRecord) -> Path:
     return signed.path.parent / "revoked" / f"{signed.record.id}.json"
-
-
-def _default_person(performer: str, kind: Kind) -> Person:
-    checked = {
-        "synthetic": "declared by the operator: no such person exists; the character is an adult",
-        "self": "declared by the operator, who is the person shown",
-    }
-    return Person(name=performer, age_checked_by=checked.get(kind, "declared by the operator; no document was checked"))
-
-
-def _default_grant(performer: str, kind: Kind, today: datetime.date) -> Grant:
-    granted_by = {"synthetic": "the makers of the character", "public-domain-archive": "declared to be in the public domain"}
-    grant = Grant(
-        granted_by=granted_by.get(kind, performer),
-        valid_from=today,
-        valid_until=today + datetime.timedelta(days=DEFAULT_DAYS[kind]),
-    )
-    return replace(grant, evidence="the character is synthetic") if kind == "synthetic" else grant

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from understudy.store.atomic import atomic_write_text
 from understudy.trust.records import SignedRecord
 
 _AGES = {
@@ -15,6 +18,13 @@ _USES = {
     "train": "a model learns the face from footage",
     "convert": "the model's pictures are put into footage",
 }
+
+
+def write_consent_form(signed: SignedRecord) -> Path:
+    """Writes `NAME.html` beside the record."""
+    path = signed.path.with_suffix(".html")
+    atomic_write_text(path, consent_form(signed))
+    return path
 
 
 def consent_form(signed: SignedRecord) -> str:

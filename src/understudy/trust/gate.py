@@ -148,14 +148,23 @@ class ContentGate:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def consider(self, image: Image, where: str, time_seconds: float, shot: Hashable = 0, faces: Sequence[Box] = ()) -> None:
-        """Looks at this frame if it is the first of its shot or of a half second: whole, and round each face."""
+    @property
+    def num_asked(self) -> int:
+        """How many pictures it was sent."""
+        return len(self._asked)
+
+    def consider(self, image: Image, where: str, time_seconds: float, shot: Hashable = 0, faces: Sequence[Box] = ()) -> bool:
+        """Looks at this frame if it is the first of its shot or of a half second: whole, and round each face.
+
+        Returns whether it was looked at.
+        """
         due = (shot, int(time_seconds / SECONDS_BETWEEN_SAMPLES))
         if due == self._last:
-            return
+            return False
         self._last = due
         for picture in (image, *(_round_face(image, face) for face in faces)):
             self.look(picture, where, shot)
+        return True
 
     def look(self, image: Image, where: str, shot: Hashable = 0) -> None:
         """Sends one picture, (height, width, 3) uint8, and judges what has been answered so far; raises Refused."""

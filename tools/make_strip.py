@@ -1,0 +1,39 @@
+"""Makes docs/strip.jpg, the README's picture, from a finished demo: plate, swap and truth, one below the other.
+
+python tools/make_strip.py demo docs/strip.jpg
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from understudy.imaging.warp import resize
+from understudy.media import read_frames, write_jpeg
+from understudy.types import Image
+
+SAMPLE = Path(__file__).parents[1] / "src" / "understudy" / "sample"
+FRAMES = (6, 30, 44, 66, 74, 95, 114)
+HEAD = slice(50, 430), slice(70, 450)
+TILE_PX = 190
+
+
+def make_strip(demo: Path, out: Path) -> None:
+    """Write the strip of the demo folder `demo` to `out`."""
+    clips = (SAMPLE / "abel_test.mp4", demo / "swaps" / "abel_test" / "swap.mp4", SAMPLE / "bea_test.mp4")
+    rows = [np.concatenate([_tile(picture) for picture in _pictures(clip)], axis=1) for clip in clips]
+    write_jpeg(out, np.concatenate(rows, axis=0), quality=90)
+
+
+def _pictures(clip: Path) -> list[Image]:
+    return [record.image for record in read_frames(clip) if record.index in FRAMES]
+
+
+def _tile(picture: Image) -> Image:
+    return resize(np.ascontiguousarray(picture[HEAD]), (TILE_PX, TILE_PX))
+
+
+if __name__ == "__main__":
+    make_strip(Path(sys.argv[1]), Path(sys.argv[2]))
