@@ -30,6 +30,7 @@ STILL = TrainRecipe(
     flip_probability=0,
     brightness_fraction=0,
     colour_fraction=0,
+    backdrop_probability=0,
 )
 
 

@@ -35,7 +35,7 @@ def test_a_checkpoint_comes_back_with_its_tensors_and_state(tmp_path: Path):
     assert latest_valid(tmp_path) is None
     shared = torch.arange(12.0).reshape(3, 4)
     tensors = {"weights": {"a": shared, "b": shared.T, "c": shared[1]}, "optimizer": {"step": torch.tensor(7)}}
-    path = save_checkpoint(tmp_path, 500, tensors, {"recipe": TrainRecipe(), "lineage": ["first"]})
+    path = save_checkpoint(tmp_path, 500, tensors, {"recipe": TrainRecipe(resolution_px=64), "lineage": ["first"]})
     assert path == tmp_path / "checkpoints" / "000500"
     checkpoint = latest_valid(tmp_path)
     assert checkpoint.step == 500

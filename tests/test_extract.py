@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 
@@ -31,10 +32,12 @@ from understudy.perception.survey import (
     select_performer,
     survey,
 )
-from understudy.stages.extract import crop_size_px, extract
+from understudy.stages.extract import _gate, crop_size_px, extract
 from understudy.store.faceset import FaceSet
 from understudy.store.manifest import read_manifest
-from understudy.types import BadInput
+from understudy.store.packages import weights_folder
+from understudy.trust.gate import NudeMaterial, Sample, judge, weights_path
+from understudy.types import BadInput, Refused
 
 FIRST, LAST = 78, 97
 """Frames of the sample's test clip in which a bar passes: it hides the face during some of them."""
@@ -127,6 +130,7 @@ def test_what_came_of_it_is_told_in_words_and_pictures(extracted):
     manifest = read_manifest(folder)
     assert manifest.figures["num_faces"] == figures["num_faces"]
     assert manifest.licences["face_identity"] == "CC0-1.0"
+    assert "AGPL" in manifest.licences["content_gate"]
 
 
 def test_a_finished_extraction_is_not_done_again(extracted, passing_bar):
@@ -193,11 +197,50 @@ def test_a_picture_without_a_face_is_refused_by_name(tmp_path):
         extract([clip], "abel", tmp_path / "faces", like=[clip / "000.png"])
 
 
-def test_no_footage_and_unknown_detectors_are_refused(tmp_path, passing_bar):
+def test_no_footage_unknown_detectors_and_unusable_names_are_refused(tmp_path, passing_bar):
+    with pytest.raises(BadInput, match=r"performer name: expected letters.* got 'Abel\.jr'"):
+        extract([passing_bar], "Abel.jr", tmp_path / "faces")
     with pytest.raises(BadInput, match="at least one video"):
         extract([], "abel", tmp_path / "faces")
     with pytest.raises(BadInput, match="expected a detector out of mediapipe, got 'magic'"):
         extract([passing_bar], "abel", tmp_path / "other", detector="magic")
+
+
+# ---- the content gate -----------------------------------------------------------------------------------------------------
+
+
+def test_a_gate_that_was_missing_does_not_stop_the_next_try(passing_bar, tmp_path, monkeypatch):
+    (tmp_path / "weights").mkdir()
+    for path in weights_folder().iterdir():
+        if path != weights_path():
+            (tmp_path / "weights" / path.name).symlink_to(path)
+    with monkeypatch.context() as patch:
+        patch.setenv("UNDERSTUDY_CACHE", str(tmp_path))
+        patch.setenv("PIP_NO_INDEX", "1")
+        with pytest.raises(Refused, match="the content gate is missing"):
+            extract([passing_bar], "abel", tmp_path / "faces")
+    with FaceSet.open(tmp_path / "faces") as face_set, _gate(face_set) as gate:
+        assert gate
+
+
+def test_nude_material_stays_refused(tmp_path):
+    with FaceSet.create(tmp_path / "faces", "abel") as face_set:
+        with pytest.raises(NudeMaterial, match="frame 7"), _gate(face_set):
+            judge([Sample("frame 7", 0, 0.9)], Counter())
+        with pytest.raises(Refused, match="frame 7: refused by the content gate"), _gate(face_set):
+            pass
+
+
+def test_an_interrupted_extraction_shows_the_gate_what_it_had_surveyed(passing_bar, tmp_path, monkeypatch):
+    def interrupt(event):
+        if event.kind == "progress" and event.done == 15:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("understudy.stages.extract.SECONDS_BETWEEN_EVENTS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        extract([passing_bar], "abel", tmp_path / "faces", report=interrupt)
+    extract([passing_bar], "abel", tmp_path / "faces")
+    assert read_manifest(tmp_path / "faces").figures["gate"]["num_samples"] >= 2  # frames 0 and 13, both surveyed before
 
 
 # ---- killed ---------------------------------------------------------------------------------------------------------------

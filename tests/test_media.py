@@ -228,6 +228,20 @@ def test_damaged_packets_are_counted_and_left_out(tmp_path: Path) -> None:
     assert any("did not decode" in message or "damaged" in message for message in told)
 
 
+@pytest.mark.parametrize(("codec", "suffix"), [("ffv1", ".avi"), ("libx264", ".mp4")])
+def test_frames_after_a_damaged_one_keep_their_numbers_wherever_reading_starts(tmp_path: Path, codec: str, suffix: str) -> None:
+    clip = make_clip(tmp_path / f"clip{suffix}", times=range(40), codec=codec, options={"g": "10"})
+    with av.open(str(clip)) as container:
+        damaged = [packet for packet in container.demux(video=0) if packet.size][5]
+    start = damaged.pos + (8 if suffix == ".avi" else 0)
+    data = bytearray(clip.read_bytes())
+    data[start : start + damaged.size] = b"\xff" * damaged.size
+    clip.write_bytes(data)
+    whole = [(frame.index, frame.pts) for frame in read_frames(clip)]
+    assert 30 < len(whole) < 40
+    assert [(frame.index, frame.pts) for frame in read_frames(clip, 25)] == whole[25:]
+
+
 def test_an_animated_gif_is_footage(tmp_path: Path) -> None:
     clip = make_clip(
         tmp_path / "moving.gif", codec="gif", pixel_format="rgb8", time_base=Fraction(1, 10), options={"crf": "10"}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from understudy.media import read_frames, write_png
+from understudy.trust.consent import create_record
 
 PROJECT = """
 [project]
@@ -60,6 +61,9 @@ def test_a_project_goes_the_whole_way_and_then_does_only_what_has_changed(sample
     ):
         write_frames(sample / f"{clip}.mp4", tmp_path / name, num)
     (tmp_path / "small.toml").write_text(PROJECT, encoding="utf-8")
+
+    for name in ("abel", "bea"):
+        create_record(tmp_path / "consent", name, "synthetic")
 
     first = run_in(tmp_path)
     assert (first["num_done"], first["num_up_to_date"]) == (5, 0)

@@ -35,7 +35,8 @@ TINY = TrainRecipe(
     preview_seconds=1e9,
     keep_checkpoints=2,
 )
-LIGHT_SKIN, DARK_SKIN = (230, 190, 170), (120, 80, 60)
+# No human skin: a flat oval in its colour looks like bare skin to the content gate.
+LIGHT_SKIN, DARK_SKIN = (150, 200, 235), (50, 95, 110)
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +87,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights_as_an_unbroken_one(f
 
     def stop_at_five(event: Event) -> None:
         if event.kind == "progress" and event.figures["step"] >= 5:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
-    slow = replace(TINY)
     with pytest.raises(KeyboardInterrupt):
-        _train_with_every_step_reported(face_sets, tmp_path / "stopped", slow, stop_at_five)
+        _train_with_every_step_reported(face_sets, tmp_path / "stopped", TINY, stop_at_five)
     assert 5 <= latest_valid(tmp_path / "stopped").step < 12
     train(face_sets, tmp_path / "stopped", recipe=TINY, steps=12)
     assert_same_weights(tmp_path / "unbroken", tmp_path / "stopped")

@@ -282,6 +282,16 @@ def test_two_records_with_the_same_face_are_refused(folder: Path) -> None:
         consent.require({"abel": faces_of(2), "bea": faces_of(2, seed=9)}, "train", folder, on=TODAY)
 
 
+def test_no_face_is_bound_where_the_training_is_refused(folder: Path) -> None:
+    for name in ("abel", "bea"):
+        consent.create_record(folder, name, "synthetic", today=TODAY)
+    crowd = np.concatenate([faces_of(person, 5, seed=person) for person in range(8)])
+    for faces in (faces_of(2, seed=9), crowd):
+        with pytest.raises(Refused):
+            consent.require({"abel": faces_of(2), "bea": faces}, "train", folder, on=TODAY)
+    assert not list(folder.glob("*.identity.json*"))
+
+
 def test_faces_of_several_people_cannot_be_bound(folder: Path) -> None:
     consent.create_record(folder, "bea", "synthetic", today=TODAY)
     crowd = np.concatenate([faces_of(person, 5, seed=person) for person in range(8)])

@@ -11,7 +11,7 @@ import pytest
 
 from understudy.media import read_frames
 from understudy.trust import gate
-from understudy.trust.gate import ContentGate, Sample, judge
+from understudy.trust.gate import ContentGate, NudeMaterial, Sample, judge
 from understudy.trust.gate_nudenet import EXPOSED, exposure, network_input
 from understudy.types import Box, Image, Refused
 
@@ -53,7 +53,7 @@ def test_one_weak_hit_a_shot_passes() -> None:
 
 
 def test_one_strong_hit_is_refused_with_exit_status_3() -> None:
-    with pytest.raises(Refused, match=r"clip: refused by the content gate.*score 0\.60") as refused:
+    with pytest.raises(NudeMaterial, match=r"clip: refused by the content gate.*score 0\.60") as refused:
         judge(samples((0.1, 0), (0.6, 0)), Counter())
     assert refused.value.exit_status == 3
 
@@ -100,8 +100,9 @@ def test_two_weak_scores_in_a_shot_stop_the_run_and_the_result_names_the_rule() 
     ],
 )
 def test_a_gate_that_fails_in_any_way_refuses_the_work(command: list[str], words: str) -> None:
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(Refused, match=words) as refused:
         look_at_pictures(command, 1)
+    assert not isinstance(refused.value, NudeMaterial)
 
 
 def test_a_gate_that_was_shown_nothing_refuses_the_work() -> None:

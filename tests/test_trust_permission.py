@@ -13,13 +13,25 @@ from drawn_faces import draw_face_set
 from understudy.media import read_frames
 from understudy.perception.survey import load_networks
 from understudy.store.faceset import FaceSet
+from understudy.store.json_files import read_json, write_json
+from understudy.store.manifest import MANIFEST_FILE, InputFile, Manifest, write_manifest
+from understudy.store.runs import RECIPE_FILE
 from understudy.trust import notice
 from understudy.trust.consent import create_record, revoke, sign_record
 from understudy.trust.gate import ContentGate
 from understudy.trust.identity import bind_identity, check_identity
-from understudy.trust.permission import gate_face_set, may_convert, may_train
+from understudy.trust.permission import (
+    MOST_GATED_CROPS,
+    VIRTUAL_ACTORS,
+    footage_behind,
+    gate_face_set,
+    gate_face_sets,
+    may_convert,
+    may_convert_model,
+    may_train,
+)
 from understudy.trust.records import Footage
-from understudy.types import BadInput, Face, FloatArray, Refused
+from understudy.types import BadInput, Face, FloatArray, Json, Refused
 
 
 @pytest.fixture
@@ -47,7 +59,7 @@ def galleries_of(face_sets: list[Path]) -> dict[str, FloatArray]:
 
 def test_training_and_converting_are_permitted_with_both_records(folder: Path, face_sets: list[Path]) -> None:
     trained = may_train(face_sets, folder)
-    converted = may_convert(galleries_of(face_sets), "abel", faces_in(face_sets[0]), folder)
+    converted = may_convert(galleries_of(face_sets), "abel", faces_in(face_sets[0]), folder, {})
     assert [reference.performer for reference in trained] == ["abel", "bea"]
     assert [reference.record_sha256 for reference in trained] == [reference.record_sha256 for reference in converted]
 
@@ -58,7 +70,7 @@ def test_one_missing_or_revoked_record_stops_both(folder: Path, face_sets: list[
     with pytest.raises(Refused, match="'bea': consent was revoked"):
         may_train(face_sets, folder)
     with pytest.raises(Refused, match="'bea': consent was revoked"):
-        may_convert(galleries_of(face_sets), "abel", faces_in(face_sets[0]), folder)
+        may_convert(galleries_of(face_sets), "abel", faces_in(face_sets[0]), folder, {})
     (folder / "bea.toml").unlink()
     with pytest.raises(Refused, match="no consent record of 'bea'"):
         may_train(face_sets, folder)
@@ -69,21 +81,80 @@ def test_a_plate_of_somebody_else_is_refused(folder: Path, face_sets: list[Path]
     stranger = np.random.default_rng(9).normal(size=128)
     plate = [replace(face, embedding=stranger) for face in faces_in(face_sets[0])]
     with pytest.raises(Refused, match=r"abel: 100% of the faces are not of the person .* \(distance \d"):
-        may_convert(galleries_of(face_sets), "abel", plate, folder)
+        may_convert(galleries_of(face_sets), "abel", plate, folder, {})
 
 
-def test_consent_for_named_footage_permits_no_other(folder: Path, face_sets: list[Path], tmp_path: Path) -> None:
-    from understudy.store.manifest import InputFile, Manifest, write_manifest
+def extracted_from(face_set: Path, *sha256: str, figures: Json | None = None) -> None:
+    """Leave the manifest of an extraction from this footage."""
+    given = {f"footage {number}.mp4": InputFile(f"{number}.mp4", each) for number, each in enumerate(sha256)}
+    write_manifest(face_set, Manifest("extract", given, "", figures or {}, {}))
 
+
+ELEVEN, TWENTY_TWO = "11" * 32, "22" * 32
+
+
+@pytest.fixture
+def limited(folder: Path, tmp_path: Path) -> Path:
+    """The consent folder, with bea's record limited to one clip."""
     record = create_record(tmp_path / "other", "bea", "self").record
-    sign_record(folder, replace(record, footage=Footage(("11" * 32,))))
-    for sha256 in ("11" * 32, "22" * 32):
-        given = {"footage bea.mp4": InputFile("bea.mp4", sha256)}
-        write_manifest(face_sets[1], Manifest("extract", given, "", {}, {}))
-        if sha256.startswith("11"):
-            may_train(face_sets, folder)
+    sign_record(folder, replace(record, footage=Footage((ELEVEN,))))
+    return folder
+
+
+def test_consent_for_named_footage_permits_no_other(limited: Path, face_sets: list[Path]) -> None:
+    with pytest.raises(Refused, match=r"the face set of bea must still be there"):
+        may_train(face_sets, limited)
+    extracted_from(face_sets[1], ELEVEN)
+    may_train(face_sets, limited)
+    extracted_from(face_sets[1], ELEVEN, TWENTY_TWO)
     with pytest.raises(Refused, match="footage 2222222222222222"):
-        may_train(face_sets, folder)
+        may_train(face_sets, limited)
+
+
+def test_a_model_is_converted_only_where_named_footage_is_known_to_be_behind_it(limited: Path, face_sets: list[Path]) -> None:
+    extracted_from(face_sets[1], ELEVEN)
+    may_train(face_sets, limited)
+    galleries = galleries_of(face_sets)
+    may_convert_model(galleries, limited, {"bea": [ELEVEN]})
+    with pytest.raises(Refused, match=r"bea\.toml: .* the face set of bea must still be there"):
+        may_convert_model(galleries, limited, {})
+    with pytest.raises(Refused, match="footage 2222222222222222"):
+        may_convert_model(galleries, limited, {"bea": [TWENTY_TWO]})
+
+
+def test_virtual_actors_need_no_record_and_their_face_is_bound_once_all_is_permitted(
+    folder: Path, face_sets: list[Path]
+) -> None:
+    clips = list(read_json(VIRTUAL_ACTORS)["actors"].values())
+    footage = {name: list(known.values())[:1] for name, known in zip(("abel", "bea"), clips, strict=False)}
+    fresh, galleries = folder.parent / "fresh", galleries_of(face_sets)
+    with pytest.raises(Refused, match="no consent record of 'bea'"):
+        may_convert_model(galleries, fresh, {"abel": footage["abel"]})
+    assert not list(fresh.glob("*.identity.json"))
+    for _ in range(2):
+        references = may_convert_model(galleries, fresh, footage)
+        assert [reference.kind for reference in references] == ["synthetic", "synthetic"]
+    assert len(list(fresh.glob("*.identity.json"))) == 2
+
+
+def test_a_damaged_face_set_leaves_its_footage_unknown(face_sets: list[Path], tmp_path: Path) -> None:
+    write_json(tmp_path / "model" / RECIPE_FILE, {"inputs": {path.name: {"path": path.as_posix()} for path in face_sets}})
+    extracted_from(face_sets[0], ELEVEN)
+    (face_sets[1] / MANIFEST_FILE).write_text("{")
+    assert footage_behind(tmp_path / "model") == {"abel": [ELEVEN]}
+
+
+def test_a_face_set_whose_extraction_has_no_answer_of_the_gate_is_looked_at(
+    face_sets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    extracted_from(face_sets[0], ELEVEN, figures={"gate": {"num_samples": 3}})
+    assert gate_face_sets(face_sets[:1], tmp_path / "gate.json")["abel"]
+    extracted_from(face_sets[0], ELEVEN, figures={"gate": {}})
+    (tmp_path / "gate.json").unlink()
+    with pytest.raises(Refused, match="the content gate is missing"):
+        gate_face_sets(face_sets[:1], tmp_path / "gate.json")
 
 
 def test_the_gate_looks_at_the_pictures_of_a_face_set(face_sets: list[Path]) -> None:
@@ -93,7 +164,7 @@ def test_the_gate_looks_at_the_pictures_of_a_face_set(face_sets: list[Path]) -> 
     )
     with ContentGate([sys.executable, "-c", program]) as gate:
         gate_face_set(face_sets[0], gate)
-        assert gate.result().num_samples == 32
+        assert gate.result().num_samples == MOST_GATED_CROPS
 
 
 def test_the_virtual_actors_are_told_apart_by_their_real_embeddings(folder: Path, sample: Path) -> None:

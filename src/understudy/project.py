@@ -27,7 +27,7 @@ from understudy.types import BadInput, Event, Json, Reporter, StageResult, silen
 RECORD_FILE = "stages.json"
 SCHEMA = 1
 NOT_INPUTS = ("out", "consent")
-"""Folders that a stage is given but that do not decide its result; consent is looked at anew each time."""
+"""Folders that a stage is given but that do not decide its result; consent is looked at whenever a stage has work to do."""
 
 MAY_GROW = ("minutes", "steps")
 """Arguments of which more can be asked later: the stage then goes on in its folder."""
@@ -159,7 +159,7 @@ class Records:
         return Planned(step, "up to date", "")
 
     def remember(self, step: Step) -> None:
-        """Write down what a step is asked for, before it runs: what then lies in its folder belongs to this."""
+        """Write down what a step is asked for: what lies in its folder belongs to this."""
         write_json(self._path, {"schema": SCHEMA, "stages": {**self._read(), step.name: self._record(step)}})
 
     def _read(self) -> Json:
@@ -246,9 +246,11 @@ def run_project(project: Project, report: Reporter = silent) -> StageResult:
         report(_overview(planned, index, len(steps), pace.seconds_after(step)))
         if planned.state == "changed":
             set_aside(project.out, step)
-        records.remember(step)
+        if planned.state != "unfinished":  # what lies in the folder from now on belongs to this
+            records.remember(step)
         with pace.timing(step):
             call(step, report)
+        records.remember(step)
         num_done += 1
     return _result(project, num_done, len(steps) - num_done)
 
@@ -256,7 +258,8 @@ def run_project(project: Project, report: Reporter = silent) -> StageResult:
 def call(step: Step, report: Reporter) -> StageResult:
     """Run one stage."""
     stage = getattr(importlib.import_module(f"understudy.stages.{step.verb}"), step.verb)
-    return cast(StageResult, stage(**step.arguments, report=report))
+    result: StageResult = stage(**step.arguments, report=report)
+    return result
 
 
 def _overview(planned: Planned, index: int, num_steps: int, seconds_after: float) -> Event:
@@ -306,7 +309,7 @@ def _result(project: Project, num_done: int, num_up_to_date: int) -> StageResult
     for swap in project.swaps:
         converted, evaluated = (finished_result(project.out / kind / swap.name) for kind in ("swaps", "reports"))
         files = {name: str(path) for name, path in (*converted.outputs.items(), *evaluated.outputs.items())}
-        swaps[swap.name] = {**converted.figures, **evaluated.figures, **files}
+        swaps[swap.name] = {**evaluated.figures, **converted.figures, **files}
     return StageResult("run", {"num_done": num_done, "num_up_to_date": num_up_to_date, "swaps": swaps}, outputs)
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from understudy.recipes import convert_recipe, did_you_mean, train_recipe
 from understudy.trust.consent import consent_folder
-from understudy.types import BadInput, ConvertRecipe, TrainRecipe
+from understudy.types import BadInput, ConvertRecipe, TrainRecipe, check_performer_name
 
 # ---- a project, resolved --------------------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ def _keys_beside(location: Sequence[str | int]) -> list[str]:
 
 def _performer(path: Path, name: str, table: _PerformerTable) -> Performer:
     with _blamed(path, f"performers.{name}"):
-        _check_folder_name(name)
+        check_performer_name(name)
     with _blamed(path, f"performers.{name}.footage"):
         footage = _all_found(path.parent, table.footage)
     with _blamed(path, f"performers.{name}.like"):
@@ -214,7 +214,7 @@ def _matches(folder: Path, pattern: str) -> list[Path]:
 
 
 def _check_folder_name(name: str) -> None:
-    """Names become folders of the project's `out`, so that none may lead out of it."""
+    """Names of swaps become folders of the project's `out`, so that none may lead out of it."""
     if not name.strip() or name.startswith(".") or any(sign in name for sign in "/\\\0"):
         raise BadInput(f"{name!r} cannot be the name of a folder; use letters, digits, - and _")
 

@@ -70,6 +70,7 @@ def original() -> TrainRecipe:
         flip_probability=0.4,
         brightness_fraction=0.0,
         colour_fraction=0.0,
+        backdrop_probability=0.0,
         standardise_colour=False,
         is_first_shifted_to_second=True,
         is_target_aligned_to_warp=True,

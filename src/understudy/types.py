@@ -7,6 +7,7 @@ named `target_from_source`, are 2x3 float64 and act on column vectors (x, y, 1).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,15 @@ class TrainingDiverged(UnderstudyError):
     """A loss or weight is no longer finite; the last good checkpoint is kept."""
 
     exit_status = 1
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------------
+
+
+def check_performer_name(name: str) -> None:
+    """Raises BadInput unless `name` can be a performer's everywhere: in options and project files, as a file or a folder."""
+    if not re.fullmatch(r"[^\W_][\w-]{0,63}", name):
+        raise BadInput(f"performer name: expected letters, digits, - and _ (64 at most, no - or _ first), got {name[:80]!r}")
 
 
 # ---- progress -------------------------------------------------------------------------------------------------------------
@@ -174,7 +184,7 @@ class TrainRecipe:
     width: float = 1.0
     code_size: int = 256
     # Optimisation
-    batch_size: int = 8
+    batch_size: int = 16
     learning_rate: float = 1e-3
     adam_beta1: float = 0.9
     adam_beta2: float = 0.99
@@ -200,6 +210,7 @@ class TrainRecipe:
     flip_probability: float = 0.0
     brightness_fraction: float = 0.1
     colour_fraction: float = 0.03
+    backdrop_probability: float = 0.75
     standardise_colour: bool = True
     is_first_shifted_to_second: bool = False
     is_target_aligned_to_warp: bool = False

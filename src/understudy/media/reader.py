@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 
 import av
@@ -43,6 +41,8 @@ def read_frames(
 ) -> Iterator[FrameRecord]:
     """Frames `start` up to (not including) `stop`, one at a time; memory does not grow with the length.
 
+    A frame has the same number and time wherever the reading starts: what is before `start` is decoded too, because only
+    decoding tells which packets give a frame.
     Frames are upright (display matrix applied), interlaced ones as decoded, non-square pixels as stored. Where the size changes
     within the stream, later frames are scaled to the first one's. What does not decode is left out. Each such loss is told to
     `on_loss` in words when the reading ends. Raises BadInput naming the file where there is nothing to read at all.
@@ -70,7 +70,7 @@ def _read_file(path: Path, start: int, stop: int | None, on_loss: LossReport) ->
     converter = Converter()
     clock_start_pts = round(info.clock_start_seconds / info.time_base)
     last_pts: int | None = None
-    for index, frame in _numbered_frames(path, start, losses):
+    for index, frame in enumerate(_frames_of(path, losses)):
         if stop is not None and index >= stop:
             break
         pts = frame.pts if frame.pts is None else frame.pts - clock_start_pts
@@ -132,20 +132,13 @@ class _Losses:
             yield f"{path}: {self.num_retimed} frames had no usable time and follow the frame before them"
 
 
-def _numbered_frames(path: Path, start: int, losses: _Losses) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decoded frames with their numbers, from frame `start` or any earlier one on."""
-    if start and (times := _frame_times(path)):
-        with open_footage(path) as container:
-            frames = _frames_after_seek(container, video_stream(container, path), times, start, losses)
-            if frames is not None:
-                yield from enumerate(frames, start)
-                return
+def _frames_of(path: Path, losses: _Losses) -> Iterator[av.VideoFrame]:
     with open_footage(path) as container:
-        yield from enumerate(_decoded(container, video_stream(container, path), losses))
+        yield from _decoded(container, video_stream(container, path), losses)
 
 
 def _decoded(container: InputContainer, stream: VideoStream, losses: _Losses) -> Iterator[av.VideoFrame]:
-    """Every frame that decodes from here on. All streams are demuxed, because only together they show where the file ends."""
+    """Every frame that decodes. All streams are demuxed, because only together they show where the file ends."""
     losses.stated_end_seconds = _stated_end_seconds(container, stream)
     packets = container.demux()
     while True:
@@ -174,50 +167,3 @@ def _stated_end_seconds(container: InputContainer, stream: VideoStream) -> float
     if container.format.name == "avi" and stream.average_rate:  # its duration is a guess where the index is cut off
         return float(stream.frames / stream.average_rate)
     return ((container.start_time or 0) + (container.duration or 0)) / av.time_base
-
-
-# ---- starting in the middle -----------------------------------------------------------------------------------------------
-
-
-def _frame_times(path: Path) -> list[int] | None:
-    """The pts of all frames in order, from the packets, without decoding; None where packets do not tell."""
-    times: list[int] = []
-    last_dts: int | None = None
-    with open_footage(path) as container:
-        try:
-            for packet in container.demux(video_stream(container, path)):
-                if packet.size == 0:
-                    continue
-                if packet.pts is None or packet.dts is None or packet.is_discard or packet.is_corrupt:
-                    return None
-                if last_dts is not None and packet.dts <= last_dts:
-                    return None
-                last_dts = packet.dts
-                times.append(packet.pts)
-        except av.FFmpegError:
-            return None
-    times.sort()
-    return times if len(set(times)) == len(times) else None
-
-
-def _frames_after_seek(
-    container: InputContainer, stream: VideoStream, times: list[int], start: int, losses: _Losses
-) -> Iterator[av.VideoFrame] | None:
-    """Frames from number `start` on; None where seeking did not land as expected, so that one must count from the beginning."""
-    if start >= len(times):
-        return iter(())
-    try:
-        container.seek(times[start], stream=stream)
-    except av.FFmpegError:
-        return None
-    frames = _decoded(container, stream, losses)
-    expected: int | None = None
-    for frame in frames:
-        if frame.pts is None or frame.pts > times[start]:
-            return None
-        expected = bisect_left(times, frame.pts) if expected is None else expected + 1
-        if times[expected] != frame.pts:
-            return None
-        if expected == start:
-            return chain([frame], frames)
-    return None

@@ -49,8 +49,10 @@ def make_batch(stored: Tensor, recipe: TrainRecipe, margin: float, warp_strength
     if recipe.is_target_aligned_to_warp:
         target_grid = transform_grid(target_grid, similarity_of_warp(lattice))
     clean = _sample(pictures, transform_grid(target_grid, similarity) / margin)
-    warped = _sample(pictures[:, :3], transform_grid(input_grid, similarity) / margin)
+    warped = _sample(pictures[:, :4], transform_grid(input_grid, similarity) / margin)
+    warped, warped_face = warped[:, :3], warped[:, 3:4]
     warped = jitter_colour(warped, recipe.brightness_fraction, recipe.colour_fraction, random)
+    warped = change_backdrop(warped, warped_face, recipe.backdrop_probability, random)
     return Batch(warped, clean[:, :3], clean[:, 3:4], clean[:, 4:5])
 
 
@@ -118,6 +120,19 @@ def jitter_colour(pictures: Tensor, brightness_fraction: float, colour_fraction:
     brightness = torch.exp(_uniform((num, 1, 1, 1), brightness_fraction, random))
     tint = torch.exp(_uniform((num, 3, 1, 1), colour_fraction, random))
     return (pictures * (brightness * tint).to(pictures.device)).clamp(0, 1)
+
+
+def change_backdrop(pictures: Tensor, face: Tensor, probability: float, random: torch.Generator) -> Tensor:
+    """Pictures (B, 3, R, R) with one random colour round the face (mask (B, 1, R, R)), each with the given probability.
+
+    Otherwise the encoder reads the light off the background of the training footage, which the plate does not have.
+    """
+    if not probability:
+        return pictures
+    num = len(pictures)
+    colour = torch.rand((num, 3, 1, 1), generator=random).to(pictures.device)
+    is_changed = (torch.rand((num, 1, 1, 1), generator=random) < probability).to(pictures.device)
+    return torch.where(is_changed, face * pictures + (1 - face) * colour, pictures)
 
 
 def _shifted(grid: Tensor, fault_px: float, recipe: TrainRecipe) -> Tensor:

@@ -56,13 +56,22 @@ def measure_standard(crops: Tensor) -> ColourStandard:
     The mask's rim is left out: hair and background there would pass for dark skin.
     """
     total = torch.zeros(3, 3, dtype=torch.float64)  # rows: weight, sum, sum of squares
-    rim_px = round(crops.shape[-1] * RIM_FRACTION)
     for some in crops.split(64):
-        pictures, mask = some[:, :3].double() / 255, some[:, 3:4].float() / 255
-        mask = -functional.max_pool2d(-mask, 2 * rim_px + 1, stride=1, padding=rim_px).double()
+        pictures, mask = some[:, :3].double() / 255, without_rim(some[:, 3:4].float() / 255).double()
         for row, values in enumerate((mask.expand_as(pictures), pictures * mask, pictures**2 * mask)):
             total[row] += values.sum((0, 2, 3)).cpu()
     weight, sums, squares = total.clamp_min(1e-9)
     mean = sums / weight
     spread = (squares / weight - mean**2).clamp_min(0.02**2).sqrt()
     return ColourStandard(tuple(mean.tolist()), tuple(spread.tolist()))
+
+
+def without_rim(mask: Tensor) -> Tensor:
+    """A face mask (B, 1, S, S) drawn in by RIM_FRACTION of its side."""
+    rim_px = round(mask.shape[-1] * RIM_FRACTION)
+    return -functional.max_pool2d(-mask, 2 * rim_px + 1, stride=1, padding=rim_px)
+
+
+def mean_skin(pictures: Tensor, mask: Tensor) -> Tensor:
+    """The mean colour (3,) of pictures (B, 3, S, S) within a mask (B, 1, S, S)."""
+    return (pictures * mask).sum((0, 2, 3)) / mask.sum().clamp_min(1e-6)

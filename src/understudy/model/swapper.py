@@ -24,7 +24,7 @@ class Swapper:
     """Draws performers with the expressions of others.
 
     performers: whom the model knows. resolution_px, framing: what crops it takes. galleries: by performer, (N, 128) identity
-    embeddings of faces it was trained on. step: how long the weights in use were trained.
+    embeddings of faces it was trained on. checkpoint: the folder of the weights in use.
     """
 
     def __init__(
@@ -33,10 +33,11 @@ class Swapper:
         recipe: TrainRecipe,
         standards: Mapping[str, ColourStandard],
         galleries: Mapping[str, FloatArray],
-        step: int,
+        checkpoint: Path,
+        skin_offsets: Mapping[str, Mapping[str, Sequence[float]]],
     ) -> None:
-        self._network, self._standards = network, standards
-        self.recipe, self.galleries, self.step = recipe, galleries, step
+        self._network, self._standards, self._skin_offsets = network, standards, skin_offsets
+        self.recipe, self.galleries, self.checkpoint = recipe, galleries, checkpoint
         self.performers: tuple[str, ...] = tuple(standards)
         self.resolution_px: int = recipe.resolution_px
         self.framing: Framing = framing(recipe.framing)
@@ -54,6 +55,9 @@ class Swapper:
         with torch.inference_mode():
             faces = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float() / 255
             drawn = self._network(self._standards[from_performer].apply(faces), to_performer)
+            if offset := self._skin_offsets.get(from_performer, {}).get(to_performer):
+                shifted = drawn[:, :3] + torch.tensor(offset, device=device)[:, None, None]
+                drawn = torch.cat([shifted.clamp(0, 1), drawn[:, 3:]], dim=1)
             if drawn.shape[1] == 3:
                 drawn = torch.cat([drawn, torch.ones_like(drawn[:, :1])], dim=1)
             return np.ascontiguousarray(drawn.permute(0, 2, 3, 1).cpu().numpy())
@@ -70,7 +74,8 @@ def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: st
     device = device or best_device()
     network = build_network(recipe, list(standards))
     network.load_state_dict(load_tensors(checkpoint, file))
-    return Swapper(network.to(device).eval(), recipe, standards, read_galleries(model), checkpoint.step)
+    offsets = cast(Mapping[str, Mapping[str, Sequence[float]]], checkpoint.state.get("skin_offsets", {}))
+    return Swapper(network.to(device).eval(), recipe, standards, read_galleries(model), checkpoint.path, offsets)
 
 
 def best_device() -> str:

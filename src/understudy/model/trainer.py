@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 
@@ -10,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from understudy.model.augment import Batch, make_batch
-from understudy.model.colour import ColourStandard
+from understudy.model.colour import ColourStandard, mean_skin, without_rim
 from understudy.model.losses import reconstruction_loss
 from understudy.model.networks import build_network
 from understudy.types import BadInput, TrainRecipe
+
+NUM_CALIBRATION_FACES = 96
 
 
 class Trainer:
@@ -36,6 +40,9 @@ class Trainer:
         self.averaged.load_state_dict(self.network.state_dict())
         self.optimizers = [_optimizer(modules, recipe) for modules in self._optimised_together()]
         self.num_steps = 0
+        num_workers = min(len(self.performers), torch.get_num_threads()) if device.type == "cpu" else 1
+        is_shared = num_workers > 1 and not recipe.alternate_performers
+        self._pool = ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,)) if is_shared else None
 
     def step(self, progress: float) -> dict[str, float]:
         """One step on a batch of each performer; progress: 0..1 through the run. Returns the loss of each performer.
@@ -58,26 +65,40 @@ class Trainer:
     def _descend(
         self, performers: Sequence[str], optimizer: torch.optim.Optimizer, learning_rate: float, warp_strength: float
     ) -> dict[str, float]:
-        """Gradient step on the summed loss of `performers`, whose faces go through the encoder as one batch."""
-        batches = [self._draw(performer, warp_strength) for performer in performers]
-        standardised = [self.standards[name].apply(batch.warped) for name, batch in zip(performers, batches, strict=True)]
-        codes = self.network.encoder(torch.cat(standardised)).chunk(len(performers))
-        losses = [
-            reconstruction_loss(self.network.decoders[name](code), batch, self.recipe)
-            for name, code, batch in zip(performers, codes, batches, strict=True)
-        ]
-        total = torch.stack(losses).sum()
-        values = {name: float(loss.detach()) for name, loss in zip(performers, losses, strict=True)}
-        if not torch.isfinite(total.detach()):
+        """Gradient step on the summed loss of `performers`."""
+        parts = list(self._side_by_side(lambda performer: self._gradients(performer, warp_strength), performers))
+        values = {name: loss for name, (loss, _) in zip(performers, parts, strict=True)}
+        if not all(math.isfinite(loss) for loss in values.values()):
             return values
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        for parameter in _parameters(optimizer):
+            shares = [gradients[parameter] for _, gradients in parts if parameter in gradients]
+            parameter.grad = shares[0] if len(shares) == 1 else torch.stack(shares).sum(0)
         if self.recipe.gradient_clip:
             nn.utils.clip_grad_norm_(_parameters(optimizer), self.recipe.gradient_clip)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         optimizer.step()
         return values
+
+    def _gradients(self, performer: str, warp_strength: float) -> tuple[float, dict[Tensor, Tensor]]:
+        """The loss of one performer's batch, and its gradient by parameter."""
+        batch = self._draw(performer, warp_strength)
+        decoder = self.network.decoders[performer]
+        drawn = decoder(self.network.encoder(self.standards[performer].apply(batch.warped)))
+        loss = reconstruction_loss(drawn, batch, self.recipe)
+        parameters = [*self.network.encoder.parameters(), *decoder.parameters()]
+        return float(loss.detach()), dict(zip(parameters, torch.autograd.grad(loss, parameters), strict=True))
+
+    def _side_by_side(
+        self, work: Callable[[str], tuple[float, dict[Tensor, Tensor]]], performers: Sequence[str]
+    ) -> Iterable[tuple[float, dict[Tensor, Tensor]]]:
+        """Run `work` for each performer: on several CPU cores at once, each on one, because small layers gain nothing from two.
+
+        The gradients are added up in the performers' order, so the result does not depend on who ends first.
+        """
+        if self._pool is None or len(performers) == 1:
+            return map(work, performers)
+        return self._pool.map(work, performers)
 
     def _draw(self, performer: str, warp_strength: float) -> Batch:
         crops, recipe = self.crops[performer], self.recipe
@@ -99,6 +120,26 @@ class Trainer:
             return [[self.network]]
         return [[self.network.encoder, self.network.decoders[name]] for name in self.performers]
 
+    @torch.no_grad()
+    def skin_offsets(self) -> dict[str, dict[str, tuple[float, ...]]]:
+        """By whose face goes in and whom it is drawn as: what to add to R, G, B so that the skin is on average the performer's.
+
+        Measured on training faces. A network hands on a part of the skin it is shown, however little it is meant to.
+        """
+        network = self.averaged if self.recipe.ema_decay else self.network
+        offsets: dict[str, dict[str, tuple[float, ...]]] = {}
+        for performer, crops in self.crops.items():
+            chosen = torch.linspace(0, len(crops) - 1, min(len(crops), NUM_CALIBRATION_FACES)).round().long()
+            batch = make_batch(crops[chosen.to(crops.device)], self.still_recipe(), self.margin, 0.0, step_generator(0, 0, 0))
+            codes = network.encoder(self.standards[performer].apply(batch.warped))
+            offsets[performer] = {}
+            for other in self.performers:
+                drawn = network.decoders[other](codes)
+                mask = without_rim(drawn[:, 3:4] if drawn.shape[1] == 4 else batch.face)
+                own = torch.tensor(self.standards[other].mean, device=drawn.device)
+                offsets[performer][other] = tuple((own - mean_skin(drawn[:, :3], mask)).tolist())
+        return offsets
+
     def still_recipe(self) -> TrainRecipe:
         """The recipe without any disturbance of its input, for looking at what has been learned."""
         return replace(
@@ -110,7 +151,12 @@ class Trainer:
             flip_probability=0.0,
             brightness_fraction=0.0,
             colour_fraction=0.0,
+            backdrop_probability=0.0,
         )
+
+    def is_finite(self) -> bool:
+        """Whether all weights are still numbers."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters())
 
     # ---- saving and going on ----------------------------------------------------------------------------------------------
 

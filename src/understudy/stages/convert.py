@@ -21,16 +21,17 @@ from understudy.stages._plate_survey import PlateSurvey, survey_plate
 from understudy.stages._swap_report import Keepsakes, write_swap_report
 from understudy.stages._swapping import Plan, SwappedFrame, Swapper, plan_faces, sample_looks, swapped_frames, track_ends
 from understudy.store.atomic import atomic_write_text
-from understudy.store.checkpoints import STATE_FILE, best_valid
+from understudy.store.checkpoints import STATE_FILE
 from understudy.store.events import combine, event_log
 from understudy.store.hashing import sha256_of_json
 from understudy.store.json_files import json_text
 from understudy.store.manifest import describe_input
 from understudy.store.runs import open_run
+from understudy.trust import gate
 from understudy.trust.consent import ConsentReference, consent_folder
 from understudy.trust.credentials import Lineage
 from understudy.trust.lineage import lineage_of
-from understudy.trust.permission import footage_behind, may_convert
+from understudy.trust.permission import check_plate_faces, footage_behind, may_convert_model
 from understudy.types import BadInput, ConvertRecipe, Event, Face, Json, Reporter, StageResult, UnfinishedFrames, silent
 
 STAGE = "convert"
@@ -59,24 +60,26 @@ def convert(
     names, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped.
     """
     info = probe(footage)
-    swapper, checkpoint = load_swapper(model, weights=recipe.weights), best_valid(model)
-    assert checkpoint is not None
-    inputs = {"plate": describe_input(footage), "model": describe_input(checkpoint.path / STATE_FILE)}
+    swapper = load_swapper(model, weights=recipe.weights)
+    _check_performers(swapper, replace, with_)
+    inputs = {"plate": describe_input(footage), "model": describe_input(swapper.checkpoint / STATE_FILE)}
     with open_run(out, STAGE, {**asdict(recipe), "replace": replace, "with": with_}, inputs) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
             report(Event(STAGE, "started", total=info.num_frames_estimate, unit="frames"))
             started = time.monotonic()
+            folder = consent_folder(consent)
+            references = _permission(model, swapper, replace, with_, folder)
             survey = survey_plate(info, out, report)
+            check_plate_faces(replace, performers_faces(survey, swapper, replace, recipe), folder)
             plan = make_plan(info, survey, swapper, replace, with_, recipe)
-            references = _permission(model, plan, consent_folder(consent))
             lineage = lineage_of(inputs, references, sha256_of_json(run.recipe), swapper.recipe.seed)
             figures, outputs = swap_footage(info, survey, plan, out, lineage, report)
             figures["frames_per_second"] = round(int(str(figures["num_frames"])) / (time.monotonic() - started), 2)
             run.finish(
                 figures,
                 outputs,
-                licences={weight.name: weight.licence for weight in WEIGHTS},
+                licences={**{weight.name: weight.licence for weight in WEIGHTS}, "content_gate": gate.LICENCE},
                 consent={each.performer: each.record_sha256 for each in references},
             )
             report(Event(STAGE, "finished", message=f"{figures['num_swapped']} of {figures['num_frames']} frames are swapped"))
@@ -121,12 +124,17 @@ def swap_footage(
     }
 
 
-def _permission(model: Path, plan: Plan, folder: Path) -> tuple[ConsentReference, ...]:
-    """Consent of both performers for this plate. Raises Refused."""
-    galleries = {name: plan.swapper.galleries[name] for name in (plan.replace, plan.with_)}
-    plate_faces = [face for faces in plan.faces.values() for face in faces]
+def _permission(model: Path, swapper: Swapper, replace: str, with_: str, folder: Path) -> tuple[ConsentReference, ...]:
+    """Consent of both performers for what this model does with their faces. Raises Refused."""
+    galleries = {name: swapper.galleries[name] for name in (replace, with_)}
     known = {name: footage for name, footage in footage_behind(model).items() if name in galleries}
-    return may_convert(galleries, plan.replace, plate_faces, folder, known)
+    return may_convert_model(galleries, folder, known)
+
+
+def performers_faces(survey: PlateSurvey, swapper: Swapper, replace: str, recipe: ConvertRecipe) -> list[Face]:
+    """The faces of the plate that are taken for the performer's."""
+    tracks = select_performer(survey.faces, swapper.galleries[replace], recipe.identity_distance)
+    return [face for face in survey.faces if face.track in tracks]
 
 
 def make_plan(

@@ -27,7 +27,7 @@ from understudy.store.atomic import atomic_write_text
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
 from understudy.store.json_files import json_text
-from understudy.store.manifest import InputFile, describe_input
+from understudy.store.manifest import InputFile, describe_input, read_manifest
 from understudy.store.runs import open_run
 from understudy.types import BadInput, Event, FloatArray, Reporter, StageResult, silent
 
@@ -57,9 +57,9 @@ def evaluate(
     truth: the other performer giving the same performance; without it, the swap is only compared with its plate and with
     the face set `performer`. mask: where the truth's face is visible, white; by default CLIP_mask beside it. True landmarks
     (CLIP.json) are used where both plate and truth have them, else faces are found by the networks.
-    Raises BadInput for footage that cannot be read, or whose sizes do not fit.
+    swap may also be the folder that `convert` left. Raises BadInput for footage that cannot be read, or whose sizes do not fit.
     """
-    clips = _open_clips(swap, plate, truth, mask)
+    clips = _open_clips(_swap_file(swap), plate, truth, mask)
     with open_run(out, STAGE, _RECIPE, _inputs(clips, performer)) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
@@ -83,6 +83,12 @@ def evaluate(
 
 
 # ---- what is compared -----------------------------------------------------------------------------------------------------
+
+
+def _swap_file(swap: Path) -> Path:
+    """The clip that a conversion left in its folder `swap`, or `swap` itself."""
+    manifest = read_manifest(swap) if swap.is_dir() else None
+    return swap / manifest.outputs["swap"] if manifest and manifest.stage == "convert" else swap
 
 
 def _open_clips(swap: Path, plate: Path, truth: Path | None, mask: Path | None) -> dict[str, Clip]:

@@ -36,8 +36,21 @@ from understudy.store.faceset import FaceSet, SurveyedFrame
 from understudy.store.json_files import json_text
 from understudy.store.manifest import describe_input
 from understudy.store.runs import Run, open_run
-from understudy.trust.gate import ContentGate, gate_footage
-from understudy.types import BadInput, Box, Event, Face, FloatArray, Image, Json, Refused, Reporter, StageResult, silent
+from understudy.trust.gate import LICENCE, ContentGate, NudeMaterial, gate_footage
+from understudy.types import (
+    BadInput,
+    Box,
+    Event,
+    Face,
+    FloatArray,
+    Image,
+    Json,
+    Refused,
+    Reporter,
+    StageResult,
+    check_performer_name,
+    silent,
+)
 
 OTHER_PERSON = "other person"
 GATE_NOTE, REFUSAL_NOTE = "gate", "refused by the gate"
@@ -61,8 +74,9 @@ def extract(
     like: pictures of the performer; without them the person seen in most frames is taken. Everybody else is counted and
     stored as not kept ("other person"), without pictures. Faces that were interpolated within a track are stored with
     pictures, but not kept for training. Raises BadInput for footage that cannot be read, a picture in `like` without a face,
-    an unknown detector, or an `out` that holds other work.
+    an unknown detector or an unusable name, or an `out` that holds other work.
     """
+    check_performer_name(performer)
     sources = _sources(footage)
     inputs = {f"footage {source}": describe_input(path) for source, path in sources.items()}
     inputs |= {f"like {number}": describe_input(path) for number, path in enumerate(like, 1)}
@@ -108,14 +122,22 @@ def _gallery(like: Sequence[Path], networks: Networks) -> FloatArray | None:
 
 
 def _look_through(sources: dict[str, Path], face_set: FaceSet, networks: Networks, report: Reporter) -> float:
-    """Survey every frame that is not done yet; a killed run goes on at the frame after the last. Returns frames a second."""
+    """Survey every frame that is not done yet; a killed run goes on at the frame after the last. Returns frames a second.
+
+    The gate's answers are written down when it has seen everything: until then, each run shows it the done frames again.
+    """
+    if face_set.note(GATE_NOTE):
+        return 0.0
     progress = _Progress(report, "frames", sum(probe(path).num_frames_estimate for path in sources.values()))
     progress.skip(sum(face_set.num_frames_done(source) for source in sources))
     with _gate(face_set) as gate:
         for source, path in sources.items():
             losses: list[str] = []
             boxes: list[Box] = []
-            frames = read_frames(path, face_set.num_frames_done(source), on_loss=losses.append)
+            num_done = face_set.num_frames_done(source)
+            if num_done:
+                boxes += _gate_done_frames(read_frames(path, stop=num_done), source, face_set, gate)
+            frames = read_frames(path, num_done, on_loss=losses.append)
             gated = _gated(frames, source, boxes, gate)
             for found in survey(gated, source, networks, previous=_last_frame(face_set, source)):
                 with face_set.transaction():
@@ -124,9 +146,6 @@ def _look_through(sources: dict[str, Path], face_set: FaceSet, networks: Network
                 boxes[:] = [face.box for face in found.faces]
                 progress.step("looking for faces")
             _note_losses(face_set, losses, report)
-        if not gate.num_asked:  # killed after the last frame, before its answer was written down
-            for source, path in sources.items():
-                gate_footage(read_frames(path), source, gate)
         face_set.set_note(GATE_NOTE, json_text(gate.result().as_json(), is_compact=True))
     progress.tell("looking for faces")
     return progress.per_second
@@ -134,21 +153,29 @@ def _look_through(sources: dict[str, Path], face_set: FaceSet, networks: Network
 
 @contextmanager
 def _gate(face_set: FaceSet) -> Iterator[ContentGate]:
-    """The content gate over this footage. What it has refused once stays refused when the same command is given again."""
+    """The content gate over this footage. Nude material stays refused when the same command is given again."""
     if refusal := face_set.note(REFUSAL_NOTE):
         raise Refused(refusal)
     try:
         with ContentGate() as gate:
             yield gate
-    except Refused as refused:
+    except NudeMaterial as refused:
         face_set.set_note(REFUSAL_NOTE, str(refused))
         raise
+
+
+def _gate_done_frames(frames: Iterator[FrameRecord], source: str, face_set: FaceSet, gate: ContentGate) -> list[Box]:
+    """Shows the gate what an interrupted run has surveyed, faces included; returns the faces of the last frame."""
+    surveyed = _surveyed(face_set, source)
+    found = {each.frame: [face.box for face in each.faces] for each in surveyed}
+    gate_footage(frames, source, gate, faces={frame + 1: boxes for frame, boxes in found.items()})
+    return found[surveyed[-1].frame]
 
 
 def _gated(frames: Iterator[FrameRecord], source: str, boxes: list[Box], gate: ContentGate) -> Iterator[FrameRecord]:
     """The frames, while the gate samples them; `boxes` are the faces last found, round which it looks closer."""
     for record in frames:
-        gate.consider(record.image, f"{source}, frame {record.index}", record.time_seconds, source, boxes)
+        gate.consider(record.image, f"{source}, frame {record.index}", record.time_seconds, (source, 0), boxes)
         yield record
 
 
@@ -267,7 +294,8 @@ def _finish(run: Run, face_set: FaceSet, frames_per_second: float, report: Repor
     losses = (face_set.note("losses") or "").splitlines()
     write_extraction_report(outputs["report"], face_set, faces, figures, sheet, losses)
     gated: Json = {"gate": json.loads(face_set.note(GATE_NOTE) or "{}")}
-    result = run.finish({**figures, **gated}, outputs, licences={weight.name: weight.licence for weight in WEIGHTS})
+    licences = {weight.name: weight.licence for weight in WEIGHTS} | {"content_gate": LICENCE}
+    result = run.finish({**figures, **gated}, outputs, licences=licences)
     report(Event("extract", "finished", figures=figures))
     return result
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +28,7 @@ from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
 from understudy.store.manifest import InputFile
 from understudy.store.runs import Run, open_run
+from understudy.trust import gate
 from understudy.trust.consent import consent_folder
 from understudy.trust.permission import gate_face_sets, may_train
 from understudy.types import BadInput, Event, Image, Json, Reporter, StageResult, TrainingDiverged, TrainRecipe, silent
@@ -57,7 +62,9 @@ class Progress:
     num_steps: int = 0
     num_faces_seen: int = 0
     seconds: float = 0.0
+    smooth_loss: float = 0.0
     losses: list[tuple[int, float]] = field(default_factory=list)
+    steps_between_losses: int = 1
     lineage: list[Json] = field(default_factory=list)
 
 
@@ -80,7 +87,8 @@ def train(
     loss stops being a number: the last good checkpoint is kept.
     """
     budget = _budget(recipe, minutes, steps)
-    with open_run(out, STAGE, recipe, _describe(face_sets)) as run:
+    inputs = _describe(face_sets)
+    with open_run(out, STAGE, {**asdict(recipe), "performers": list(inputs)}, inputs) as run:
         report = combine(event_log(out), report)
         references = may_train(face_sets, consent_folder(consent))
         gate_face_sets(face_sets, out / GATE_FILE)
@@ -115,8 +123,8 @@ def _train_until_spent(trainer: Trainer, progress: Progress, budget: Budget, out
     """The loop: step, count, and once in a while report, preview and save. Stopped by the user, it saves first."""
     recipe = trainer.recipe
     clock = _Clock(recipe)
-    try:
-        while (share := budget.progress(progress)) < 1:
+    with _interrupts_between_steps() as was_interrupted:
+        while (share := budget.progress(progress)) < 1 and not was_interrupted():
             losses = trainer.step(share)
             _stop_unless_finite(losses, progress, out)
             progress.seconds += clock.tick()
@@ -127,11 +135,26 @@ def _train_until_spent(trainer: Trainer, progress: Progress, budget: Budget, out
                 write_preview(trainer, out)
             if clock.is_due("checkpoint", recipe.checkpoint_seconds):
                 _save(trainer, progress, out)
-    except KeyboardInterrupt:
+            clock.leave_out()
         _save(trainer, progress, out)
-        raise
-    _save(trainer, progress, out)
-    write_preview(trainer, out)
+        if was_interrupted():
+            raise KeyboardInterrupt
+        write_preview(trainer, out)
+
+
+@contextmanager
+def _interrupts_between_steps() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM wait until a step is whole, so that what is saved is a state that an unbroken run had too."""
+    seen: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, lambda which, _: seen.append(which)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Clock:
@@ -149,6 +172,10 @@ class _Clock:
         seconds, self._last_tick = now - self._last_tick, now
         return seconds
 
+    def leave_out(self) -> None:
+        """What was done since the last tick does not count."""
+        self._last_tick = time.monotonic()
+
     def is_due(self, what: str, every_seconds: float) -> bool:
         now = time.monotonic()
         if now - self._last[what] < every_seconds:
@@ -161,10 +188,13 @@ def _count(trainer: Trainer, progress: Progress, losses: Mapping[str, float]) ->
     progress.num_steps = trainer.num_steps
     progress.num_faces_seen += trainer.recipe.batch_size * len(trainer.performers)
     mean_loss = float(np.mean(list(losses.values())))
-    previous = progress.losses[-1][1] if progress.losses else mean_loss
-    progress.losses.append((progress.num_steps, 0.98 * previous + 0.02 * mean_loss))
-    if len(progress.losses) > 2 * LOSS_HISTORY:
-        del progress.losses[1:-1:2]
+    progress.smooth_loss = 0.98 * progress.smooth_loss + 0.02 * mean_loss if progress.losses else mean_loss
+    if progress.losses and progress.num_steps - progress.losses[-1][0] < progress.steps_between_losses:
+        return
+    progress.losses.append((progress.num_steps, progress.smooth_loss))
+    if len(progress.losses) > 2 * LOSS_HISTORY:  # an even history of the whole run, never longer than this
+        del progress.losses[1::2]
+        progress.steps_between_losses *= 2
 
 
 def _stop_unless_finite(losses: Mapping[str, float], progress: Progress, out: Path) -> None:
@@ -182,7 +212,7 @@ def _progress_event(trainer: Trainer, progress: Progress, budget: Budget, losses
     figures: dict[str, float | int | str] = {
         "step": progress.num_steps,
         "faces_per_second": round(progress.num_faces_seen / max(progress.seconds, 1e-9), 1),
-        "loss": round(progress.losses[-1][1], 4),
+        "loss": round(progress.smooth_loss, 4),
     }
     figures |= {f"loss_{name}": round(loss, 4) for name, loss in losses.items()}
     return Event(STAGE, "progress", done=float(done), total=float(total or 0), unit=unit, figures=figures)
@@ -194,14 +224,22 @@ def _progress_event(trainer: Trainer, progress: Progress, budget: Budget, losses
 def _save(trainer: Trainer, progress: Progress, out: Path) -> None:
     if not progress.num_steps:
         return
+    if not trainer.is_finite():
+        raise TrainingDiverged(
+            f"the weights are no longer numbers at step {progress.num_steps}; the last good checkpoint in {out} is kept: "
+            "train again with a lower learning_rate into another --out"
+        )
     state: Json = {
         "recipe": recipe_as_json(trainer.recipe),
         "performers": list(trainer.performers),
         "colour": {name: standard.as_json() for name, standard in trainer.standards.items()},
+        "skin_offsets": trainer.skin_offsets() if trainer.recipe.standardise_colour else {},
         "random": {"scheme": "one generator for each (seed, step, performer)", "seed": trainer.recipe.seed},
         "num_faces_seen": progress.num_faces_seen,
         "seconds": progress.seconds,
+        "smooth_loss": progress.smooth_loss,
         "losses": [list(pair) for pair in progress.losses],
+        "steps_between_losses": progress.steps_between_losses,
         "lineage": progress.lineage,
     }
     save_checkpoint(out, progress.num_steps, trainer.tensors(), state)
@@ -220,6 +258,8 @@ def _resume(trainer: Trainer, out: Path, report: Reporter) -> Progress:
         num_steps=checkpoint.step,
         num_faces_seen=int(cast(int, state["num_faces_seen"])),
         seconds=float(cast(float, state["seconds"])),
+        smooth_loss=float(cast(float, state["smooth_loss"])),
+        steps_between_losses=int(cast(int, state["steps_between_losses"])),
         losses=[(int(step), float(loss)) for step, loss in cast(list[list[float]], state["losses"])],
         lineage=[*cast(list[Json], state["lineage"]), {"resumed_at_step": checkpoint.step}],
     )
@@ -238,13 +278,14 @@ def _finish(run: Run, trainer: Trainer, progress: Progress, consent: Mapping[str
         "num_faces_seen": progress.num_faces_seen,
         "faces_per_second": round(progress.num_faces_seen / max(progress.seconds, 1e-9), 2),
         "training_seconds": round(progress.seconds, 1),
-        "loss": round(progress.losses[-1][1], 5) if progress.losses else None,
+        "loss": round(progress.smooth_loss, 5),
         "performers": list(trainer.performers),
         "verdict": verdict(progress.losses),
     }
     report(Event(STAGE, "finished", message=str(figures["verdict"])))
     outputs = {"model": run.folder, "previews": run.folder / "previews"}
-    return run.finish(figures, outputs, seed=trainer.recipe.seed, consent=consent)
+    licences = {"content_gate": gate.LICENCE}
+    return run.finish(figures, outputs, seed=trainer.recipe.seed, licences=licences, consent=consent)
 
 
 def verdict(losses: Sequence[tuple[int, float]]) -> str:
@@ -309,7 +350,7 @@ def keep_freed_memory() -> None:
 def _budget(recipe: TrainRecipe, minutes: float | None, steps: int | None) -> Budget:
     if minutes is not None and steps is not None:
         raise BadInput("expected --minutes or --steps, got both")
-    if (minutes is not None and minutes <= 0) or (steps is not None and steps <= 0):
+    if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps <= 0):
         raise BadInput(f"expected a training time above 0, got {minutes if minutes is not None else steps}")
     if steps is not None:
         return Budget(steps, None)

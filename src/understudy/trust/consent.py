@@ -10,7 +10,7 @@ import datetime
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,15 @@ from pydantic import TypeAdapter
 
 from understudy.store.atomic import atomic_write_text
 from understudy.store.json_files import as_plain
-from understudy.trust.identity import Identity, bind_identity, check_identity, distances, identity_path, read_identity
+from understudy.trust.identity import (
+    Identity,
+    bind_identity,
+    check_identity,
+    distances,
+    enrolled_identity,
+    identity_path,
+    read_identity,
+)
 from understudy.trust.keys import read_limited, signing_key
 from understudy.trust.records import (
     KINDS,
@@ -233,36 +241,43 @@ def require(
     *,
     tracks: Mapping[str, NDArray[np.integer]] | None = None,
     footage_sha256: Mapping[str, Sequence[str]] | None = None,
+    may_bind: Collection[str] = (),
     on: datetime.date | None = None,
 ) -> tuple[ConsentReference, ...]:
     """The gate of training and converting: every performer has a record in force, and these faces are theirs.
 
     performers: for each name the embeddings (N, 128) of the face set or of the model's gallery; tracks: for each name (N,) the
-    track of each; footage_sha256: for each name the footage they come from. A record that has no face yet is bound to these
-    faces when training. Raises Refused.
+    track of each; footage_sha256: for each name the footage they come from, as far as it is known. A record that has no face
+    yet is bound to these faces when training, and for the names in `may_bind`, once everything is permitted. Raises Refused.
     """
     records = {name: read_record(folder, name) for name in performers}
     for name, signed in records.items():
         check(signed, purpose, on)
         _check_footage(signed, (footage_sha256 or {}).get(name, ()))
-    faces = {name: _bound_identity(records[name], performers[name], purpose, on) for name in performers}
+    bound = {name: read_identity(signed) for name, signed in records.items()}
+    faces = {
+        name: identity or _new_identity(records[name], performers[name], purpose == "train" or name in may_bind)
+        for name, identity in bound.items()
+    }
     references = []
     for name, signed in records.items():
         distance = check_identity(faces[name], performers[name], (tracks or {}).get(name))
         _check_not_another(name, performers[name], faces, distance)
         references.append(_reference(signed, distance))
+    for name, identity in bound.items():
+        if identity is None:
+            bind_identity(records[name], performers[name], on)
     return tuple(references)
 
 
-def _bound_identity(signed: SignedRecord, embeddings: FloatArray, purpose: Purpose, on: datetime.date | None) -> Identity:
-    identity = read_identity(signed)
-    if identity is None and purpose == "convert":
-        performer = signed.record.performer
+def _new_identity(signed: SignedRecord, embeddings: FloatArray, may_bind: bool) -> Identity:
+    performer = signed.record.performer
+    if not may_bind:
         raise Refused(
             f"{signed.path}: no face is bound to this record, so the model cannot be {performer}'s with this consent; "
             "train with this record first"
         )
-    return identity or bind_identity(signed, embeddings, on)
+    return enrolled_identity(performer, embeddings)
 
 
 def _check_not_another(name: str, embeddings: FloatArray, faces: Mapping[str, Identity], own: float) -> None:
@@ -291,6 +306,11 @@ def _check_age(where: str, record: ConsentRecord) -> None:
 
 def _check_footage(signed: SignedRecord, used: Sequence[str]) -> None:
     allowed = signed.record.footage.sha256
+    if allowed and not used:
+        raise Refused(
+            f"{signed.path}: consent is limited to named footage, and it is not known which footage these faces are from; the "
+            f"face set of {signed.record.performer} must still be there with its manifest, for a model where it was at training"
+        )
     if allowed and (others := [sha for sha in used if sha not in allowed]):
         raise Refused(
             f"{signed.path}: consent is limited to named footage, and footage {others[0][:16]}... is not among it; "

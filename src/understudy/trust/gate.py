@@ -44,6 +44,10 @@ ANSWER_SECONDS = 120.0
 SENT_PX = 640
 
 
+class NudeMaterial(Refused):
+    """The gate has seen nude material; every other Refused of this module says that the gate itself did not work."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One answer of the detector: where the picture is from, and how sure it is of bare skin that counts."""
@@ -72,11 +76,11 @@ class GateResult:
 
 
 def judge(samples: Iterable[Sample], num_hits: Counter[Hashable]) -> None:
-    """Raises Refused at one strong hit, or at two hits in one shot; `num_hits` of each shot is counted on."""
+    """Raises NudeMaterial at one strong hit, or at two hits in one shot; `num_hits` of each shot is counted on."""
     for sample in samples:
         num_hits[sample.shot] += sample.score >= HIT_SCORE
         if sample.score >= STRONG_SCORE or num_hits[sample.shot] >= HITS_IN_A_SHOT:
-            raise Refused(
+            raise NudeMaterial(
                 f"{sample.where}: refused by the content gate: it sees nude material here (score {sample.score:.2f}); "
                 "take this footage out, no option lets it through"
             )
@@ -147,11 +151,6 @@ class ContentGate:
             if pipe:
                 with contextlib.suppress(OSError):
                     pipe.close()
-
-    @property
-    def num_asked(self) -> int:
-        """How many pictures it was sent."""
-        return len(self._asked)
 
     def consider(self, image: Image, where: str, time_seconds: float, shot: Hashable = 0, faces: Sequence[Box] = ()) -> bool:
         """Looks at this frame if it is the first of its shot or of a half second: whole, and round each face.

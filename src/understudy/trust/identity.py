@@ -1,7 +1,8 @@
 """Binds a consent record to a face: keeps some embeddings of the performer and measures how far other faces are from them.
 
-Embeddings are the 128 numbers of dlib's face network (Euclidean distance). They are biometric data: they stay in the consent
-folder, signed and tied to the record by its hash, and never enter a manifest, a model or a credential.
+Embeddings are the 128 numbers of dlib's face network (Euclidean distance). They are biometric data. Those kept here lie in the
+consent folder, signed and tied to the record by its hash; others lie in face sets, in a model's galleries.safetensors and in a
+swap's `plate` folder. None enters a manifest or a credential.
 """
 
 from __future__ import annotations
@@ -44,31 +45,36 @@ def identity_path(signed: SignedRecord) -> Path:
     return signed.path.with_suffix(".identity.json")
 
 
-def bind_identity(signed: SignedRecord, embeddings: FloatArray, today: datetime.date | None = None) -> Identity:
-    """Enrols a face under a record, signed with the user's key; raises Refused where the faces are not of one person.
+def enrolled_identity(performer: str, embeddings: FloatArray) -> Identity:
+    """The face that a record can be bound to; raises Refused where the faces are not of one person.
 
     embeddings: (N, 128), N >= 1; an even sample of them is kept.
     """
-    performer = signed.record.performer
     faces = _checked(embeddings, performer)
     chosen = faces[np.linspace(0, len(faces) - 1, min(NUM_ENROLLED, len(faces))).astype(int)]
     is_odd = _from_typical(chosen) > ODD_DISTANCE
     if (odd := float(is_odd.mean())) > MAX_ODD_FRACTION:
         raise Refused(
             f"{performer}: these faces are not all of one person ({odd:.0%} are farther than {ODD_DISTANCE} from the typical "
-            "one); take other people out of the face set (`understudy curate`, `extract --like`)"
+            "one); take other people out of the face set (`extract --like`)"
         )
+    return Identity(performer, chosen[~is_odd])
+
+
+def bind_identity(signed: SignedRecord, embeddings: FloatArray, today: datetime.date | None = None) -> Identity:
+    """Writes the face of `enrolled_identity` beside the record, signed with the user's key; raises what that raises."""
+    identity = enrolled_identity(signed.record.performer, embeddings)
     content = {
         "schema": 1,
         "record_sha256": signed.sha256,
         "method": METHOD,
         "bound": (today or datetime.date.today()).isoformat(),
-        "embeddings": [[round(float(number), 6) for number in row] for row in chosen[~is_odd]],
+        "embeddings": [[round(float(number), 6) for number in row] for row in identity.embeddings],
     }
     path, text = identity_path(signed), json.dumps(content) + "\n"
     atomic_write_text(path, text)
-    atomic_write_text(signature_path(path), signing_key().sign(text.encode(), f"identity of {performer}"))
-    return Identity(performer, chosen[~is_odd])
+    atomic_write_text(signature_path(path), signing_key().sign(text.encode(), f"identity of {identity.performer}"))
+    return identity
 
 
 def read_identity(signed: SignedRecord) -> Identity | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 from understudy.media.images import read_image
 from understudy.store.faceset import FaceSet
 from understudy.store.json_files import read_json, write_json
-from understudy.store.manifest import read_manifest
+from understudy.store.manifest import Manifest, read_manifest
 from understudy.store.runs import RECIPE_FILE
 from understudy.trust.consent import ConsentReference, create_record, require
 from understudy.trust.gate import ContentGate
-from understudy.trust.identity import bind_identity, check_identity, read_identity
+from understudy.trust.identity import check_identity, read_identity
 from understudy.trust.records import Footage, SignedRecord, read_record, record_path
-from understudy.types import Face, FloatArray, Json
+from understudy.types import BadInput, Face, FloatArray, Json
 
 MOST_GATED_CROPS = 16
 VIRTUAL_ACTORS = Path(__file__).with_name("virtual_actors.json")
@@ -38,8 +39,7 @@ def may_train(face_sets: Sequence[Path], folder: Path, on: datetime.date | None 
             name, faces = face_set.performer, face_set.faces(kept_only=True)
         embeddings[name], tracks[name] = _faces_and_tracks(faces)
         manifest = read_manifest(path)
-        inputs = manifest.inputs if manifest else {}
-        footage[name] = [given.sha256 for role, given in inputs.items() if role.startswith("footage")]
+        footage[name] = _footage_of(manifest) if manifest else []
     record_virtual_actors(folder, footage)
     return require(embeddings, "train", folder, tracks=tracks, footage_sha256=footage, on=on)
 
@@ -52,19 +52,34 @@ def may_convert(
     footage: Mapping[str, Sequence[str]],
     on: datetime.date | None = None,
 ) -> tuple[ConsentReference, ...]:
-    """Both performers have a record in force, the model's faces are theirs, and so are the plate's; raises Refused.
+    """What `may_convert_model` and `check_plate_faces` say, in this order."""
+    references = may_convert_model(galleries, folder, footage, on)
+    check_plate_faces(replace, plate_faces, folder)
+    return references
 
-    galleries: (N, 128) of the two performers, from the model; plate_faces: those in which `replace` will be replaced;
-    footage: the sha256 of the footage that the model learned each from, as far as it is known.
+
+def may_convert_model(
+    galleries: Mapping[str, FloatArray],
+    folder: Path,
+    footage: Mapping[str, Sequence[str]],
+    on: datetime.date | None = None,
+) -> tuple[ConsentReference, ...]:
+    """Both performers have a record in force, and the model's faces are theirs; raises Refused.
+
+    galleries: (N, 128) of the two performers, from the model; footage: the sha256 of the footage that the model learned each
+    from, as far as it is known. A record that names its footage permits no model whose footage is unknown.
     """
-    for signed in record_virtual_actors(folder, footage):
-        bind_identity(signed, galleries[signed.record.performer])
-    references = require(galleries, "convert", folder, on=on)
+    record_virtual_actors(folder, footage)
+    virtual = [name for name in galleries if _is_virtual_actor(folder, name)]
+    return require(galleries, "convert", folder, footage_sha256=footage, may_bind=virtual, on=on)
+
+
+def check_plate_faces(replace: str, plate_faces: Sequence[Face], folder: Path) -> None:
+    """Raises Refused where the faces of the plate in which `replace` will be replaced are not theirs."""
     embeddings, tracks = _faces_and_tracks(plate_faces)
     identity = read_identity(read_record(folder, replace))
     if len(embeddings) and identity is not None:
         check_identity(identity, embeddings, tracks)
-    return references
 
 
 def record_virtual_actors(folder: Path, footage: Mapping[str, Sequence[str]]) -> list[SignedRecord]:
@@ -72,13 +87,24 @@ def record_virtual_actors(folder: Path, footage: Mapping[str, Sequence[str]]) ->
 
     Nobody in those clips exists, so there is nobody to ask; the record says so, and is limited to that footage.
     """
-    actors = cast(Mapping[str, Mapping[str, str]], read_json(VIRTUAL_ACTORS)["actors"])
     made = []
     for performer, used in footage.items():
-        clips = next((tuple(known.values()) for known in actors.values() if used and set(used) <= set(known.values())), ())
+        clips = next((clips for clips in _virtual_actors() if used and set(used) <= set(clips)), ())
         if clips and not record_path(folder, performer).exists():
             made.append(create_record(folder, performer, "synthetic", footage=Footage(clips)))
     return made
+
+
+def _virtual_actors() -> list[tuple[str, ...]]:
+    """The sha256 of each virtual actor's clips."""
+    actors = cast(Mapping[str, Mapping[str, str]], read_json(VIRTUAL_ACTORS)["actors"])
+    return [tuple(clips.values()) for clips in actors.values()]
+
+
+def _is_virtual_actor(folder: Path, performer: str) -> bool:
+    """Whether a record was made by `record_virtual_actors`: such a face may be bound late, because nobody was to be asked."""
+    record = read_record(folder, performer).record
+    return record.kind == "synthetic" and record.footage.sha256 in _virtual_actors()
 
 
 def gate_face_sets(face_sets: Sequence[Path], known: Path) -> Json:
@@ -92,8 +118,8 @@ def gate_face_sets(face_sets: Sequence[Path], known: Path) -> Json:
         with FaceSet.open(path) as face_set:
             performer, sha256 = face_set.performer, face_set.sha256()
         manifest = read_manifest(path)
-        if manifest and "gate" in manifest.figures:
-            answers[performer] = {"faces_sha256": sha256, "gate": manifest.figures["gate"]}
+        if manifest and (gated := manifest.figures.get("gate")):
+            answers[performer] = {"faces_sha256": sha256, "gate": gated}
         elif cast(Json, answers.get(performer, {})).get("faces_sha256") != sha256:
             with ContentGate() as gate:
                 gate_face_set(path, gate)
@@ -103,15 +129,22 @@ def gate_face_sets(face_sets: Sequence[Path], known: Path) -> Json:
 
 
 def footage_behind(model: Path) -> dict[str, list[str]]:
-    """The sha256 of the footage that a model's performers were learned from, as far as their face sets are still there."""
+    """The sha256 of the footage that a model's performers were learned from, as far as their face sets are still there.
+
+    A performer whose face set is gone or has a damaged manifest is left out.
+    """
     recipe = model / RECIPE_FILE
     inputs = cast(Mapping[str, Mapping[str, str]], read_json(recipe).get("inputs", {})) if recipe.is_file() else {}
-    manifests = {performer: read_manifest(Path(given["path"])) for performer, given in inputs.items()}
-    return {
-        performer: [given.sha256 for role, given in manifest.inputs.items() if role.startswith("footage")]
-        for performer, manifest in manifests.items()
-        if manifest
-    }
+    known = {}
+    for performer, given in inputs.items():
+        with suppress(BadInput):
+            if manifest := read_manifest(Path(given["path"])):
+                known[performer] = _footage_of(manifest)
+    return known
+
+
+def _footage_of(manifest: Manifest) -> list[str]:
+    return [given.sha256 for role, given in manifest.inputs.items() if role.startswith("footage")]
 
 
 def gate_face_set(path: Path, gate: ContentGate) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import re
 import tomllib
 import uuid
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from understudy.trust.keys import BadSignatureError, PublicKey, own_public_key, parse_public_key, read_limited, verify
-from understudy.types import BadInput, Refused
+from understudy.types import Refused, check_performer_name
 
 SCHEMA = 1
 Kind = Literal["signed", "self", "synthetic", "public-domain-archive"]
@@ -121,9 +120,8 @@ class SignedRecord:
 
 
 def record_path(folder: Path, performer: str) -> Path:
-    """`folder/NAME.toml`; a name that could leave the folder is refused."""
-    if not re.fullmatch(r"[^\W_][\w-]{0,63}", performer):
-        raise BadInput(f"performer name: expected letters, digits, - and _ (64 at most), got {performer[:80]!r}")
+    """`folder/NAME.toml`; raises BadInput for a name that `check_performer_name` does not take."""
+    check_performer_name(performer)
     return folder / f"{performer}.toml"
 
 
