@@ -135,3 +135,22 @@ def test_the_same_generator_draws_the_same_batch() -> None:
     first, second = (make_batch(crops, TrainRecipe(), 1.35, 1, random(7)) for _ in range(2))
     assert torch.equal(first.warped, second.warped)
     assert torch.equal(first.target, second.target)
+
+
+def test_the_backdrop_changes_round_the_face_and_never_in_it() -> None:
+    crops = torch.full((8, 5, 96, 96), 100, dtype=torch.uint8)
+    crops[:, 3] = 0
+    crops[:, 3, 24:72, 24:72] = 255
+    batch = make_batch(crops, still(backdrop_probability=1.0), 1.0, 1, random())
+    assert torch.allclose(batch.warped[:, :, 20:44, 20:44], torch.tensor(100 / 255)), "the face stays"
+    corners = {tuple(round(float(value), 4) for value in picture[:, 0, 0]) for picture in batch.warped}
+    assert len(corners) == 8, "each face stands before a colour of its own"
+    assert torch.allclose(batch.target, torch.tensor(100 / 255)), "the target keeps its background"
+
+
+def test_the_backdrop_changes_as_often_as_asked() -> None:
+    crops = torch.full((400, 5, 8, 8), 100, dtype=torch.uint8)
+    crops[:, 3] = 0
+    batch = make_batch(crops, still(resolution_px=16, backdrop_probability=0.75), 1.0, 1, random())
+    is_changed = (batch.warped[:, 0, 0, 0] - 100 / 255).abs() > 1e-3
+    assert float(is_changed.float().mean()) == pytest.approx(0.75, abs=0.06)

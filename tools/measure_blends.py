@@ -117,7 +117,7 @@ def _true_crops(frames: Mapping[int, np.ndarray], faces: Mapping[int, Face]) -> 
 
 
 def _spoiled(frames: Mapping[int, np.ndarray], faces: Mapping[int, Face]) -> Case:
-    """The cast, wrong light, blur, noise and flicker of the research on blending (quality figures there)."""
+    """The cast, wrong light, blur, noise and flicker that a generated face commonly has, in known amounts."""
     random = np.random.default_rng(0)
     light = np.linspace(-0.12, 0.12, CROP_PX, dtype=np.float32)[None, :, None]
     crops = {}

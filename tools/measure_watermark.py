@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def attacks() -> Iterator[Attack]:
-    """The changes that issue and docs name."""
+    """The changes that docs/trust.md names."""
     for seconds in (10, 2):
         yield Attack(f"H.264 crf 23, {seconds} s", seconds=seconds)
         yield Attack(f"H.264 crf 28, {seconds} s", crf=28, seconds=seconds)

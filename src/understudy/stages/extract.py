@@ -78,6 +78,7 @@ def extract(
     """
     check_performer_name(performer)
     sources = _sources(footage)
+    _check_readable(sources.values(), like)
     inputs = {f"footage {source}": describe_input(path) for source, path in sources.items()}
     inputs |= {f"like {number}": describe_input(path) for number, path in enumerate(like, 1)}
     with open_run(out, "extract", {"performer": performer, "detector": detector}, inputs) as run:
@@ -102,6 +103,14 @@ def _sources(footage: Sequence[Path]) -> dict[str, Path]:
         raise BadInput("expected at least one video file or folder of images to extract from, got none; name one")
     names = [path.name for path in footage]
     return {path.name if names.count(path.name) == 1 else path.as_posix(): path for path in footage}
+
+
+def _check_readable(clips: Iterable[Path], pictures: Iterable[Path]) -> None:
+    """Raises BadInput for what cannot be read at all, before the folder holds anything."""
+    for clip in clips:
+        probe(clip)
+    for picture in pictures:
+        read_image(picture)
 
 
 def _gallery(like: Sequence[Path], networks: Networks) -> FloatArray | None:

@@ -27,7 +27,7 @@ PUBLIC_KEY = b"org.understudy.watermark.1"
 LOWEST_CYCLES, HIGHEST_CYCLES = 6, 30
 ID_BITS = 48
 MAX_RMS = 1.85
-"""The mark's largest root mean square over a picture, in 8-bit steps: 42.8 dB."""
+"""The mark's largest root mean square over a picture, in 8-bit steps: 42.5 dB."""
 _BASE_GAIN, _TEXTURE_GAIN, _MAX_GAIN = 0.9, 0.11, 3.2
 _GAIN_UNIT, _TILE_UNIT = 64.0, 64.0
 

@@ -1,0 +1,45 @@
+"""What the encoder sees is free of skin tone, and what comes out has the performer's own."""
+
+import pytest
+import torch
+
+from understudy.model.colour import COMMON_MEAN, COMMON_SPREAD, ColourStandard, mean_skin, measure_standard, without_rim
+from understudy.types import BadInput
+
+
+def crops(skin: tuple[int, int, int], num: int = 6) -> torch.Tensor:
+    """(num, 5, 64, 64): an even skin with a light that differs from face to face, on a black background."""
+    made = torch.zeros(num, 5, 64, 64)
+    light = torch.linspace(0.8, 1.2, num)[:, None, None, None]
+    made[:, :3, 12:52, 12:52] = torch.tensor(skin, dtype=torch.float32)[:, None, None] * light
+    made[:, 3, 8:56, 8:56] = 255  # the mask reaches beyond the face, as a mesh's hull does
+    return made.round().to(torch.uint8)
+
+
+def test_the_rim_of_the_mask_does_not_darken_the_skin() -> None:
+    standard = measure_standard(crops((200, 150, 120)))
+    assert [255 * value for value in standard.mean] == pytest.approx([200, 150, 120], abs=2)
+
+
+def test_two_skins_under_the_same_light_look_the_same_to_the_encoder() -> None:
+    light, dark = crops((200, 150, 120)), crops((100, 70, 50))
+    seen = [measure_standard(faces).apply(faces[:, :3].float() / 255)[:, :, 32, 32] for faces in (light, dark)]
+    assert torch.allclose(seen[0], seen[1], atol=0.03)
+    assert float(seen[0].mean()) == pytest.approx(COMMON_MEAN, abs=0.01)
+    assert float(seen[0][:, 0].std(unbiased=False)) == pytest.approx(COMMON_SPREAD, rel=0.05), "the light is kept"
+
+
+def test_a_standard_comes_back_from_json_and_a_damaged_one_is_refused() -> None:
+    standard = measure_standard(crops((200, 150, 120)))
+    assert ColourStandard.from_json(standard.as_json()) == standard  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="mean and spread"):
+        ColourStandard.from_json({"mean": [1, 2, 3]})
+
+
+def test_mean_skin_counts_what_the_mask_shows() -> None:
+    pictures = torch.zeros(1, 3, 64, 64)
+    pictures[:, 0, :, 32:] = 1.0
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    assert mean_skin(pictures, mask).tolist() == pytest.approx([0.5, 0, 0])
+    assert float(without_rim(mask).sum()) < float(mask.sum())
