@@ -14,8 +14,7 @@ from understudy.media import read_frames
 from understudy.perception.survey import load_networks
 from understudy.store.faceset import FaceSet
 from understudy.store.json_files import read_json, write_json
-from understudy.store.manifest import MANIFEST_FILE, InputFile, Manifest, write_manifest
-from understudy.store.runs import RECIPE_FILE
+from understudy.store.manifest import InputFile, Manifest, write_manifest
 from understudy.trust import notice
 from understudy.trust.consent import create_record, revoke, sign_record
 from understudy.trust.gate import ContentGate
@@ -137,11 +136,11 @@ def test_virtual_actors_need_no_record_and_their_face_is_bound_once_all_is_permi
     assert len(list(fresh.glob("*.identity.json"))) == 2
 
 
-def test_a_damaged_face_set_leaves_its_footage_unknown(face_sets: list[Path], tmp_path: Path) -> None:
-    write_json(tmp_path / "model" / RECIPE_FILE, {"inputs": {path.name: {"path": path.as_posix()} for path in face_sets}})
-    extracted_from(face_sets[0], ELEVEN)
-    (face_sets[1] / MANIFEST_FILE).write_text("{")
-    assert footage_behind(tmp_path / "model") == {"abel": [ELEVEN]}
+def test_a_model_states_the_footage_that_it_was_learned_from_wherever_the_face_sets_are_now(tmp_path: Path) -> None:
+    answers = {"abel": {"footage_sha256": [ELEVEN], "gate": {}}, "bea": {"gate": {}}, "cleo": "damaged"}
+    write_json(tmp_path / "gate.json", answers)
+    assert footage_behind(tmp_path) == {"abel": [ELEVEN]}
+    assert footage_behind(tmp_path / "no model") == {}
 
 
 def test_a_face_set_whose_extraction_has_no_answer_of_the_gate_is_looked_at(
@@ -150,11 +149,11 @@ def test_a_face_set_whose_extraction_has_no_answer_of_the_gate_is_looked_at(
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     extracted_from(face_sets[0], ELEVEN, figures={"gate": {"num_samples": 3}})
-    assert gate_face_sets(face_sets[:1], tmp_path / "gate.json")["abel"]
+    assert gate_face_sets(face_sets[:1], tmp_path)["abel"]
     extracted_from(face_sets[0], ELEVEN, figures={"gate": {}})
     (tmp_path / "gate.json").unlink()
     with pytest.raises(Refused, match="the content gate is missing"):
-        gate_face_sets(face_sets[:1], tmp_path / "gate.json")
+        gate_face_sets(face_sets[:1], tmp_path)
 
 
 def test_the_gate_looks_at_the_pictures_of_a_face_set(face_sets: list[Path]) -> None:

@@ -34,7 +34,6 @@ from understudy.trust.permission import gate_face_sets, may_train
 from understudy.types import BadInput, Event, Image, Json, Reporter, StageResult, TrainingDiverged, TrainRecipe, silent
 
 STAGE = "train"
-GATE_FILE = "gate.json"
 REPORT_SECONDS = 1.0
 LOSS_HISTORY = 240
 PREVIEW_FACES = 4
@@ -91,7 +90,7 @@ def train(
     with open_run(out, STAGE, {**asdict(recipe), "performers": list(inputs)}, inputs) as run:
         report = combine(event_log(out), report)
         references = may_train(face_sets, consent_folder(consent))
-        gate_face_sets(face_sets, out / GATE_FILE)
+        gate_face_sets(face_sets, out)
         keep_freed_memory()
         performers = load_performers(face_sets, recipe)
         trainer = build_trainer(performers, recipe)

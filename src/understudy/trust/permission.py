@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -15,13 +14,13 @@ from understudy.media.images import read_image
 from understudy.store.faceset import FaceSet
 from understudy.store.json_files import read_json, write_json
 from understudy.store.manifest import Manifest, read_manifest
-from understudy.store.runs import RECIPE_FILE
 from understudy.trust.consent import ConsentReference, create_record, require
 from understudy.trust.gate import ContentGate
 from understudy.trust.identity import check_identity, read_identity
 from understudy.trust.records import Footage, SignedRecord, read_record, record_path
-from understudy.types import BadInput, Face, FloatArray, Json
+from understudy.types import Face, FloatArray, Json
 
+GATE_FILE = "gate.json"
 MOST_GATED_CROPS = 16
 VIRTUAL_ACTORS = Path(__file__).with_name("virtual_actors.json")
 
@@ -107,19 +106,21 @@ def _is_virtual_actor(folder: Path, performer: str) -> bool:
     return record.kind == "synthetic" and record.footage.sha256 in _virtual_actors()
 
 
-def gate_face_sets(face_sets: Sequence[Path], known: Path) -> Json:
+def gate_face_sets(face_sets: Sequence[Path], model: Path) -> Json:
     """What the content gate says of each face set, by performer; raises Refused.
 
-    One whose extraction was gated is not looked at again. known: a file of earlier answers, kept so that a resumed training
-    does not ask again; they hold for the very same faces only.
+    One whose extraction was gated is not looked at again. The answers are written into the model's folder, with the footage
+    that each performer is learned from: a resumed training does not ask again, and a conversion knows the footage.
     """
+    known = model / GATE_FILE
     answers = read_json(known) if known.is_file() else {}
     for path in face_sets:
         with FaceSet.open(path) as face_set:
             performer, sha256 = face_set.performer, face_set.sha256()
         manifest = read_manifest(path)
         if manifest and (gated := manifest.figures.get("gate")):
-            answers[performer] = {"faces_sha256": sha256, "gate": gated}
+            footage = _footage_of(manifest)
+            answers[performer] = {"faces_sha256": sha256, "gate": gated, "footage_sha256": list(footage)}
         elif cast(Json, answers.get(performer, {})).get("faces_sha256") != sha256:
             with ContentGate() as gate:
                 gate_face_set(path, gate)
@@ -129,18 +130,11 @@ def gate_face_sets(face_sets: Sequence[Path], known: Path) -> Json:
 
 
 def footage_behind(model: Path) -> dict[str, list[str]]:
-    """The sha256 of the footage that a model's performers were learned from, as far as their face sets are still there.
-
-    A performer whose face set is gone or has a damaged manifest is left out.
-    """
-    recipe = model / RECIPE_FILE
-    inputs = cast(Mapping[str, Mapping[str, str]], read_json(recipe).get("inputs", {})) if recipe.is_file() else {}
-    known = {}
-    for performer, given in inputs.items():
-        with suppress(BadInput):
-            if manifest := read_manifest(Path(given["path"])):
-                known[performer] = _footage_of(manifest)
-    return known
+    """The sha256 of the footage that a model's performers were learned from, as its folder states; without unknown ones."""
+    path = model / GATE_FILE
+    answers = cast(Mapping[str, Json], read_json(path)) if path.is_file() else {}
+    stated = {performer: answer.get("footage_sha256") for performer, answer in answers.items() if isinstance(answer, dict)}
+    return {performer: list(map(str, hashes)) for performer, hashes in stated.items() if isinstance(hashes, list) and hashes}
 
 
 def _footage_of(manifest: Manifest) -> list[str]:
