@@ -105,15 +105,17 @@ def _train_with_every_step_reported(face_sets: list[Path], out: Path, recipe: Tr
 
 
 def test_ten_kills_at_random_moments_leave_a_valid_checkpoint_each_and_the_same_weights_in_the_end(
-    face_sets: list[Path], tmp_path: Path
+    face_sets: list[Path], consented: Path, tmp_path: Path
 ) -> None:
     num_steps, often_saved = 400, replace(TINY, checkpoint_seconds=0.05)
     train(face_sets, tmp_path / "unbroken", recipe=often_saved, steps=num_steps)
+    # The server of processes may be older than this module's environment: it is told where the consent is.
+    asked = {"recipe": often_saved, "steps": num_steps, "consent": consented}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["understudy.stages.train", "torch._dynamo"])  # or each start imports them again
     chance, out, last_step, num_kills = random.Random(0), tmp_path / "killed", 0, 0
     while num_kills < 10:
-        process = context.Process(target=train, args=(face_sets, out), kwargs={"recipe": often_saved, "steps": num_steps})
+        process = context.Process(target=train, args=(face_sets, out), kwargs=asked)
         process.start()
         _wait_for_a_new_checkpoint(out, last_step, process)
         process.join(chance.uniform(0, 0.15))
