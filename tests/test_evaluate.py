@@ -29,6 +29,8 @@ from understudy.stages._evaluation_clips import (
 from understudy.stages.evaluate import evaluate
 from understudy.types import BadInput, Box, Face, FloatArray, Image, StageResult
 
+pytestmark = pytest.mark.slow  # real networks, codecs and clips
+
 PROMISED = {
     *("psnr_db", "ssim", "leak", "detail", "contrast", "plate_psnr_db", "landmark_error_percent", "expression_gain"),
     *("identity_score", "jitter_ratio", "flicker", "lag_frames"),

@@ -39,6 +39,8 @@ from understudy.store.packages import weights_folder
 from understudy.trust.gate import NudeMaterial, Sample, judge, weights_path
 from understudy.types import BadInput, Refused
 
+pytestmark = pytest.mark.slow  # real networks, codecs and clips
+
 FIRST, LAST = 78, 97
 """Frames of the sample's test clip in which a bar passes: it hides the face during some of them."""
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from understudy.media import FrameRecord, VideoWriter, encode_jpeg, probe, read_frames, read_image, write_jpeg, write_png
 from understudy.types import BadInput, Image
 
+pytestmark = pytest.mark.slow  # real networks, codecs and clips
+
 WIDTH, HEIGHT = 96, 64
 
 

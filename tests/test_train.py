@@ -104,6 +104,7 @@ def _train_with_every_step_reported(face_sets: list[Path], out: Path, recipe: Tr
         train(face_sets, out, recipe=recipe, steps=12, report=report)
 
 
+@pytest.mark.slow
 def test_ten_kills_at_random_moments_leave_a_valid_checkpoint_each_and_the_same_weights_in_the_end(
     face_sets: list[Path], consented: Path, tmp_path: Path
 ) -> None:

@@ -28,6 +28,8 @@ from understudy.trust.verify import inspect, verify
 from understudy.trust.xmp import add_xmp, read_xmp
 from understudy.types import BadInput
 
+pytestmark = pytest.mark.slow  # real networks, codecs and clips
+
 LINEAGE = Lineage({"plate": "ab" * 32, "model": "cd" * 32, "faces bea": "ef" * 32}, ("12" * 32, "34" * 32), "56" * 32, seed=0)
 
 

@@ -19,6 +19,8 @@ from understudy.trust.watermark import PUBLIC_KEY, Marker
 from understudy.trust.watermark_detector import SCALES, Z_WITH_IDENTITY, Detection, Evidence, detect, gather, peak_heights
 from understudy.types import BadInput, Image
 
+pytestmark = pytest.mark.slow  # real networks, codecs and clips
+
 IDENTITY = 0xC0FFEE123456
 
 
