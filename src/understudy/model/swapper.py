@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from understudy.imaging.framing import framing
 from understudy.model.colour import ColourStandard
+from understudy.model.identity import KIND, IdentitySwapper, read_identity_model
 from understudy.model.networks import FaceSwapNetwork, build_network
 from understudy.store.checkpoints import best_valid, load_tensors
 from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe
@@ -42,18 +43,22 @@ class Swapper:
         self.resolution_px: int = recipe.resolution_px
         self.framing: Framing = framing(recipe.framing)
 
-    def swap(self, crops: NDArray[np.uint8], from_performer: str, to_performer: str) -> NDArray[np.float32]:
+    def swap(
+        self, crops: NDArray[np.uint8] | NDArray[np.float32], from_performer: str, to_performer: str
+    ) -> NDArray[np.float32]:
         """Faces of one performer, drawn as another.
 
-        crops: (N, R, R, 3) uint8 RGB in this model's framing. Returns (N, R, R, 4) in 0..1: RGB, not multiplied by the mask,
-        and the mask (all ones where the model has learned none). Raises BadInput for a performer the model does not know.
+        crops: (N, R, R, 3) RGB in this model's framing, uint8 or (of deeper footage) float32 0..1. Returns (N, R, R, 4) in
+        0..1: RGB, not multiplied by the mask, and the mask (all ones where the model has learned none). Raises BadInput for a
+        performer the model does not know.
         """
         for performer in (from_performer, to_performer):
             if performer not in self.performers:
                 raise BadInput(f"the model knows {', '.join(self.performers)}, not {performer!r}")
         device = next(self._network.parameters()).device
         with torch.inference_mode():
-            faces = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float() / 255
+            faces = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
+            faces = faces / 255 if crops.dtype == np.uint8 else faces
             drawn = self._network(self._standards[from_performer].apply(faces), to_performer)
             if offset := self._skin_offsets.get(from_performer, {}).get(to_performer):
                 shifted = drawn[:, :3] + torch.tensor(offset, device=device)[:, None, None]
@@ -63,11 +68,13 @@ class Swapper:
             return np.ascontiguousarray(drawn.permute(0, 2, 3, 1).cpu().numpy())
 
 
-def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: str | None = None) -> Swapper:
+def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: str | None = None) -> Swapper | IdentitySwapper:
     """The best checkpoint of a model folder, ready to swap. Raises BadInput where there is none or it is damaged."""
     checkpoint = best_valid(model) if model.is_dir() else None
     if checkpoint is None:
         raise BadInput(f"{model} has no checkpoint; train a model there first (understudy train FACES FACES --out {model})")
+    if checkpoint.state.get("kind") == KIND:
+        return read_identity_model(checkpoint, read_galleries(model))
     recipe = recipe_from_json(cast(Json, checkpoint.state["recipe"]))
     standards = standards_from_json(cast(Json, checkpoint.state["colour"]))
     file = "ema" if weights == "ema" and recipe.ema_decay else "weights"

@@ -1,0 +1,76 @@
+"""A model that returns its input: every loss along the way from plate to swap shows as a difference, and nothing else does.
+
+For tests and for measuring round trips. `write_identity_model` makes a real model folder, so that all of `convert` runs on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.imaging.framing import framing
+from understudy.model.colour import UNCHANGED
+from understudy.store.checkpoints import Checkpoint, save_checkpoint
+from understudy.types import FloatArray, Framing, Json, TrainRecipe
+
+KIND = "identity"
+"""What `kind` says in the state of such a checkpoint."""
+
+
+class IdentitySwapper:
+    """Gives back the faces that it is given, fully opaque, at the depth at which they come.
+
+    The same members as `model.swapper.Swapper`. alpha: what its mask says everywhere.
+    """
+
+    def __init__(
+        self,
+        galleries: Mapping[str, FloatArray],
+        *,
+        resolution_px: int = 256,
+        framing_name: str = "full",
+        checkpoint: Path = Path(),
+        alpha: float = 1.0,
+    ) -> None:
+        self.galleries, self.resolution_px, self.checkpoint, self.alpha = galleries, resolution_px, checkpoint, alpha
+        self.performers: tuple[str, ...] = tuple(galleries)
+        self.framing: Framing = framing(framing_name)
+        self.recipe = TrainRecipe(name=KIND, resolution_px=resolution_px)
+
+    def swap(
+        self, crops: NDArray[np.uint8] | NDArray[np.float32], from_performer: str, to_performer: str
+    ) -> NDArray[np.float32]:
+        """Crops (N, R, R, 3), uint8 or float32 0..1, as (N, R, R, 4) float32 in 0..1."""
+        opaque = np.full((*crops.shape[:3], 1), self.alpha, np.float32)
+        unit = crops.astype(np.float32) / np.float32(255) if crops.dtype == np.uint8 else np.asarray(crops, np.float32)
+        return np.concatenate([unit, opaque], axis=3)
+
+
+def write_identity_model(folder: Path, galleries: Mapping[str, FloatArray], resolution_px: int = 256) -> Path:
+    """A model folder for `understudy convert` whose faces are the plate's own. galleries: (N, 128) embeddings by performer.
+
+    Consent is asked for as with any model. Returns the folder.
+    """
+    from safetensors.numpy import save_file
+
+    from understudy.model.swapper import GALLERIES_FILE, recipe_as_json
+
+    state: Json = {
+        "kind": KIND,
+        "recipe": recipe_as_json(TrainRecipe(name=KIND, resolution_px=resolution_px)),
+        "colour": {name: UNCHANGED.as_json() for name in galleries},
+    }
+    save_checkpoint(folder, 1, {}, state)
+    save_file({name: np.asarray(rows, np.float32) for name, rows in galleries.items()}, folder / GALLERIES_FILE)
+    return folder
+
+
+def read_identity_model(checkpoint: Checkpoint, galleries: Mapping[str, FloatArray]) -> IdentitySwapper:
+    """The swapper of a checkpoint that `write_identity_model` made."""
+    recipe = checkpoint.state["recipe"]
+    assert isinstance(recipe, dict)
+    size_px = int(recipe["resolution_px"])
+    return IdentitySwapper(galleries, resolution_px=size_px, framing_name=str(recipe["framing"]), checkpoint=checkpoint.path)

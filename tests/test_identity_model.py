@@ -1,0 +1,28 @@
+"""The model that returns its input: exact, as deep as what it is given, and a real checkpoint on disk."""
+
+import numpy as np
+import pytest
+
+from understudy.model.identity import IdentitySwapper, write_identity_model
+from understudy.model.swapper import load_swapper
+
+GALLERIES = {"abel": np.zeros((2, 128), np.float32), "bea": np.ones((2, 128), np.float32)}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_it_returns_its_input_opaque_and_loses_nothing(dtype):
+    random = np.random.default_rng(0)
+    crops = (
+        random.integers(0, 256, (2, 32, 32, 3)).astype(np.uint8) if dtype == np.uint8 else random.random((2, 32, 32, 3), dtype)
+    )
+    drawn = IdentitySwapper(GALLERIES, resolution_px=32).swap(crops, "abel", "bea")
+    assert np.all(drawn[..., 3] == 1)
+    back = np.rint(drawn[..., :3] * 255).astype(np.uint8) if dtype == np.uint8 else drawn[..., :3]
+    assert np.array_equal(back, crops)
+
+
+def test_its_folder_is_a_model_that_loads_like_any_other(tmp_path):
+    swapper = load_swapper(write_identity_model(tmp_path / "model", GALLERIES, resolution_px=128))
+    assert (swapper.performers, swapper.resolution_px, swapper.framing.name) == (("abel", "bea"), 128, "full")
+    assert np.array_equal(swapper.galleries["bea"], GALLERIES["bea"])
+    assert (swapper.checkpoint / "state.json").is_file()
