@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from killing import NUM_KILLS, kill, start, wait_for_changes
 from understudy.store.faceset import FaceSet, SurveyedFrame, crop_location
+from understudy.store.faceset_rows import NEW_IN_SCHEMA_2
 from understudy.types import BadInput, Box, Face
 
 
@@ -32,6 +33,11 @@ def a_face(frame: int = 0, source: str = "clip.mp4", seed: int = 0) -> Face:
         pose=(1.5, -2.5, 3.5),
         embedding=rng.normal(size=128).astype(np.float32),
         sharpness=321.5,
+        mouth_openness=0.25,
+        eye_openness=0.375,
+        brightness=0.5,
+        exposure=0.125,
+        occlusion=0.0625,
         shot=1,
         track=2,
     )
@@ -202,6 +208,38 @@ def test_another_performer_and_a_newer_schema_are_refused(face_set: FaceSet):
     connection.close()
     with pytest.raises(BadInput, match="schema 99"):
         FaceSet.open(face_set.folder)
+
+
+def make_an_old_face_set(folder: Path) -> None:
+    """What the first version left: schema 1, without the measures that came later."""
+    with FaceSet.create(folder, "abel") as face_set:
+        face_set.add_faces([a_face(0), a_face(1)])
+    connection = sqlite3.connect(folder / "faces.sqlite")
+    for column in NEW_IN_SCHEMA_2:
+        connection.execute(f"ALTER TABLE faces DROP COLUMN {column}")
+    connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+    connection.commit()
+    connection.close()
+
+
+def test_an_older_face_set_is_brought_up_to_date_with_its_faces(tmp_path: Path):
+    make_an_old_face_set(tmp_path)
+    with FaceSet.open(tmp_path) as face_set:
+        assert [math.isnan(face.brightness) for face in face_set.faces()] == [True, True]
+        face_set.add_faces([replace(a_face(2), brightness=0.5, occlusion=0.25)])
+    with FaceSet.open(tmp_path) as again:
+        faces = again.faces()
+        assert (faces[2].brightness, faces[2].occlusion) == (0.5, 0.25)
+        np.testing.assert_array_equal(faces[0].landmarks, a_face(0).landmarks)
+
+
+def test_an_older_face_set_that_cannot_be_written_to_is_read_as_it_is(tmp_path: Path, monkeypatch):
+    make_an_old_face_set(tmp_path)
+    before = (tmp_path / "faces.sqlite").read_bytes()
+    monkeypatch.setattr("understudy.store.faceset._is_writable", lambda path: False)
+    with FaceSet.open(tmp_path) as face_set:
+        assert [math.isnan(face.occlusion) for face in face_set.faces()] == [True, True]
+    assert (tmp_path / "faces.sqlite").read_bytes() == before
 
 
 def write_faces(folder: Path) -> None:

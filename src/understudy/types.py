@@ -132,6 +132,11 @@ class Face:
     embedding: (128,) identity, NaN where it was not measured (a followed face is on every fifth frame only); Euclidean
         distances under 0.6 usually mean the same person.
     sharpness: variance of the Laplacian of the aligned face's luminance (0..255 scale) at 128 px.
+    mouth_openness: gap between the inner lips, in face units (imaging/facemeasures.py): shut under 0.02, a wide vowel 0.15.
+    eye_openness: gap between the lids over the eye's width, mean of those that can be seen: open 0.3, less when they shut.
+    brightness: mean luminance of the face, 0..1. exposure: share of the face that is clipped, black or white, 0..1.
+    occlusion: estimated share of the face that something hides, 0..1 (perception/visibility.py).
+        These five are NaN where they are not known: bridged faces, and face sets of an older version.
     is_bridged: True where no detector saw the face and its alignment was interpolated within the track.
     crop: the stored picture, relative to the face set's folder (`crops/ab/name.jpg`); "" where there is none.
     id: its row in the face set, from 1; 0 until it is stored.
@@ -148,6 +153,11 @@ class Face:
     pose: tuple[float, float, float]
     embedding: FloatArray
     sharpness: float
+    mouth_openness: float = float("nan")
+    eye_openness: float = float("nan")
+    brightness: float = float("nan")
+    exposure: float = float("nan")
+    occlusion: float = float("nan")
     shot: int = 0
     track: int = 0
     is_bridged: bool = False

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from queue import Empty, Queue
 from threading import Thread
 
-import cv2
 import numpy as np
 
+from understudy.imaging.facemeasures import brightness, clipped_share, eye_openness, mouth_openness, sharpness
 from understudy.imaging.framing import FACE, crop_from_face
-from understudy.imaging.meanface import align_mesh, head_pose
-from understudy.imaging.similarity import Matrix, compose
+from understudy.imaging.masks import polygon_mask
+from understudy.imaging.meanface import FACE_OVAL, align_mesh, head_pose
+from understudy.imaging.similarity import Matrix, apply, compose
 from understudy.imaging.smoothing import smooth_landmarks, smooth_similarities, squared_jitter_px
 from understudy.imaging.tracking import (
     Shots,
@@ -43,7 +44,7 @@ PERSON_DISTANCE = 0.5
 """Tracks whose mean embeddings lie closer are of one person. Means scatter less than single embeddings (threshold 0.6):
 measured, 0.1 within a clip, up to 0.41 over years, and 0.51 and more between strangers."""
 
-SHARPNESS_SIZE_PX = 128
+MEASURED_SIZE_PX = 128
 
 NOT_SEEN = "not seen: interpolated"
 IN_A_DISSOLVE = "in a dissolve"
@@ -132,6 +133,7 @@ def face_from_mesh(record: FrameRecord, source: str, detection: Detection, point
     """The row for a face whose mesh (468, 3) lies in the frame: aligned, posed, its sharpness measured; no embedding yet."""
     landmarks = points[:, :2]
     face_from_frame = align_mesh(landmarks)
+    sharp, bright, clipped = _picture_measures(record.image, landmarks, face_from_frame)
     return Face(
         source=source,
         frame=record.index,
@@ -143,7 +145,11 @@ def face_from_mesh(record: FrameRecord, source: str, detection: Detection, point
         raw_face_from_frame=face_from_frame,
         pose=head_pose(points),
         embedding=np.full(128, np.nan),
-        sharpness=_sharpness(record.image, face_from_frame),
+        mouth_openness=mouth_openness(points),
+        eye_openness=eye_openness(points),
+        sharpness=sharp,
+        brightness=bright,
+        exposure=clipped,
     )
 
 
@@ -171,11 +177,13 @@ def _corners(box: Box) -> FloatArray:
     return np.array([box.left, box.top, box.right, box.bottom])
 
 
-def _sharpness(image: Image, face_from_frame: Matrix) -> float:
-    """Variance of the Laplacian of the aligned face's luminance."""
-    crop_from_frame = compose(crop_from_face(FACE, SHARPNESS_SIZE_PX), face_from_frame)
-    crop = warp_image(image, crop_from_frame, (SHARPNESS_SIZE_PX, SHARPNESS_SIZE_PX))
-    return float(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
+def _picture_measures(image: Image, landmarks: FloatArray, face_from_frame: Matrix) -> tuple[float, float, float]:
+    """Sharpness, brightness and exposure of the aligned face."""
+    crop_from_frame = compose(crop_from_face(FACE, MEASURED_SIZE_PX), face_from_frame)
+    crop = warp_image(image, crop_from_frame, (MEASURED_SIZE_PX, MEASURED_SIZE_PX))
+    outline = apply(crop_from_frame, landmarks[list(FACE_OVAL)])
+    face = polygon_mask(outline, (MEASURED_SIZE_PX, MEASURED_SIZE_PX))
+    return sharpness(crop), brightness(crop, face), clipped_share(crop, face)
 
 
 # ---- shots, tracks and steady alignments ----------------------------------------------------------------------------------
@@ -186,8 +194,8 @@ def link_and_smooth(surveyed: Sequence[FrameFaces], first_track: int = 0) -> lis
 
     surveyed: every frame of the clip, in order. Tracks are counted from `first_track`. Measured alignments stay in
     `raw_face_from_frame`; `landmarks` are smoothed. Faces that nobody saw (`is_bridged`: up to 12 frames within a track) have
-    score 0 and neither embedding nor sharpness (NaN); they are not kept for training, nor are faces in a dissolve, but both
-    have an alignment to swap with.
+    score 0, and neither embedding nor measures of their picture (NaN); they are not kept for training, nor are faces in a
+    dissolve, but both have an alignment to swap with.
     """
     if not surveyed:
         return []
@@ -268,6 +276,10 @@ def _bridge(
         pose=(yaw, pitch, roll),
         embedding=np.full(128, np.nan),
         sharpness=float("nan"),
+        mouth_openness=float("nan"),
+        eye_openness=float("nan"),
+        brightness=float("nan"),
+        exposure=float("nan"),
         is_bridged=True,
         kept=False,
         reason=NOT_SEEN,

@@ -13,51 +13,12 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from understudy.store.atomic import atomic_write_bytes, remove_temporaries, temporary_beside, writing_to
-from understudy.types import BadInput, Box, Face, FloatArray, Image
+from understudy.store.atomic import atomic_write_bytes, remove_temporaries, writing_to
+from understudy.store.faceset_rows import COLUMNS, SCHEMA, blob, face_from_row, migrate, row_from_face, write_empty_index
+from understudy.types import BadInput, Face, FloatArray, Image
 
 INDEX_FILE = "faces.sqlite"
-SCHEMA = 1
 EMBEDDING_SIZE = 128
-
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE sources (source TEXT PRIMARY KEY, num_frames_done INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE frames (
-    source TEXT NOT NULL,
-    frame INTEGER NOT NULL,
-    time_seconds REAL,
-    thumbnail BLOB NOT NULL,            -- (18, 32, 3) uint8
-    PRIMARY KEY (source, frame)
-) WITHOUT ROWID;
-CREATE TABLE faces (
-    id INTEGER PRIMARY KEY,
-    source TEXT NOT NULL,
-    frame INTEGER NOT NULL,
-    time_seconds REAL,
-    left_px REAL, top_px REAL, right_px REAL, bottom_px REAL,
-    score REAL,
-    landmarks BLOB NOT NULL,            -- (N, 2) float32, frame pixels
-    face_from_frame BLOB NOT NULL,      -- (2, 3) float64, in use
-    raw_face_from_frame BLOB NOT NULL,  -- (2, 3) float64, as measured
-    yaw_degrees REAL, pitch_degrees REAL, roll_degrees REAL,
-    embedding BLOB NOT NULL,            -- (128,) float32
-    sharpness REAL,
-    shot INTEGER NOT NULL,
-    track INTEGER NOT NULL,
-    is_bridged INTEGER NOT NULL,
-    kept INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    crop TEXT NOT NULL,
-    crop_size_px INTEGER NOT NULL
-);
-CREATE INDEX faces_by_frame ON faces (source, frame);
-"""
-_COLUMNS = (
-    "id, source, frame, time_seconds, left_px, top_px, right_px, bottom_px, score, landmarks, face_from_frame, "
-    "raw_face_from_frame, yaw_degrees, pitch_degrees, roll_degrees, embedding, sharpness, shot, track, is_bridged, kept, "
-    "reason, crop, crop_size_px"
-)
 
 
 class Gallery(NamedTuple):
@@ -94,7 +55,7 @@ class FaceSet:
             with writing_to(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_temporaries(folder)
-                _write_empty_index(folder / INDEX_FILE, performer)
+                write_empty_index(folder / INDEX_FILE, performer)
         face_set = cls.open(folder)
         if face_set.performer != performer:
             face_set.close()
@@ -121,6 +82,9 @@ class FaceSet:
         if schema > SCHEMA:
             connection.close()
             raise BadInput(f"{path} has schema {schema}, this version reads up to {SCHEMA}; update understudy")
+        if schema < SCHEMA:
+            with _readable_errors(path):
+                migrate(connection, is_writable=_is_writable(path))
         return cls(folder, connection, performer)
 
     def close(self) -> None:
@@ -156,9 +120,9 @@ class FaceSet:
 
     def add_faces(self, faces: Sequence[Face], *, num_frames_done: Mapping[str, int] | None = None) -> tuple[int, ...]:
         """Store `faces` and, in the same transaction, how many frames of each source are now done; returns their ids."""
-        statement = f"INSERT INTO faces ({_COLUMNS}) VALUES ({', '.join('?' * (_COLUMNS.count(',') + 1))})"
+        statement = f"INSERT INTO faces ({COLUMNS}) VALUES ({', '.join('?' * (COLUMNS.count(',') + 1))})"
         with self.transaction():
-            ids = tuple(self._connection.execute(statement, _row_from_face(face)).lastrowid or 0 for face in faces)
+            ids = tuple(self._connection.execute(statement, row_from_face(face)).lastrowid or 0 for face in faces)
             for source, num_frames in (num_frames_done or {}).items():
                 self._connection.execute("INSERT OR REPLACE INTO sources VALUES (?, ?)", (source, num_frames))
         return ids
@@ -178,12 +142,17 @@ class FaceSet:
         tracks: Sequence[int] | None = None,
     ) -> None:
         """Give faces their smoothed alignments (N, 2, 3) and, if told, shots and tracks; what was measured stays as it is."""
-        blobs = [_blob(matrix, "<f8") for matrix in face_from_frame]
+        blobs = [blob(matrix, "<f8") for matrix in face_from_frame]
         with self.transaction():
             self._update("face_from_frame", blobs, ids)
             for column, values in (("shot", shots), ("track", tracks)):
                 if values is not None:
                     self._update(column, [int(value) for value in values], ids)
+
+    def set_occlusion(self, row_id: int, occlusion: float) -> None:
+        """Tell what share of a face is hidden (0..1): known only when its track is."""
+        with self.transaction():
+            self._update("occlusion", [float(occlusion)], [row_id])
 
     def set_crops(self, ids: Sequence[int], crops: Sequence[str], crop_size_px: int) -> None:
         """Tell which stored pictures (from `write_crop`) show the faces."""
@@ -215,8 +184,8 @@ class FaceSet:
         conditions = ["kept = 1"] * kept_only + ["source = ?"] * (source is not None)
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         parameters = () if source is None else (source,)
-        rows = self._query(f"SELECT {_COLUMNS} FROM faces {where} ORDER BY source, frame, id", parameters)
-        return [_face_from_row(row) for row in rows]
+        rows = self._query(f"SELECT {COLUMNS} FROM faces {where} ORDER BY source, frame, id", parameters)
+        return [face_from_row(row) for row in rows]
 
     def sources(self) -> tuple[str, ...]:
         """The footage that faces came from, by name, those without a single face included."""
@@ -295,25 +264,16 @@ def crop_location(name: str, suffix: str = ".jpg") -> str:
     return f"crops/{digest[:2]}/{safe}{suffix}"
 
 
+def _is_writable(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """A connection that is ours to write with; read-only where the folder is."""
     address = path.absolute().as_uri()
-    if not os.access(path.parent, os.W_OK) or not os.access(path, os.W_OK):
+    if not _is_writable(path):
         return sqlite3.connect(f"{address}?mode=ro&immutable=1", uri=True, isolation_level=None)
     return sqlite3.connect(f"{address}?mode=rw", uri=True, isolation_level=None, timeout=30)
-
-
-def _write_empty_index(path: Path, performer: str) -> None:
-    """Make the index under a temporary name and rename it: a kill leaves none, or one with its tables and performer."""
-    temporary = temporary_beside(path)
-    connection = sqlite3.connect(temporary, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(f"BEGIN; {_TABLES} COMMIT;")
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", [("schema", str(SCHEMA)), ("performer", performer)])
-    finally:
-        connection.close()
-    os.replace(temporary, path)
 
 
 @contextmanager
@@ -327,61 +287,3 @@ def _readable_errors(path: Path) -> Iterator[None]:
         if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
             raise
         raise BadInput(f"{path} is damaged ({error}); extract it again") from error
-
-
-def _blob(array: FloatArray, dtype: str) -> bytes:
-    return np.ascontiguousarray(array, dtype=dtype).tobytes()
-
-
-def _row_from_face(face: Face) -> tuple[object, ...]:
-    box = face.box
-    reals = [float(value) for value in (face.time_seconds, box.left, box.top, box.right, box.bottom, face.score)]
-    return (
-        face.id or None,
-        face.source,
-        int(face.frame),
-        *reals,
-        _blob(face.landmarks, "<f4"),
-        _blob(face.face_from_frame, "<f8"),
-        _blob(face.raw_face_from_frame, "<f8"),
-        *(float(angle) for angle in face.pose),
-        _blob(face.embedding, "<f4"),
-        float(face.sharpness),
-        int(face.shot),
-        int(face.track),
-        int(face.is_bridged),
-        int(face.kept),
-        face.reason,
-        face.crop,
-        int(face.crop_size_px),
-    )
-
-
-def _face_from_row(row: sqlite3.Row) -> Face:
-    """The inverse of `_row_from_face`."""
-    return Face(
-        source=row["source"],
-        frame=row["frame"],
-        time_seconds=_real(row["time_seconds"]),
-        box=Box(_real(row["left_px"]), _real(row["top_px"]), _real(row["right_px"]), _real(row["bottom_px"])),
-        score=_real(row["score"]),
-        landmarks=np.frombuffer(row["landmarks"], "<f4").reshape(-1, 2),
-        face_from_frame=np.frombuffer(row["face_from_frame"], "<f8").reshape(2, 3),
-        raw_face_from_frame=np.frombuffer(row["raw_face_from_frame"], "<f8").reshape(2, 3),
-        pose=(_real(row["yaw_degrees"]), _real(row["pitch_degrees"]), _real(row["roll_degrees"])),
-        embedding=np.frombuffer(row["embedding"], "<f4"),
-        sharpness=_real(row["sharpness"]),
-        shot=row["shot"],
-        track=row["track"],
-        is_bridged=bool(row["is_bridged"]),
-        kept=bool(row["kept"]),
-        reason=row["reason"],
-        crop=row["crop"],
-        crop_size_px=row["crop_size_px"],
-        id=row["id"],
-    )
-
-
-def _real(value: float | None) -> float:
-    """Sqlite keeps NaN as NULL."""
-    return np.nan if value is None else value
