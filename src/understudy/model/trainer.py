@@ -1,12 +1,17 @@
-"""The state of a training run and its one step: network, averaged network, optimisers; tensors only."""
+"""The state of a training run and its one step: network, averaged network, optimisers; tensors only.
+
+How to read it: `Trainer.step` is the table of contents. A further loss term belongs into `_loss`; an opponent that learns
+too (a discriminator) implements `Adversary`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +20,60 @@ from understudy.model.augment import Batch, make_batch
 from understudy.model.colour import ColourStandard, mean_skin, without_rim
 from understudy.model.losses import reconstruction_loss
 from understudy.model.networks import build_network
+from understudy.model.schedule import Moment, moment, step_generator
 from understudy.types import BadInput, TrainRecipe
 
 NUM_CALIBRATION_FACES = 96
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did. losses: by performer; gradient_norm: the largest of its optimisers', before clipping.
+
+    is_applied: False where a loss or a gradient was no number: the weights are then as they were.
+    """
+
+    losses: Mapping[str, float]
+    gradient_norm: float
+    is_applied: bool
+    adversary: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One performer's faces of a step, as they went in and as they were drawn; drawn: (B, 3 or 4, R, R), without gradient."""
+
+    batch: Batch
+    drawn: Tensor
+
+
+class Adversary(Protocol):
+    """An opponent that learns beside the network: it adds a term to the loss, and takes its own step after the network's."""
+
+    def loss(self, performer: str, drawn: Tensor, batch: Batch, now: Moment) -> Tensor:
+        """The term for the network; called once a performer, maybe from several threads."""
+        ...
+
+    def step(self, drawings: Mapping[str, Drawing], now: Moment) -> Mapping[str, float]:
+        """Learn from what the network drew; returns figures for the log."""
+        ...
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All that a checkpoint needs of it."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `tensors` returned."""
+        ...
+
+
+@dataclass
+class _Part:
+    """What one encoder batch contributes to a step: losses and drawings by performer, the gradient by parameter."""
+
+    losses: dict[str, Tensor]
+    gradients: dict[Tensor, Tensor]
+    drawings: dict[str, Drawing]
 
 
 class Trainer:
@@ -28,9 +84,14 @@ class Trainer:
     """
 
     def __init__(
-        self, crops: Mapping[str, Tensor], standards: Mapping[str, ColourStandard], recipe: TrainRecipe, margin: float
+        self,
+        crops: Mapping[str, Tensor],
+        standards: Mapping[str, ColourStandard],
+        recipe: TrainRecipe,
+        margin: float,
+        adversary: Adversary | None = None,
     ) -> None:
-        self.crops, self.standards, self.recipe, self.margin = crops, standards, recipe, margin
+        self.crops, self.standards, self.recipe, self.margin, self.adversary = crops, standards, recipe, margin, adversary
         self.performers = tuple(crops)
         device = next(iter(crops.values())).device
         with torch.random.fork_rng():
@@ -38,73 +99,101 @@ class Trainer:
             self.network = build_network(recipe, self.performers).to(device)
         self.averaged = build_network(recipe, self.performers).to(device)
         self.averaged.load_state_dict(self.network.state_dict())
-        self.optimizers = [_optimizer(modules, recipe) for modules in self._optimised_together()]
+        self.optimizers = [_optimizer(self._modules_of(performers), recipe) for performers in self._turns()]
         self.num_steps = 0
         num_workers = min(len(self.performers), torch.get_num_threads()) if device.type == "cpu" else 1
         is_shared = num_workers > 1 and not recipe.alternate_performers
         self._pool = ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,)) if is_shared else None
 
-    def step(self, progress: float) -> dict[str, float]:
-        """One step on a batch of each performer; progress: 0..1 through the run. Returns the loss of each performer.
+    # ---- the step --------------------------------------------------------------------------------------------------------
 
-        A step whose loss is not finite changes nothing.
+    def step(self, progress: float) -> StepResult:
+        """One step on a batch of each performer; progress: 0..1 through the run.
+
+        A step whose loss or gradient is not finite leaves the weights as they were.
         """
-        learning_rate = scheduled_learning_rate(self.recipe, self.num_steps, progress)
-        warp_strength = scheduled_warp(self.recipe, progress)
+        now = moment(self.recipe, self.num_steps, progress)
         self.network.train()
-        if self.recipe.alternate_performers:
-            losses: dict[str, float] = {}
-            for performer, optimizer in zip(self.performers, self.optimizers, strict=True):
-                losses |= self._descend([performer], optimizer, learning_rate, warp_strength)
-        else:
-            losses = self._descend(self.performers, self.optimizers[0], learning_rate, warp_strength)
+        results = [
+            self._descend(performers, optimizer, now)
+            for performers, optimizer in zip(self._turns(), self.optimizers, strict=True)
+        ]
         self.num_steps += 1
         self._average()
-        return losses
+        losses = {name: loss for each, _ in results for name, loss in each.losses.items()}
+        is_applied, norm = all(each.is_applied for each, _ in results), max(each.gradient_norm for each, _ in results)
+        drawings = {name: drawing for _, part in results for name, drawing in part.items()}
+        figures = self.adversary.step(drawings, now) if self.adversary is not None and is_applied else {}
+        return StepResult(losses, norm, is_applied, figures)
+
+    def _turns(self) -> list[tuple[str, ...]]:
+        """Whom each optimiser's step is for. Taking turns, each has its own moments for the encoder, as in 2017."""
+        return [(name,) for name in self.performers] if self.recipe.alternate_performers else [self.performers]
 
     def _descend(
-        self, performers: Sequence[str], optimizer: torch.optim.Optimizer, learning_rate: float, warp_strength: float
-    ) -> dict[str, float]:
-        """Gradient step on the summed loss of `performers`."""
-        parts = list(self._side_by_side(lambda performer: self._gradients(performer, warp_strength), performers))
-        values = {name: loss for name, (loss, _) in zip(performers, parts, strict=True)}
-        if not all(math.isfinite(loss) for loss in values.values()):
-            return values
-        for parameter in _parameters(optimizer):
-            shares = [gradients[parameter] for _, gradients in parts if parameter in gradients]
-            parameter.grad = shares[0] if len(shares) == 1 else torch.stack(shares).sum(0)
-        if self.recipe.gradient_clip:
-            nn.utils.clip_grad_norm_(_parameters(optimizer), self.recipe.gradient_clip)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        optimizer.step()
-        return values
+        self, performers: Sequence[str], optimizer: torch.optim.Optimizer, now: Moment
+    ) -> tuple[StepResult, Mapping[str, Drawing]]:
+        """A gradient step on the summed loss of `performers`."""
+        parts = list(self._parts(performers, now))
+        _add_up(parts, optimizer)
+        norm = self._clip(optimizer)
+        losses = {name: float(loss) for part in parts for name, loss in part.losses.items()}
+        is_finite = math.isfinite(norm) and all(map(math.isfinite, losses.values()))
+        if is_finite:
+            for group in optimizer.param_groups:
+                group["lr"] = now.learning_rate
+            optimizer.step()
+        drawings = {name: drawing for part in parts for name, drawing in part.drawings.items()}
+        return StepResult(losses, norm, is_finite), drawings
 
-    def _gradients(self, performer: str, warp_strength: float) -> tuple[float, dict[Tensor, Tensor]]:
-        """The loss of one performer's batch, and its gradient by parameter."""
-        batch = self._draw(performer, warp_strength)
-        decoder = self.network.decoders[performer]
-        drawn = decoder(self.network.encoder(self.standards[performer].apply(batch.warped)))
-        loss = reconstruction_loss(drawn, batch, self.recipe)
-        parameters = [*self.network.encoder.parameters(), *decoder.parameters()]
-        return float(loss.detach()), dict(zip(parameters, torch.autograd.grad(loss, parameters), strict=True))
+    def _parts(self, performers: Sequence[str], now: Moment) -> Iterable[_Part]:
+        """The gradients of each encoder batch: one for all, or, on several CPU cores at once, one for each performer.
 
-    def _side_by_side(
-        self, work: Callable[[str], tuple[float, dict[Tensor, Tensor]]], performers: Sequence[str]
-    ) -> Iterable[tuple[float, dict[Tensor, Tensor]]]:
-        """Run `work` for each performer: on several CPU cores at once, each on one, because small layers gain nothing from two.
-
-        The gradients are added up in the performers' order, so the result does not depend on who ends first.
+        Small layers gain nothing from two cores, so that there each performer takes one. The gradients are added up in the
+        performers' order: the result does not depend on who ends first.
         """
         if self._pool is None or len(performers) == 1:
-            return map(work, performers)
-        return self._pool.map(work, performers)
+            return [self._gradients(performers, now)]
+        return self._pool.map(lambda performer: self._gradients([performer], now), performers)
 
-    def _draw(self, performer: str, warp_strength: float) -> Batch:
+    def _gradients(self, performers: Sequence[str], now: Moment) -> _Part:
+        """Draw a batch of each of `performers`, run them as one encoder batch, and take the gradient of the summed loss."""
+        batches = {name: self._draw(name, now) for name in performers}
+        drawn = self._drawn(batches)
+        losses = {name: self._loss(name, drawn[name], batch, now) for name, batch in batches.items()}
+        parameters = [each for module in self._modules_of(performers) for each in module.parameters()]
+        gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum(), parameters)
+        kept = {} if self.adversary is None else {name: Drawing(batches[name], drawn[name].detach()) for name in performers}
+        return _Part(
+            {name: loss.detach() for name, loss in losses.items()}, dict(zip(parameters, gradients, strict=True)), kept
+        )
+
+    def _draw(self, performer: str, now: Moment) -> Batch:
+        """The performer's training pairs of this step."""
         crops, recipe = self.crops[performer], self.recipe
-        random = step_generator(recipe.seed, self.num_steps, self.performers.index(performer))
+        random = step_generator(recipe.seed, now.step, self.performers.index(performer))
         chosen = torch.randint(len(crops), (recipe.batch_size,), generator=random)
-        return make_batch(crops[chosen.to(crops.device)], recipe, self.margin, warp_strength, random)
+        return make_batch(crops[chosen.to(crops.device)], recipe, self.margin, now.warp_strength, random)
+
+    def _drawn(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """Each performer's faces as its decoder draws them."""
+        faces = [self.standards[name].apply(batch.warped) for name, batch in batches.items()]
+        codes = self.network.encoder(torch.cat(faces) if len(faces) > 1 else faces[0]).split([len(each) for each in faces])
+        return {name: self.network.decoders[name](code) for name, code in zip(batches, codes, strict=True)}
+
+    def _loss(self, performer: str, drawn: Tensor, batch: Batch, now: Moment) -> Tensor:
+        """What is minimised for one performer: every term of the loss is added here."""
+        loss = reconstruction_loss(drawn, batch, self.recipe)
+        if self.adversary is not None:
+            loss = loss + self.adversary.loss(performer, drawn, batch, now)
+        return loss
+
+    def _clip(self, optimizer: torch.optim.Optimizer) -> float:
+        """Limits the gradient to the recipe's `gradient_clip`; returns its norm before that."""
+        norm = nn.utils.get_total_norm([each.grad for each in _parameters(optimizer) if each.grad is not None])
+        if self.recipe.gradient_clip:
+            nn.utils.clip_grads_with_norm_(_parameters(optimizer), self.recipe.gradient_clip, norm)
+        return float(norm)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -114,11 +203,16 @@ class Trainer:
         decay = min(self.recipe.ema_decay, self.num_steps / (self.num_steps + 10))
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
 
-    def _optimised_together(self) -> list[list[nn.Module]]:
-        """What each optimiser moves. Taking turns, each performer's has moments of its own for the encoder, as in 2017."""
-        if not self.recipe.alternate_performers:
-            return [[self.network]]
-        return [[self.network.encoder, self.network.decoders[name]] for name in self.performers]
+    def _modules_of(self, performers: Sequence[str]) -> list[nn.Module]:
+        """What the loss of `performers` depends on."""
+        return [self.network.encoder, *(self.network.decoders[name] for name in performers)]
+
+    # ---- looking at it ---------------------------------------------------------------------------------------------------
+
+    @property
+    def shown(self) -> nn.Module:
+        """The network to look at and to use: the averaged one, where the recipe keeps one."""
+        return self.averaged if self.recipe.ema_decay else self.network
 
     @torch.no_grad()
     def skin_offsets(self) -> dict[str, dict[str, tuple[float, ...]]]:
@@ -160,10 +254,14 @@ class Trainer:
 
     # ---- saving and going on ----------------------------------------------------------------------------------------------
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """All that a checkpoint needs, by file."""
-        files = {"weights": self.network.state_dict(), "optimizer": self._optimizer_tensors()}
-        return files | ({"ema": self.averaged.state_dict()} if self.recipe.ema_decay else {})
+        files: dict[str, Mapping[str, Tensor]] = {"weights": self.network.state_dict(), "optimizer": self._optimizer_tensors()}
+        if self.recipe.ema_decay:
+            files["ema"] = self.averaged.state_dict()
+        if self.adversary is not None:
+            files["adversary"] = self.adversary.tensors()
+        return files
 
     def load(self, files: Mapping[str, Mapping[str, Tensor]], num_steps: int) -> None:
         """Go on from what `tensors` returned at `num_steps`. Raises BadInput where it does not fit this network."""
@@ -173,6 +271,8 @@ class Trainer:
         except (RuntimeError, KeyError) as error:
             raise BadInput(f"the checkpoint does not fit this recipe: {str(error).splitlines()[0]}") from error
         self._load_optimizers(files["optimizer"])
+        if self.adversary is not None:
+            self.adversary.load(files["adversary"])
         self.num_steps = num_steps
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
@@ -193,32 +293,18 @@ class Trainer:
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def scheduled_learning_rate(recipe: TrainRecipe, num_steps: int, progress: float) -> float:
-    """Rises over the first `warmup_steps`, stays, and falls to a fiftieth over the last `decay_fraction` of the run."""
-    warm = min(1.0, (num_steps + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
-    cool = min(1.0, (1 - progress) / recipe.decay_fraction + 0.02) if recipe.decay_fraction else 1.0
-    return recipe.learning_rate * warm * cool
-
-
-def scheduled_warp(recipe: TrainRecipe, progress: float) -> float:
-    """The share of the warp in force: falls evenly to 0 at `warp_until` of the run; 0 there means that it stays whole.
-
-    Warped to the end, a network learns to ignore small changes of size and place: that is what makes a swap pump and swim.
-    """
-    return max(0.0, 1 - progress / recipe.warp_until) if recipe.warp_until else 1.0
-
-
-def step_generator(seed: int, step: int, stream: int) -> torch.Generator:
-    """The randomness of one performer in one step."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + stream)
-
-
 def _optimizer(modules: Sequence[nn.Module], recipe: TrainRecipe) -> torch.optim.Optimizer:
     parameters = list(chain.from_iterable(module.parameters() for module in modules))
     betas = (recipe.adam_beta1, recipe.adam_beta2)
-    if recipe.weight_decay:
-        return torch.optim.AdamW(parameters, recipe.learning_rate, betas, weight_decay=recipe.weight_decay, fused=True)
-    return torch.optim.Adam(parameters, recipe.learning_rate, betas, eps=1e-7, fused=True)
+    # Without weight decay AdamW is Adam. The epsilon is Keras's, and so the original's.
+    return torch.optim.AdamW(parameters, recipe.learning_rate, betas, eps=1e-7, weight_decay=recipe.weight_decay, fused=True)
+
+
+def _add_up(parts: Sequence[_Part], optimizer: torch.optim.Optimizer) -> None:
+    """The sum of the parts' gradients, in their order, becomes each parameter's."""
+    for parameter in _parameters(optimizer):
+        shares = [part.gradients[parameter] for part in parts if parameter in part.gradients]
+        parameter.grad = shares[0] if len(shares) == 1 else torch.stack(shares).sum(0)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -19,8 +19,9 @@ import numpy as np
 from understudy.media import write_jpeg
 from understudy.model.augment import make_batch
 from understudy.model.colour import UNCHANGED, measure_standard
+from understudy.model.schedule import step_generator
 from understudy.model.swapper import GALLERIES_FILE, best_device, recipe_as_json
-from understudy.model.trainer import Trainer, step_generator
+from understudy.model.trainer import StepResult, Trainer
 from understudy.stages._training_faces import MARGIN, PerformerFaces, load_performers
 from understudy.store.atomic import atomic_write_bytes
 from understudy.store.checkpoints import latest_valid, load_tensors, prune, save_checkpoint
@@ -124,12 +125,12 @@ def _train_until_spent(trainer: Trainer, progress: Progress, budget: Budget, out
     clock = _Clock(recipe)
     with _interrupts_between_steps() as was_interrupted:
         while (share := budget.progress(progress)) < 1 and not was_interrupted():
-            losses = trainer.step(share)
-            _stop_unless_finite(losses, progress, out)
+            step = trainer.step(share)
+            _stop_unless_finite(step, progress, out)
             progress.seconds += clock.tick()
-            _count(trainer, progress, losses)
+            _count(trainer, progress, step)
             if clock.is_due("report", REPORT_SECONDS):
-                report(_progress_event(trainer, progress, budget, losses))
+                report(_progress_event(trainer, progress, budget, step))
             if clock.is_due("preview", recipe.preview_seconds):
                 write_preview(trainer, out)
             if clock.is_due("checkpoint", recipe.checkpoint_seconds):
@@ -183,10 +184,10 @@ class _Clock:
         return True
 
 
-def _count(trainer: Trainer, progress: Progress, losses: Mapping[str, float]) -> None:
+def _count(trainer: Trainer, progress: Progress, step: StepResult) -> None:
     progress.num_steps = trainer.num_steps
     progress.num_faces_seen += trainer.recipe.batch_size * len(trainer.performers)
-    mean_loss = float(np.mean(list(losses.values())))
+    mean_loss = float(np.mean(list(step.losses.values())))
     progress.smooth_loss = 0.98 * progress.smooth_loss + 0.02 * mean_loss if progress.losses else mean_loss
     if progress.losses and progress.num_steps - progress.losses[-1][0] < progress.steps_between_losses:
         return
@@ -196,16 +197,16 @@ def _count(trainer: Trainer, progress: Progress, losses: Mapping[str, float]) ->
         progress.steps_between_losses *= 2
 
 
-def _stop_unless_finite(losses: Mapping[str, float], progress: Progress, out: Path) -> None:
-    bad = [name for name, loss in losses.items() if not np.isfinite(loss)]
-    if bad:
+def _stop_unless_finite(step: StepResult, progress: Progress, out: Path) -> None:
+    if not step.is_applied:
+        bad = [name for name, loss in step.losses.items() if not np.isfinite(loss)] or list(step.losses)
         raise TrainingDiverged(
             f"the loss of {', '.join(bad)} is no longer a number at step {progress.num_steps + 1}; the last good checkpoint in "
             f"{out} is kept: train on from it with a lower learning_rate into another --out"
         )
 
 
-def _progress_event(trainer: Trainer, progress: Progress, budget: Budget, losses: Mapping[str, float]) -> Event:
+def _progress_event(trainer: Trainer, progress: Progress, budget: Budget, step: StepResult) -> Event:
     in_steps, in_seconds = (progress.num_steps, budget.steps, "steps"), (progress.seconds, budget.seconds, "seconds")
     done, total, unit = in_seconds if budget.steps is None else in_steps
     figures: dict[str, float | int | str] = {
@@ -213,7 +214,8 @@ def _progress_event(trainer: Trainer, progress: Progress, budget: Budget, losses
         "faces_per_second": round(progress.num_faces_seen / max(progress.seconds, 1e-9), 1),
         "loss": round(progress.smooth_loss, 4),
     }
-    figures |= {f"loss_{name}": round(loss, 4) for name, loss in losses.items()}
+    figures |= {f"loss_{name}": round(loss, 4) for name, loss in step.losses.items()}
+    figures |= {name: round(value, 4) for name, value in step.adversary.items()}
     return Event(STAGE, "progress", done=float(done), total=float(total or 0), unit=unit, figures=figures)
 
 
@@ -250,8 +252,7 @@ def _resume(trainer: Trainer, out: Path, report: Reporter) -> Progress:
     checkpoint = latest_valid(out, report)
     if checkpoint is None:
         return Progress()
-    names = ["weights", "optimizer", *(["ema"] if trainer.recipe.ema_decay else [])]
-    trainer.load({name: load_tensors(checkpoint, name) for name in names}, checkpoint.step)
+    trainer.load({name: load_tensors(checkpoint, name) for name in trainer.tensors()}, checkpoint.step)
     state = checkpoint.state
     return Progress(
         num_steps=checkpoint.step,
