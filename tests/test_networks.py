@@ -1,9 +1,15 @@
 """The networks have the shapes and sizes that their papers and predecessors say."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
-from understudy.model.networks import build_network, depth_to_space, num_parameters
+from understudy.model.cost import network_cost
+from understudy.model.networks import begin_from, build_network, num_parameters
+from understudy.model.networks_2017 import depth_to_space
+from understudy.recipes import TRAIN_RECIPES, original, portrait
 from understudy.types import BadInput, TrainRecipe
 
 ORIGINAL = TrainRecipe(architecture="original", resolution_px=64)
@@ -72,8 +78,10 @@ def test_the_encoders_code_has_no_place_in_the_picture() -> None:
 def test_sizes_that_do_not_fit_are_refused_in_words() -> None:
     with pytest.raises(BadInput, match="multiple of 16"):
         build_network(TrainRecipe(resolution_px=70), ["abel"])
-    with pytest.raises(BadInput, match="architecture=quick"):
-        build_network(TrainRecipe(architecture="original", resolution_px=128), ["abel"])
+    with pytest.raises(BadInput, match="multiple of 16"):
+        build_network(TrainRecipe(architecture="original", resolution_px=72), ["abel"])
+    with pytest.raises(BadInput, match="multiple of 32"):
+        build_network(TrainRecipe(architecture="deep", resolution_px=250), ["abel"])
 
 
 def test_a_decoder_learns_its_own_performer_only() -> None:
@@ -83,3 +91,128 @@ def test_a_decoder_learns_its_own_performer_only() -> None:
     torch.optim.SGD(network.parameters(), 0.5).step()
     assert not torch.equal(network.decoders["abel"].to_picture.weight, before["abel"])
     assert torch.equal(network.decoders["bea"].to_picture.weight, before["bea"])
+
+
+# ---- variants and larger sizes --------------------------------------------------------------------------------------------
+
+SMALL = TrainRecipe(resolution_px=32, width=0.125, code_size=8)
+SHARINGS = ("separate", "identity-code", "two-inters")
+PERFORMERS = ("abel", "bea", "cleo")
+
+
+def test_the_original_with_a_mask_differs_from_it_in_its_last_layer_only() -> None:
+    plain, masked = build_network(ORIGINAL, ["abel"]), build_network(replace(ORIGINAL, architecture="original-mask"), ["abel"])
+    assert num_parameters(masked) - num_parameters(plain) == 64 * 25 + 1
+    with torch.inference_mode():
+        assert masked(torch.rand(1, 3, 64, 64), "abel").shape == (1, 4, 64, 64)
+
+
+def test_the_original_can_be_made_narrower_and_larger() -> None:
+    network = build_network(replace(ORIGINAL, width=0.125, resolution_px=128), ["abel"])
+    assert network.encoder.to_code.out_features == 128
+    with torch.inference_mode():
+        assert network(torch.rand(1, 3, 128, 128), "abel").shape == (1, 3, 128, 128)
+
+
+@pytest.mark.parametrize("sharing", SHARINGS)
+@pytest.mark.parametrize("architecture", ["quick", "deep"])
+def test_every_variant_draws_each_of_three_performers_differently(architecture: str, sharing: str) -> None:
+    torch.manual_seed(0)
+    network = build_network(replace(SMALL, architecture=architecture, sharing=sharing), PERFORMERS)
+    faces = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        drawn = [network(faces, name) for name in PERFORMERS]
+    assert all(each.shape == (2, 4, 32, 32) for each in drawn)
+    assert not torch.allclose(drawn[0], drawn[1])
+    assert not torch.allclose(drawn[1], drawn[2])
+
+
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_a_performers_loss_moves_what_is_its_own_and_what_is_shared_but_nobody_elses(sharing: str) -> None:
+    network = build_network(replace(SMALL, sharing=sharing), PERFORMERS)
+    network(torch.rand(2, 3, 32, 32), "bea").square().mean().backward()
+    moved = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+    taking_part = {id(parameter) for part in network.parts_for("bea") for parameter in part.parameters()}
+    assert moved == {name for name, parameter in network.named_parameters() if id(parameter) in taking_part}
+    assert not any(name.startswith(("decoders.abel", "decoders.cleo")) for name in moved)
+
+
+def test_a_shared_decoder_costs_one_performer_more_a_hundredth_of_a_separate_one() -> None:
+    def cost_of_a_third(sharing: str) -> int:
+        recipe = replace(TrainRecipe(), sharing=sharing)
+        return num_parameters(build_network(recipe, PERFORMERS)) - num_parameters(build_network(recipe, PERFORMERS[:2]))
+
+    assert cost_of_a_third("identity-code") * 100 < cost_of_a_third("separate")
+
+
+def test_a_variant_that_an_architecture_does_not_have_is_refused_in_words() -> None:
+    with pytest.raises(BadInput, match="sharing=two-inters needs architecture=quick or deep"):
+        build_network(replace(ORIGINAL, sharing="two-inters"), ["abel"])
+
+
+@pytest.mark.parametrize("resolution_px", [64, 128, 160, 192, 256, 512, 1024])
+def test_the_deep_network_learns_at_any_resolution(resolution_px: int) -> None:
+    network = build_network(replace(SMALL, architecture="deep", resolution_px=resolution_px), ["abel"])
+    faces = torch.rand(1, 3, resolution_px, resolution_px)
+    assert 6 <= network.encode(faces).shape[-1] < 12
+    drawn = network(faces, "abel")
+    assert drawn.shape == (1, 4, resolution_px, resolution_px)
+    drawn.mean().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
+
+
+def test_the_deep_network_starts_without_a_checkerboard() -> None:
+    torch.manual_seed(0)
+    network = build_network(replace(SMALL, architecture="deep", resolution_px=64), ["abel"])
+    with torch.inference_mode():
+        picture = network(torch.full((1, 3, 64, 64), 0.5), "abel")[0, :3]
+    assert picture.view(3, 32, 2, 32, 2).std(dim=(2, 4)).max() < 1e-5
+
+
+def test_a_larger_network_begins_with_the_inner_layers_of_a_smaller_one() -> None:
+    recipe = replace(SMALL, architecture="deep", resolution_px=128)
+    torch.manual_seed(0)
+    small = build_network(recipe, ["abel", "bea"])
+    large = build_network(replace(recipe, resolution_px=256), ["abel", "bea"])
+    before = {name: tensor.clone() for name, tensor in large.state_dict().items()}
+    taken = set(begin_from(large, small.state_dict()))
+    for name, tensor in large.state_dict().items():
+        assert torch.equal(tensor, before[name]) == (name not in taken) or not before[name].any()
+    assert {"encoder.to_code.weight", "encoder.from_code.weight", "decoders.bea.up.0.convolution.weight"} <= taken
+    # The innermost features of both come out of the same last block.
+    innermost = [list(network.encoder.down)[-1] for network in (small, large)]
+    assert torch.equal(innermost[0].second.weight, innermost[1].second.weight)
+    assert not any(name.startswith("encoder.stem") for name in taken)
+
+
+def test_a_performer_is_added_to_a_trained_network_without_touching_the_others() -> None:
+    trained, wider = build_network(SMALL, ["abel", "bea"]), build_network(SMALL, PERFORMERS)
+    fresh = wider.decoders["cleo"].to_picture.weight.clone()
+    begin_from(wider, trained.state_dict())
+    assert torch.equal(wider.decoders["cleo"].to_picture.weight, fresh)
+    faces = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(wider(faces, "bea"), trained(faces, "bea"))
+
+
+def test_the_cost_of_a_network_is_that_of_its_layers() -> None:
+    cost = network_cost(original())
+    assert cost.num_parameters == 82_062_470
+    # Computed by hand from the layer table of 2017, in millions: four downscales, two linear layers, four upscales, the end.
+    downs, linears, ups = 9.8304 + 3 * 209.7152, 2 * 16.777216, 4 * 301.989888
+    assert cost.multiply_adds == pytest.approx(1e6 * (downs + linears + ups + 64 * 3 * 25 * 64 * 64 / 1e6))
+    assert cost.features == (512, 8, 8)
+
+
+def test_the_deep_networks_cost_less_for_a_pixel_the_more_pixels_they_draw() -> None:
+    costs = [network_cost(replace(portrait(), resolution_px=size)).multiply_adds / size**2 for size in (128, 256, 512)]
+    assert costs[0] > costs[1] > costs[2]
+
+
+def test_the_table_of_the_documentation_has_the_recipes_figures() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text()
+    for name, recipe in TRAIN_RECIPES.items():
+        cost = network_cost(recipe())
+        shape = " x ".join(map(str, cost.features))
+        row = f"| `{name}` | {recipe().resolution_px} | {cost.num_parameters:,} | {cost.multiply_adds / 1e9:.2f} | {shape} |"
+        assert row in page, f"docs/architecture.md lacks this row: {row}"

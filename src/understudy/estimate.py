@@ -15,9 +15,6 @@ CONVERT_SECONDS_PER_FRAME = 0.08
 EVALUATE_SECONDS_PER_FRAME = 0.30
 START_SECONDS = 4.0
 
-# Source: the layer tables of the two architectures; gigaflops are forward and backward for one 64 px face.
-PARAMETERS = {"original": 82_062_470, "quick": 4_800_000}
-GIGAFLOPS_PER_FACE = {"original": 11.4, "quick": 0.78}
 CPU_GIGAFLOPS = 65.0
 
 BASE_GIGABYTES = 0.6
@@ -47,15 +44,17 @@ def estimate(verb: str, arguments: Mapping[str, object]) -> Estimate:
 
 
 def _training(arguments: Mapping[str, object]) -> Estimate:
+    from understudy.model.cost import network_cost
+
     recipe = cast(TrainRecipe, arguments["recipe"])
     minutes, steps = cast(float | None, arguments["minutes"]), cast(int | None, arguments["steps"])
-    size = (recipe.resolution_px / 64) ** 2 * recipe.width**2
+    cost = network_cost(recipe)
     faces = (steps or 0) * recipe.batch_size * 2
-    by_steps = faces * GIGAFLOPS_PER_FACE[recipe.architecture] * size / CPU_GIGAFLOPS
+    by_steps = faces * cost.training_gigaflop / CPU_GIGAFLOPS
     seconds = by_steps if minutes is None and steps else 60 * (minutes or recipe.default_minutes)
-    weights_gb = PARAMETERS[recipe.architecture] * recipe.width**2 * 4 / 1e9
+    weights_gb, activations_gb = cost.num_parameters * 4 / 1e9, 2 * recipe.batch_size * cost.activations * 8 / 1e9
     # Weights, their average, gradients and two moments; activations and the crops held in memory.
-    return Estimate(START_SECONDS + seconds, BASE_GIGABYTES + 5 * weights_gb + recipe.batch_size * size * 0.01 + 0.3)
+    return Estimate(START_SECONDS + seconds, BASE_GIGABYTES + 5 * weights_gb + activations_gb + 0.3)
 
 
 def _num_frames(footage: Path) -> int:

@@ -78,7 +78,52 @@ def original() -> TrainRecipe:
     )
 
 
-TRAIN_RECIPES: Mapping[str, Callable[[], TrainRecipe]] = {"quick": quick, "original": original}
+def portrait() -> TrainRecipe:
+    """A face that fills a good part of the picture: 256 px (128 to 256), on one GPU in an hour.
+
+    Command: `understudy train faces/abel faces/bea --out model --recipe portrait`
+    Time:    an hour on one GPU (planned, not measured yet; 69 GFLOP a face)
+    Memory:  1.6 GB for weights and their moments, 0.08 GB for each face of a batch (computed)
+    Score:   not measured yet
+    """
+    return TrainRecipe(
+        name="portrait",
+        architecture="deep",
+        resolution_px=256,
+        code_size=512,
+        learning_rate=2e-4,
+        warmup_steps=300,
+        default_minutes=60.0,
+    )
+
+
+def cinema() -> TrainRecipe:
+    """A face that fills the screen: 512 px and more, begun from a trained `portrait`, on GPUs in a day.
+
+    Command: `understudy train faces/abel faces/bea --out model --recipe cinema`
+    Time:    a day on one large GPU (planned, not measured yet; 209 GFLOP a face)
+    Memory:  3.0 GB for weights and their moments, 0.25 GB for each face of a batch (computed)
+    Score:   not measured yet
+    """
+    return TrainRecipe(
+        name="cinema",
+        architecture="deep",
+        resolution_px=512,
+        width=1.5,
+        code_size=512,
+        batch_size=8,
+        learning_rate=1e-4,
+        warmup_steps=1000,
+        default_minutes=24 * 60.0,
+    )
+
+
+TRAIN_RECIPES: Mapping[str, Callable[[], TrainRecipe]] = {
+    "quick": quick,
+    "original": original,
+    "portrait": portrait,
+    "cinema": cinema,
+}
 
 # ---- converting -----------------------------------------------------------------------------------------------------------
 

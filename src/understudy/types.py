@@ -188,7 +188,8 @@ class TrainRecipe:
     """
 
     name: str = "quick"
-    architecture: Literal["original", "quick"] = "quick"
+    architecture: Literal["original", "original-mask", "quick", "deep"] = "quick"
+    sharing: Literal["separate", "identity-code", "two-inters"] = "separate"
     resolution_px: int = 96
     framing: Literal["core", "face", "full", "head"] = "full"
     width: float = 1.0

@@ -1,16 +1,20 @@
-"""The networks: one shared encoder and one decoder per performer; tensors in, tensors out.
+"""The networks: one shared encoder and what each performer has of its own; tensors in, tensors out.
 
 Shapes: B batch, C channels, H = W = the recipe's resolution. Pictures are RGB in 0..1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from understudy.model.layers import Residual, SmoothDownscale, Upscale, activate, initialise_as_resize, scaled
+from understudy.model.networks_2017 import OriginalDecoder, OriginalEncoder
 from understudy.types import BadInput, TrainRecipe
 
 
@@ -24,20 +28,108 @@ class FaceSwapNetwork(nn.Module):
 
     def forward(self, faces: Tensor, performer: str) -> Tensor:
         """faces (B, 3, H, W) -> that performer with the same expression: (B, 3 or 4, H, W); a fourth channel is the mask."""
-        drawn: Tensor = self.decoders[performer](self.encoder(faces))
+        return self.decode(self.encode(faces), performer)
+
+    def encode(self, faces: Tensor) -> Tensor:
+        """faces (B, 3, H, W) of anybody -> features that any performer can be drawn from."""
+        features: Tensor = self.encoder(faces)
+        return features
+
+    def decode(self, features: Tensor, performer: str) -> Tensor:
+        """What `encode` gave -> that performer, (B, 3 or 4, H, W)."""
+        drawn: Tensor = self.decoders[performer](features)
         return drawn
+
+    def parts_for(self, performer: str) -> list[nn.Module]:
+        """The modules that take part in drawing that performer."""
+        return [self.encoder, self.decoders[performer]]
+
+
+class IdentityCodeNetwork(FaceSwapNetwork):
+    """One decoder for all; a performer is a code that scales and shifts its channels at every size.
+
+    `decoders` holds the performers' codes.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: QuickDecoder, performers: Sequence[str]) -> None:
+        super().__init__(encoder, {name: IdentityCode(decoder.num_channels) for name in performers})
+        self.shared = decoder
+
+    def decode(self, features: Tensor, performer: str) -> Tensor:
+        drawn: Tensor = self.shared(features, self.decoders[performer]())
+        return drawn
+
+    def parts_for(self, performer: str) -> list[nn.Module]:
+        return [self.encoder, self.shared, self.decoders[performer]]
+
+
+class TwoIntersNetwork(FaceSwapNetwork):
+    """One decoder for all, which sees two codes of a face: one read by all performers' reader, one by the performer's own.
+
+    `decoders` holds the performers' own readers. After DeepFaceLab's LIAE (Perov et al. 2020, arXiv 2005.05535), where one of
+    two performers has no reader of its own and is drawn from the common one twice; here all have, so that any can be drawn
+    from any other and two performers are no special case.
+    """
+
+    def __init__(self, encoder: nn.Module, inters: Sequence[Inter], decoder: nn.Module, performers: Sequence[str]) -> None:
+        common, *own = inters
+        super().__init__(encoder, dict(zip(performers, own, strict=True)))
+        self.common, self.shared = common, decoder
+
+    def decode(self, features: Tensor, performer: str) -> Tensor:
+        both = torch.cat([self.decoders[performer](features), self.common(features)], dim=1)  # B 2C H/16 W/16
+        drawn: Tensor = self.shared(both)
+        return drawn
+
+    def parts_for(self, performer: str) -> list[nn.Module]:
+        return [self.encoder, self.common, self.shared, self.decoders[performer]]
 
 
 def build_network(recipe: TrainRecipe, performers: Sequence[str]) -> FaceSwapNetwork:
     """A freshly initialised network for `performers`; takes its randomness from torch's global generator."""
-    if recipe.architecture == "original":
-        if recipe.resolution_px != 64 or recipe.width != 1.0:
-            raise BadInput("the original architecture has resolution_px=64 and width=1; use architecture=quick for other sizes")
-        return FaceSwapNetwork(OriginalEncoder(), {name: OriginalDecoder() for name in performers})
+    if recipe.architecture in ("original", "original-mask"):
+        return _original_network(recipe, performers)
+    shape = _shape(recipe)
+    if recipe.sharing == "identity-code":
+        return IdentityCodeNetwork(QuickEncoder(shape, recipe.code_size), QuickDecoder(shape), performers)
+    if recipe.sharing == "two-inters":
+        inters = [Inter(shape, recipe.code_size) for _ in ("common", *performers)]
+        return TwoIntersNetwork(QuickEncoder(shape, 0), inters, QuickDecoder(shape, num_codes=2), performers)
+    return FaceSwapNetwork(QuickEncoder(shape, recipe.code_size), {name: QuickDecoder(shape) for name in performers})
+
+
+def _original_network(recipe: TrainRecipe, performers: Sequence[str]) -> FaceSwapNetwork:
     if recipe.resolution_px % 16:
         raise BadInput(f"expected resolution_px to be a multiple of 16, got {recipe.resolution_px}")
-    encoder = QuickEncoder(recipe.resolution_px, recipe.width, recipe.code_size)
-    return FaceSwapNetwork(encoder, {name: QuickDecoder(recipe.width) for name in performers})
+    if recipe.sharing != "separate":
+        raise BadInput(f"sharing={recipe.sharing} needs architecture=quick or deep; the original has separate decoders")
+    num_out = 4 if recipe.architecture == "original-mask" else 3
+    encoder = OriginalEncoder(recipe.resolution_px, recipe.width)
+    return FaceSwapNetwork(encoder, {name: OriginalDecoder(recipe.width, num_out) for name in performers})
+
+
+def begin_from(network: FaceSwapNetwork, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Give a network the weights of a trained one where layers agree in place and shape; returns their names.
+
+    Layers are counted from the inside, so a deep network for larger pictures takes over all that lies inside its new outer
+    layers. Performers that the trained one did not know keep their fresh weights.
+    """
+    own = network.state_dict()
+    more = _num_layers_down(own) - _num_layers_down(tensors)
+    taken = []
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            here = name
+            if match := re.fullmatch(r"encoder\.down\.(\d+)\.(.+)", name):
+                here = f"encoder.down.{int(match[1]) + more}.{match[2]}"
+            if here in own and own[here].shape == tensor.shape:
+                own[here].copy_(tensor)
+                taken.append(here)
+    return taken
+
+
+def _num_layers_down(names: Iterable[str]) -> int:
+    return len({name.split(".")[2] for name in names if name.startswith("encoder.down.")})
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -45,177 +137,147 @@ def num_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-# ---- the original of 2017 -------------------------------------------------------------------------------------------------
-# Layer for layer github.com/deepfakes/faceswap at commit 22f22d9b (2017-12-15); see docs/architecture.md for the table.
+# ---- quick and deep: modern networks of any size --------------------------------------------------------------------------
+# Nothing is computed at full size: the picture enters by a space-to-depth and leaves by a pixel shuffle (of 4 in quick, of 2 in
+# deep), where a convolution costs a sixteenth or a quarter. No normalisation layer (it shifts skin colour), no skip from
+# encoder to decoder and no spatial code (both let the plate's identity through).
 
 
-class OriginalEncoder(nn.Module):
-    """(B, 3, 64, 64) -> (B, 512, 8, 8): four strided convolutions, two linear layers, one upscale. 69,662,976 parameters."""
+@dataclass(frozen=True)
+class Shape:
+    """How deep and wide a modern network is.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolutions = nn.Sequential(
-            OriginalDownscale(3, 128), OriginalDownscale(128, 256), OriginalDownscale(256, 512), OriginalDownscale(512, 1024)
-        )
-        self.to_code = nn.Linear(1024 * 4 * 4, 1024)
-        self.from_code = nn.Linear(1024, 1024 * 4 * 4)
-        self.upscale = OriginalUpscale(1024, 512)
-        _initialise_as_keras_did(self)
-
-    def forward(self, faces: Tensor) -> Tensor:
-        code = self.to_code(self.convolutions(faces).flatten(1))  # B 16384 -> B 1024
-        upscaled: Tensor = self.upscale(self.from_code(code).view(-1, 1024, 4, 4))
-        return upscaled
-
-
-class OriginalDecoder(nn.Module):
-    """(B, 512, 8, 8) -> (B, 3, 64, 64): three upscales and a convolution. 6,199,747 parameters."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.upscales = nn.Sequential(OriginalUpscale(512, 256), OriginalUpscale(256, 128), OriginalUpscale(128, 64))
-        self.to_picture = nn.Conv2d(64, 3, 5, padding=2)
-        _initialise_as_keras_did(self)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return torch.sigmoid(self.to_picture(self.upscales(features)))
-
-
-class OriginalDownscale(nn.Module):
-    """5x5 convolution of stride 2, then a leaky ReLU."""
-
-    def __init__(self, num_in: int, num_out: int) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(num_in, num_out, 5, stride=2)
-
-    def forward(self, features: Tensor) -> Tensor:
-        # Keras's "same" padding at stride 2 on an even size is one before, two after; torch's padding=2 would shift by a pixel.
-        return functional.leaky_relu(self.convolution(functional.pad(features, (1, 2, 1, 2))), 0.1)
-
-
-class OriginalUpscale(nn.Module):
-    """3x3 convolution to four times the channels, a leaky ReLU, and only then the pixel shuffle to twice the size."""
-
-    def __init__(self, num_in: int, num_out: int) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(num_in, num_out * 4, 3, padding=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return depth_to_space(functional.leaky_relu(self.convolution(features), 0.1))
-
-
-def depth_to_space(features: Tensor) -> Tensor:
-    """(B, 4C, H, W) -> (B, C, 2H, 2W) in TensorFlow's channel order: the place within the 2x2 block is the major index.
-
-    torch.nn.PixelShuffle has it minor. Either trains the same from scratch; weights of one are noise in the other.
+    stem: the factor between the picture and the outermost features. side: pixels of the innermost features. channels,
+    encoder_residuals, decoder_residuals: at each size, from the outside in, each half of the one before.
     """
-    batch, channels, height, width = features.shape
-    blocks = features.view(batch, 2, 2, channels // 4, height, width)  # B dy dx C H W
-    return blocks.permute(0, 3, 4, 1, 5, 2).reshape(batch, channels // 4, height * 2, width * 2)
+
+    stem: int
+    side: int
+    channels: tuple[int, ...]
+    encoder_residuals: tuple[int, ...]
+    decoder_residuals: tuple[int, ...]
 
 
-def _initialise_as_keras_did(module: nn.Module) -> None:
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+def _shape(recipe: TrainRecipe) -> Shape:
+    """The shape of the recipe's architecture at its resolution and width."""
+    return _deep_shape(recipe) if recipe.architecture == "deep" else _quick_shape(recipe)
 
 
-# ---- quick: a small modern network ----------------------------------------------------------------------------------------
-# Nothing is computed at full size: the picture enters by a space-to-depth of 4 and leaves by a pixel shuffle of 4, where
-# a convolution costs a sixteenth. No normalisation layer (it shifts skin colour), no skip from encoder to decoder and no
-# spatial code (both let the plate's identity through).
+def _quick_shape(recipe: TrainRecipe) -> Shape:
+    """Channels at a quarter, an eighth and a sixteenth of the size."""
+    if recipe.resolution_px % 16:
+        raise BadInput(f"expected resolution_px to be a multiple of 16, got {recipe.resolution_px}")
+    channels = tuple(scaled(num, recipe.width) for num in (64, 128, 192))
+    return Shape(4, recipe.resolution_px // 16, channels, encoder_residuals=(0, 1, 0), decoder_residuals=(1, 1, 0))
 
-STEM = 4
+
+DEEP_CHANNELS = (512, 384, 256, 128, 64, 32)
+"""Channels of the deep architecture from the inside out, where each size is double the one before."""
+
+DEEP_INNER_PX = 6
+"""The innermost features of the deep architecture are at least this wide, and less than twice as wide."""
+
+
+def _deep_shape(recipe: TrainRecipe) -> Shape:
+    """From half the size down to 6 to 11 px, however large the picture: what lies inside is the same at 128, 256 and 512 px.
+
+    So a larger network can begin with the inner layers of a smaller one (see `begin_from`).
+    """
+    num_halvings = max(1, (recipe.resolution_px // (2 * DEEP_INNER_PX)).bit_length() - 1)
+    if recipe.resolution_px % 2 ** (num_halvings + 1):
+        raise BadInput(
+            f"expected resolution_px to be a multiple of {2 ** (num_halvings + 1)} near that size, got {recipe.resolution_px}"
+        )
+    inside_out = [DEEP_CHANNELS[min(depth, len(DEEP_CHANNELS) - 1)] for depth in range(num_halvings + 1)]
+    channels = tuple(scaled(num, recipe.width) for num in reversed(inside_out))
+    side = recipe.resolution_px // 2 ** (num_halvings + 1)
+    # A residual block of the encoder at its two outer sizes would cost as much as all that lie further in.
+    encoder_residuals = tuple(int(depth >= 2) for depth in range(num_halvings + 1))
+    return Shape(2, side, channels, encoder_residuals, decoder_residuals=(1,) * num_halvings + (0,))
 
 
 class QuickEncoder(nn.Module):
-    """(B, 3, H, W) -> (B, 192 width, H/16, W/16), through a code of `code_size` numbers that has no place in the picture."""
+    """(B, 3, H, W) -> (B, C, side, side), through a code of `code_size` numbers that has no place in the picture.
 
-    def __init__(self, resolution_px: int, width: float, code_size: int) -> None:
+    With code_size 0 the features come out as they are, for an `Inter` to code them.
+    """
+
+    def __init__(self, shape: Shape, code_size: int) -> None:
         super().__init__()
-        small, middle, large = _channels(width)
-        self.num_channels, self.side = large, resolution_px // 16
-        self.stem = nn.Conv2d(3 * STEM**2, small, 3, padding=1)
-        self.down = nn.Sequential(SmoothDownscale(small, middle), Residual(middle), SmoothDownscale(middle, large))
-        self.to_code = nn.Linear(large * self.side**2, code_size)
-        self.from_code = nn.Linear(code_size, large * self.side**2)
+        self.stem_factor, self.side = shape.stem, shape.side
+        outermost, *inner = shape.channels
+        self.stem = nn.Conv2d(3 * shape.stem**2, outermost, 3, padding=1)
+        layers: list[nn.Module] = [Residual(outermost) for _ in range(shape.encoder_residuals[0])]
+        num_before = outermost
+        for num_channels, num_residuals in zip(inner, shape.encoder_residuals[1:], strict=True):
+            layers += [SmoothDownscale(num_before, num_channels), *(Residual(num_channels) for _ in range(num_residuals))]
+            num_before = num_channels
+        self.down = nn.Sequential(*layers)
+        self.to_code = nn.Linear(num_before * self.side**2, code_size) if code_size else None
+        self.from_code = nn.Linear(code_size, num_before * self.side**2) if code_size else None
 
     def forward(self, faces: Tensor) -> Tensor:
-        features = _activate(self.stem(functional.pixel_unshuffle(faces - 0.5, STEM)))
-        code = self.to_code(self.down(features).flatten(1))
-        return _activate(self.from_code(code)).view(-1, self.num_channels, self.side, self.side)
+        features: Tensor = self.down(activate(self.stem(functional.pixel_unshuffle(faces - 0.5, self.stem_factor))))
+        if self.to_code is None or self.from_code is None:
+            return features
+        return activate(self.from_code(self.to_code(features.flatten(1)))).view_as(features)
+
+
+class Inter(nn.Module):
+    """(B, C, side, side) -> the same, through a code of `code_size` numbers."""
+
+    def __init__(self, shape: Shape, code_size: int) -> None:
+        super().__init__()
+        self.to_code = nn.Linear(shape.channels[-1] * shape.side**2, code_size)
+        self.from_code = nn.Linear(code_size, shape.channels[-1] * shape.side**2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return activate(self.from_code(self.to_code(features.flatten(1)))).view_as(features)
 
 
 class QuickDecoder(nn.Module):
-    """(B, 192 width, H/16, W/16) -> (B, 4, H, W): the picture and its mask, out of one trunk."""
+    """(B, C, side, side) -> (B, 4, H, W): the picture and its mask, out of one trunk.
 
-    def __init__(self, width: float) -> None:
-        super().__init__()
-        small, middle, large = _channels(width)
-        self.up = nn.Sequential(Upscale(large, middle), Residual(middle), Upscale(middle, small), Residual(small))
-        self.to_picture = nn.Conv2d(small, 4 * STEM**2, 3, padding=1)
-        _initialise_as_resize(self.to_picture, STEM)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return torch.sigmoid(functional.pixel_shuffle(self.to_picture(self.up(features)), STEM))
-
-
-class SmoothDownscale(nn.Module):
-    """Halves the size by averaging before the convolution, so that a small shift of the face shifts the features smoothly."""
-
-    def __init__(self, num_in: int, num_out: int) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(num_in, num_out, 3, padding=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return _activate(self.convolution(functional.avg_pool2d(features, 2)))
-
-
-class Upscale(nn.Module):
-    """Doubles the size by a pixel shuffle."""
-
-    def __init__(self, num_in: int, num_out: int) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(num_in, num_out * 4, 3, padding=1)
-        _initialise_as_resize(self.convolution, 2)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return functional.pixel_shuffle(_activate(self.convolution(features)), 2)
-
-
-class Residual(nn.Module):
-    """Two convolutions whose result is added to what came in."""
-
-    def __init__(self, num_channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(num_channels, num_channels, 3, padding=1)
-        self.second = nn.Conv2d(num_channels, num_channels, 3, padding=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return _activate(features + 0.5 * self.second(_activate(self.first(features))))
-
-
-def _channels(width: float) -> tuple[int, int, int]:
-    """Channels at a quarter, an eighth and a sixteenth of the size."""
-    small, middle, large = (max(8, round(base * width / 8) * 8) for base in (64, 128, 192))
-    return small, middle, large
-
-
-def _activate(features: Tensor) -> Tensor:
-    return functional.leaky_relu(features, 0.1)
-
-
-def _initialise_as_resize(convolution: nn.Conv2d, factor: int) -> None:
-    """Start a convolution before a pixel shuffle as a plain enlargement, so that it starts without a checkerboard.
-
-    Source: Aitken et al. 2017, "Checkerboard artifact free sub-pixel convolution" (ICNR).
+    num_codes: how many times as many channels come in. num_channels: those after each enlargement, from the inside out.
     """
-    with torch.no_grad():
-        num_out = convolution.out_channels // factor**2
-        kernel = torch.empty(num_out, *convolution.weight.shape[1:])
-        nn.init.kaiming_normal_(kernel, a=0.1)
-        convolution.weight.copy_(kernel.repeat_interleave(factor**2, dim=0))
-        assert convolution.bias is not None
-        convolution.bias.zero_()
+
+    def __init__(self, shape: Shape, num_codes: int = 1) -> None:
+        super().__init__()
+        self.stem_factor = shape.stem
+        innermost, *outer = reversed(shape.channels)
+        self.num_channels = tuple(outer)
+        layers: list[nn.Module] = []
+        num_before = innermost * num_codes
+        for num_channels, num_residuals in zip(outer, tuple(reversed(shape.decoder_residuals))[1:], strict=True):
+            layers += [Upscale(num_before, num_channels), *(Residual(num_channels) for _ in range(num_residuals))]
+            num_before = num_channels
+        self.up = nn.Sequential(*layers)
+        self.to_picture = nn.Conv2d(num_before, 4 * self.stem_factor**2, 3, padding=1)
+        initialise_as_resize(self.to_picture, self.stem_factor)
+
+    def forward(self, features: Tensor, identity: Sequence[tuple[Tensor, Tensor]] | None = None) -> Tensor:
+        """identity: a scale and a shift (C, 1, 1) for the features after each enlargement."""
+        if identity is None:
+            features = self.up(features)
+        else:
+            remaining = iter(identity)
+            for layer in self.up:
+                features = layer(features)
+                if isinstance(layer, Upscale):
+                    scale, shift = next(remaining)
+                    features = features * scale + shift
+        return torch.sigmoid(functional.pixel_shuffle(self.to_picture(features), self.stem_factor))
+
+
+class IdentityCode(nn.Module):
+    """A performer as numbers alone: a scale and a shift for each channel of a shared decoder, at every size."""
+
+    def __init__(self, num_channels: Sequence[int]) -> None:
+        super().__init__()
+        # Not all alike, or the shared decoder would first have to tell the performers apart by rounding errors.
+        self.log_scales = nn.ParameterList(0.1 * torch.randn(num) for num in num_channels)
+        self.shifts = nn.ParameterList(0.1 * torch.randn(num) for num in num_channels)
+
+    def forward(self) -> list[tuple[Tensor, Tensor]]:
+        pairs = zip(self.log_scales, self.shifts, strict=True)
+        return [(torch.exp(scale)[:, None, None], shift[:, None, None]) for scale, shift in pairs]

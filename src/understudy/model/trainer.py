@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from understudy.model.augment import Batch, make_batch
 from understudy.model.colour import ColourStandard, mean_skin, without_rim
 from understudy.model.losses import reconstruction_loss
-from understudy.model.networks import build_network
+from understudy.model.networks import FaceSwapNetwork, build_network
 from understudy.model.schedule import Moment, moment, step_generator
 from understudy.types import BadInput, TrainRecipe
 
@@ -178,8 +178,8 @@ class Trainer:
     def _drawn(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """Each performer's faces as its decoder draws them."""
         faces = [self.standards[name].apply(batch.warped) for name, batch in batches.items()]
-        codes = self.network.encoder(torch.cat(faces) if len(faces) > 1 else faces[0]).split([len(each) for each in faces])
-        return {name: self.network.decoders[name](code) for name, code in zip(batches, codes, strict=True)}
+        codes = self.network.encode(torch.cat(faces) if len(faces) > 1 else faces[0]).split([len(each) for each in faces])
+        return {name: self.network.decode(code, name) for name, code in zip(batches, codes, strict=True)}
 
     def _loss(self, performer: str, drawn: Tensor, batch: Batch, now: Moment) -> Tensor:
         """What is minimised for one performer: every term of the loss is added here."""
@@ -205,12 +205,12 @@ class Trainer:
 
     def _modules_of(self, performers: Sequence[str]) -> list[nn.Module]:
         """What the loss of `performers` depends on."""
-        return [self.network.encoder, *(self.network.decoders[name] for name in performers)]
+        return list(dict.fromkeys(part for name in performers for part in self.network.parts_for(name)))
 
     # ---- looking at it ---------------------------------------------------------------------------------------------------
 
     @property
-    def shown(self) -> nn.Module:
+    def shown(self) -> FaceSwapNetwork:
         """The network to look at and to use: the averaged one, where the recipe keeps one."""
         return self.averaged if self.recipe.ema_decay else self.network
 
@@ -225,10 +225,10 @@ class Trainer:
         for performer, crops in self.crops.items():
             chosen = torch.linspace(0, len(crops) - 1, min(len(crops), NUM_CALIBRATION_FACES)).round().long()
             batch = make_batch(crops[chosen.to(crops.device)], self.still_recipe(), self.margin, 0.0, step_generator(0, 0, 0))
-            codes = network.encoder(self.standards[performer].apply(batch.warped))
+            codes = network.encode(self.standards[performer].apply(batch.warped))
             offsets[performer] = {}
             for other in self.performers:
-                drawn = network.decoders[other](codes)
+                drawn = network.decode(codes, other)
                 mask = without_rim(drawn[:, 3:4] if drawn.shape[1] == 4 else batch.face)
                 own = torch.tensor(self.standards[other].mean, device=drawn.device)
                 offsets[performer][other] = tuple((own - mean_skin(drawn[:, :3], mask)).tolist())

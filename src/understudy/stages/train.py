@@ -323,8 +323,8 @@ def _preview_rows(trainer: Trainer, performer: str) -> list[Image]:
     batch = make_batch(crops[chosen], plain, trainer.margin, 0.0, step_generator(0, 0, 0))
     network = trainer.averaged if trainer.recipe.ema_decay else trainer.network
     with torch.inference_mode():
-        codes = network.encoder(trainer.standards[performer].apply(batch.warped))
-        restored, swapped = network.decoders[performer](codes), network.decoders[other](codes)
+        codes = network.encode(trainer.standards[performer].apply(batch.warped))
+        restored, swapped = network.decode(codes, performer), network.decode(codes, other)
     mask = (swapped[:, 3:4] if swapped.shape[1] == 4 else batch.face).expand(-1, 3, -1, -1)
     columns = torch.cat([batch.target, restored[:, :3], swapped[:, :3], mask], dim=3)  # N 3 R 4R
     pictures = (columns.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

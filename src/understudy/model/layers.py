@@ -1,0 +1,66 @@
+"""The layers that the modern networks are made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class SmoothDownscale(nn.Module):
+    """Halves the size by averaging before the convolution, so that a small shift of the face shifts the features smoothly."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(num_in, num_out, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return activate(self.convolution(functional.avg_pool2d(features, 2)))
+
+
+class Upscale(nn.Module):
+    """Doubles the size by a pixel shuffle."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(num_in, num_out * 4, 3, padding=1)
+        initialise_as_resize(self.convolution, 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return functional.pixel_shuffle(activate(self.convolution(features)), 2)
+
+
+class Residual(nn.Module):
+    """Two convolutions whose result is added to what came in."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(num_channels, num_channels, 3, padding=1)
+        self.second = nn.Conv2d(num_channels, num_channels, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return activate(features + 0.5 * self.second(activate(self.first(features))))
+
+
+def scaled(num_channels: int, width: float) -> int:
+    """A layer's channels at that width: a multiple of 8."""
+    return max(8, round(num_channels * width / 8) * 8)
+
+
+def activate(features: Tensor) -> Tensor:
+    """The leaky ReLU of every layer."""
+    return functional.leaky_relu(features, 0.1)
+
+
+def initialise_as_resize(convolution: nn.Conv2d, factor: int) -> None:
+    """Start a convolution before a pixel shuffle as a plain enlargement, so that it starts without a checkerboard.
+
+    Source: Aitken et al. 2017, "Checkerboard artifact free sub-pixel convolution" (ICNR).
+    """
+    with torch.no_grad():
+        num_out = convolution.out_channels // factor**2
+        kernel = torch.empty(num_out, *convolution.weight.shape[1:])
+        nn.init.kaiming_normal_(kernel, a=0.1)
+        convolution.weight.copy_(kernel.repeat_interleave(factor**2, dim=0))
+        assert convolution.bias is not None
+        convolution.bias.zero_()
