@@ -32,8 +32,12 @@ def reconstruction_loss(drawn: Tensor, batch: Batch, recipe: TrainRecipe) -> Ten
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """The mean of values (B, C, R, R) under weights (B, 1, R, R)."""
-    return (values * weights).sum() / (weights.sum() * values.shape[1]).clamp_min(1e-6)
+    """The mean of values (B, C, R, R) under weights (B, 1, R, R), over each face and then over faces.
+
+    Every face counts the same, however large it is; and a batch cut in pieces has the loss and the gradient of the whole.
+    """
+    total, weight = (values * weights).sum((1, 2, 3)), weights.sum((1, 2, 3)) * values.shape[1]
+    return (total / weight.clamp_min(1e-6)).mean()
 
 
 def structural_dissimilarity(a: Tensor, b: Tensor, window_px: int = 7) -> Tensor:
@@ -41,15 +45,23 @@ def structural_dissimilarity(a: Tensor, b: Tensor, window_px: int = 7) -> Tensor
 
     Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", eq. 13.
     """
-    stacked = torch.cat([a, b, a * a, b * b, a * b])
-    blurred = functional.avg_pool2d(stacked, window_px, stride=1, padding=window_px // 2, count_include_pad=False)
-    mean_a, mean_b, square_a, square_b, product = blurred.chunk(5)
-    variance_a, variance_b, covariance = square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b
+    # Means over windows as two matrix products: a third of the time of pooling, which visits every pixel 49 times.
+    rows, columns = (_window_means(side, window_px, a) for side in a.shape[-2:])
+    blurred = rows @ (torch.cat([a, b, a * a + b * b, a * b]) @ columns.T)
+    mean_a, mean_b, squares, product = blurred.chunk(4)
+    mean_product, mean_squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
     c1, c2 = 0.01**2, 0.03**2
-    ssim = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
-        (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
+    ssim = ((2 * mean_product + c1) * (2 * (product - mean_product) + c2)) / (
+        (mean_squares + c1) * (squares - mean_squares + c2)
     )
     return (1 - ssim) / 2
+
+
+def _window_means(side_px: int, window_px: int, like: Tensor) -> Tensor:
+    """(R, R): row i averages the pixels within half a window of pixel i, fewer at the edges."""
+    place = torch.arange(side_px, device=like.device)
+    is_near = ((place[:, None] - place).abs() <= window_px // 2).to(like.dtype)
+    return is_near / is_near.sum(1, keepdim=True)
 
 
 def edge_loss(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
