@@ -10,46 +10,68 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from understudy.imaging.framing import FULL
 from understudy.imaging.meanface import mean_face, raise_forehead
 from understudy.imaging.similarity import apply, invert, similarity_from_parameters
 from understudy.media.footage import probe
 from understudy.media.images import write_png
 from understudy.media.reader import read_frames
 from understudy.model.colour import UNCHANGED
+from understudy.model.identity import IdentitySwapper
 from understudy.model.networks import build_network
 from understudy.model.swapper import GALLERIES_FILE, recipe_as_json
 from understudy.perception.survey import load_networks, survey
+from understudy.stages import _swapping
+from understudy.stages._compositing import composite_face
 from understudy.stages._plate_survey import PlateSurvey
-from understudy.stages._swapping import swapped_frames, track_ends
-from understudy.stages.convert import convert, counts_of, ledger_line, make_plan, preview, swap_footage
+from understudy.stages._swap_plan import Replacement, check_ranges, replacements_of, track_ends
+from understudy.stages._swapping import swapped_frames
+from understudy.stages.convert import (
+    check_no_faults,
+    convert,
+    counts_of,
+    ledger_line,
+    make_plan,
+    measure_looks,
+    preview,
+    swap_footage,
+)
 from understudy.store.checkpoints import save_checkpoint
 from understudy.trust.credentials import Lineage
 from understudy.trust.identity import bind_identity
 from understudy.trust.records import read_record
-from understudy.types import BadInput, Box, ConvertRecipe, Event, Face, TrainRecipe, UnfinishedFrames, silent
+from understudy.types import (
+    BadInput,
+    Box,
+    ConvertRecipe,
+    Event,
+    Face,
+    FaultInFrames,
+    RangeSettings,
+    TrainRecipe,
+    UnfinishedFrames,
+    silent,
+)
 
 NUM_FRAMES, WIDTH, HEIGHT = 16, 240, 160
+AS_BEA = (Replacement("abel", "bea"),)
 LOSSLESS = ConvertRecipe(colour="none", codec="png", mask="outline", fade_seconds=0)
 
 
-class Mirror:
+GALLERIES = {"abel": np.zeros((3, 128)), "bea": np.ones((3, 128))}
+
+
+class Mirror(IdentitySwapper):
     """A model that returns its input, opaque: what goes in must come out where it was."""
 
-    performers = ("abel", "bea")
-    resolution_px = 128
-    framing = FULL
-    galleries = {"abel": np.zeros((3, 128)), "bea": np.ones((3, 128))}  # noqa: RUF012
-
-    def swap(self, crops, from_performer, to_performer):
-        opaque = np.ones((*crops.shape[:3], 1), np.float32)
-        return np.concatenate([crops.astype(np.float32) / 255, opaque], axis=3)
+    def __init__(self, galleries=GALLERIES):
+        super().__init__(galleries, resolution_px=128)
 
 
 class Painter(Mirror):
     """A model whose new face is one flat colour."""
 
-    def __init__(self, colour=(0.9, 0.1, 0.1)):
+    def __init__(self, colour=(0.9, 0.1, 0.1), galleries=GALLERIES):
+        super().__init__(galleries)
         self.colour = colour
 
     def swap(self, crops, from_performer, to_performer):
@@ -98,9 +120,14 @@ def surveyed(faces: list[Face]) -> PlateSurvey:
     return PlateSurvey(faces, dict.fromkeys(range(NUM_FRAMES), 0))
 
 
+def planned(plate: Path, faces: list[Face], model, recipe: ConvertRecipe, ranges=(), roles=AS_BEA):
+    plan = make_plan(probe(plate), surveyed(faces), model, roles, recipe, ranges)
+    return measure_looks(probe(plate), plan)
+
+
 def converted(plate: Path, faces: list[Face], model=None, recipe: ConvertRecipe = LOSSLESS):
     """Figures, ledger lines and frames of a conversion; the frames as they are before they are marked and written."""
-    plan = make_plan(probe(plate), surveyed(faces), model or Mirror(), "abel", "bea", recipe)
+    plan = planned(plate, faces, model or Mirror(), recipe)
     finished = list(swapped_frames(read_frames(plate), plan))
     ledger = [ledger_line(frame) for frame in finished]
     return counts_of(ledger), ledger, [frame.image for frame in finished]
@@ -108,7 +135,7 @@ def converted(plate: Path, faces: list[Face], model=None, recipe: ConvertRecipe 
 
 def written(plate: Path, faces: list[Face], out: Path, recipe: ConvertRecipe = LOSSLESS) -> dict[str, object]:
     """The figures of a conversion into `out`, marked, signed and all."""
-    plan = make_plan(probe(plate), surveyed(faces), Mirror(), "abel", "bea", recipe)
+    plan = planned(plate, faces, Mirror(), recipe)
     out.mkdir(parents=True, exist_ok=True)
     return swap_footage(probe(plate), surveyed(faces), plan, out, Lineage({}, ()))[0]
 
@@ -204,51 +231,162 @@ def test_matching_colour_gives_the_new_face_the_plates_colour_without_flicker(pl
 def test_a_track_too_short_for_a_regular_sample_is_matched_too_and_one_out_of_the_picture_does_no_harm(plate, tmp_path):
     faces = [a_face(frame, track=frame // 2) for frame in range(1, 7)]
     faces += [a_face(frame, track=9, x=-300.0) for frame in range(8, 16)]
-    plan = make_plan(probe(plate), surveyed(faces), Mirror(), "abel", "bea", replace(LOSSLESS, colour="plate"))
+    plan = planned(plate, faces, Mirror(), replace(LOSSLESS, colour="plate"))
     assert set(plan.looks) == {0, 1, 2, 3, 9}
     figures, ledger, _ = converted(plate, faces, recipe=replace(LOSSLESS, colour="plate"))
     assert figures["num_swapped"] == 6
-    assert ledger[10]["reason"] == "the new face is nowhere visible"
+    assert ledger[10]["reason"] == "bea's face is nowhere visible"
 
 
 def test_a_face_that_drops_out_fades_and_one_that_is_cut_off_does_not():
     faces = {frame: [a_face(frame)] for frame in range(5, 10)}
-    within = track_ends(faces, dict.fromkeys(range(16), 0))[0]
+    roles = dict.fromkeys((0, 1), Replacement("abel", "bea"))
+    within = track_ends(faces, dict.fromkeys(range(16), 0), roles)[0]
     assert (within.is_faded_in, within.is_faded_out) == (True, True)
-    at_cuts = track_ends(faces, {frame: int(frame >= 5) + int(frame >= 10) for frame in range(16)})[0]
+    at_cuts = track_ends(faces, {frame: int(frame >= 5) + int(frame >= 10) for frame in range(16)}, roles)[0]
     assert (at_cuts.is_faded_in, at_cuts.is_faded_out) == (False, False)
     relayed = faces | {10: [a_face(10, track=1)]}
-    assert track_ends(relayed, dict.fromkeys(range(16), 0))[0].is_faded_out is False
+    assert track_ends(relayed, dict.fromkeys(range(16), 0), roles)[0].is_faded_out is False
+    beside_another = roles | {1: Replacement("bea", "abel")}
+    assert track_ends(relayed, dict.fromkeys(range(16), 0), beside_another)[0].is_faded_out is True
 
 
 def test_a_fade_rises_and_falls_over_a_few_frames(plate):
-    faces = surveyed([a_face(frame) for frame in range(3, 13)])
-    plan = make_plan(probe(plate), faces, Painter(), "abel", "bea", replace(LOSSLESS, fade_seconds=0.12))
+    faces = [a_face(frame) for frame in range(3, 13)]
+    plan = planned(plate, faces, Painter(), replace(LOSSLESS, fade_seconds=0.12))
     shares = [float(finished.matte.max()) for finished in swapped_frames(read_frames(plate), plan)]
     assert shares == pytest.approx([0] * 3 + [0.25, 0.5, 0.75] + [1] * 4 + [0.75, 0.5, 0.25] + [0] * 3, abs=0.01)
 
 
 def test_nobody_is_twice_in_a_frame(plate):
     faces = [a_face(frame, track=t, x=x, size=30) for frame in range(NUM_FRAMES) for t, x in ((0, 60.0), (1, 180.0))]
-    plan = make_plan(probe(plate), surveyed(faces), Painter(), "abel", "bea", LOSSLESS)
+    plan = planned(plate, faces, Painter(), LOSSLESS)
     assert len(plan.ends) == 1
 
 
 def test_a_preview_shows_what_the_film_will_show(plate, tmp_path):
     faces = [a_face(frame) for frame in range(NUM_FRAMES)]
     _, _, frames = converted(plate, faces, Painter())
-    plan = make_plan(probe(plate), surveyed(faces), Painter(), "abel", "bea", LOSSLESS)
+    plan = planned(plate, faces, Painter(), LOSSLESS)
     seen = list(preview(probe(plate), plan, range(7, 9)))
     assert [finished.record.index for finished in seen] == [7, 8]
     assert np.array_equal(seen[0].image, frames[7])
 
 
-@pytest.mark.parametrize("blend", ["direct", "hard", "feather", "poisson", "multiband"])
+@pytest.mark.parametrize("blend", ["direct", "alpha", "hard", "feather", "poisson", "multiband"])
 def test_every_blend_runs_through_the_whole_stage_and_gives_the_plate_back(plate, tmp_path, blend):
     faces = [a_face(frame) for frame in range(NUM_FRAMES)]
     figures, _, frames = converted(plate, faces, recipe=replace(LOSSLESS, blend=blend, colour="plate"))
     assert figures["num_swapped"] == NUM_FRAMES
     assert np.mean([np.abs(f.astype(float) - r.image).mean() for f, r in zip(frames, read_frames(plate), strict=True)]) < 1
+
+
+def test_a_fault_of_ours_is_told_from_a_bad_frame_and_ends_with_an_error(plate, monkeypatch):
+    def broken(plate, around, place, plan):
+        if around[place].face.frame == 6:
+            raise IndexError("off by one")
+        return composite_face(plate, around, place, plan)
+
+    monkeypatch.setattr(_swapping, "composite_face", broken)
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    faces[3] = replace(faces[3], face_from_frame=np.zeros((2, 3)))
+    figures, ledger, frames = converted(plate, faces, Painter())
+    assert (figures["num_failed"], figures["num_faults"], figures["num_swapped"]) == (2, 1, NUM_FRAMES - 2)
+    assert "IndexError: off by one" in ledger[6]["reason"]
+    assert 'raise IndexError("off by one")' in ledger[6]["fault"]
+    assert "fault" not in ledger[3]
+    assert np.array_equal(frames[6], next(read_frames(plate, 6)).image)
+    with pytest.raises(FaultInFrames, match=r"1 of 16 frames.*ledger\.jsonl"):
+        check_no_faults(figures, plate)
+
+
+def test_several_performers_are_replaced_in_one_pass_each_by_whom_was_asked_for(plate):
+    class Palette(Painter):
+        def swap(self, crops, from_performer, to_performer):
+            self.colour = {"bea": (0.9, 0.1, 0.1), "cesar": (0.1, 0.1, 0.9)}[to_performer]
+            return super().swap(crops, from_performer, to_performer)
+
+    galleries = {name: np.full((3, 128), value) for name, value in (("abel", 0), ("dora", 0.5), ("bea", 1), ("cesar", -1))}
+    faces = [
+        a_face(frame, track=track, x=x, size=30, embedding=value)
+        for frame in range(NUM_FRAMES)
+        for track, x, value in ((0, 60.0, 0.0), (1, 180.0, 0.5), (2, 120.0, 5.0))
+        if not (track == 1 and frame > 9)
+    ]
+    roles = replacements_of(["abel", "dora"], ["bea", "cesar"], tuple(galleries))
+    plan = planned(plate, faces, Palette(galleries=galleries), LOSSLESS, roles=roles)
+    finished = list(swapped_frames(read_frames(plate), plan))
+    assert [len(frame.faces) for frame in finished] == [2] * 10 + [1] * 6
+    assert np.all(finished[4].image[80, 60] == [230, 26, 26])
+    assert np.all(finished[4].image[80, 180] == [26, 26, 230])
+    assert np.array_equal(finished[4].image[80, 120], next(read_frames(plate, 4)).image[80, 120])
+
+
+def test_a_range_has_settings_of_its_own_or_is_left_as_it_is(plate):
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    ranges = (
+        RangeSettings(replace(LOSSLESS, blend="direct"), frames=(4, 9)),
+        RangeSettings(LOSSLESS, frames=(8, 10), is_swapped=False),
+    )
+    whole = list(swapped_frames(read_frames(plate), planned(plate, faces, Painter(), LOSSLESS)))
+    parts = list(swapped_frames(read_frames(plate), planned(plate, faces, Painter(), LOSSLESS, ranges)))
+    is_equal = [np.array_equal(a.image, b.image) for a, b in zip(whole, parts, strict=True)]
+    assert is_equal == [True] * 4 + [False] * 7 + [True] * 5
+    assert [frame.status for frame in parts] == ["swapped"] * 8 + ["left_out"] * 3 + ["swapped"] * 5
+    assert parts[5].matte.sum() > 1.3 * whole[5].matte.sum()
+    assert counts_of([ledger_line(frame) for frame in parts])["num_left_out"] == 3
+
+
+def test_a_shot_has_settings_of_its_own(plate):
+    shots = {frame: int(frame >= 8) for frame in range(NUM_FRAMES)}
+    survey = PlateSurvey([a_face(frame) for frame in range(NUM_FRAMES)], shots)
+    left_out = (RangeSettings(LOSSLESS, shot=1, is_swapped=False),)
+    plan = make_plan(probe(plate), survey, Painter(), AS_BEA, LOSSLESS, left_out)
+    finished = list(swapped_frames(read_frames(plate), plan))
+    assert [frame.status for frame in finished] == ["swapped"] * 8 + ["left_out"] * 8
+    with pytest.raises(BadInput, match="2 shots"):
+        make_plan(probe(plate), survey, Painter(), AS_BEA, LOSSLESS, (RangeSettings(LOSSLESS, shot=2),))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (RangeSettings(replace(LOSSLESS, codec="ffv1"), frames=(0, 3)), "codec holds for the whole swap"),
+        (RangeSettings(LOSSLESS, frames=(5, 3)), "frames 5-3"),
+        (RangeSettings(LOSSLESS), "either frames or shot"),
+    ],
+)
+def test_a_range_that_cannot_be_is_refused(settings, words):
+    with pytest.raises(BadInput, match=words):
+        check_ranges((settings,), LOSSLESS)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"num_crops": 3}, {"flow_blend_fraction": 0.3}, {"is_light_linear": True}, {"matte_seconds": 0.1}]
+)
+def test_quality_settings_leave_a_perfect_model_perfect(plate, changed):
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    figures, _, frames = converted(plate, faces, recipe=replace(LOSSLESS, **changed))
+    assert figures["num_swapped"] == NUM_FRAMES
+    assert np.mean([np.abs(f.astype(float) - r.image).mean() for f, r in zip(frames, read_frames(plate), strict=True)]) < 0.6
+
+
+def test_a_range_read_by_itself_comes_out_as_in_the_whole_film(plate):
+    class Trembling(Mirror):
+        def swap(self, crops, from_performer, to_performer):
+            answer = super().swap(crops, from_performer, to_performer)
+            answer[..., 3] *= np.float32(0.8) + np.float32(0.002) * (crops.mean(axis=3, dtype=np.float32) % np.float32(50))
+            return answer
+
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    recipe = replace(LOSSLESS, mask="learned", matte_seconds=0.1, flow_blend_fraction=0.3)
+    plan = planned(plate, faces, Trembling(), recipe)
+    whole = [frame.image for frame in swapped_frames(read_frames(plate), plan)]
+    for start in (0, 6, 13):
+        part = list(preview(probe(plate), plan, range(start, start + 3)))
+        assert [frame.record.index for frame in part] == list(range(start, start + 3))
+        for frame in part:
+            assert np.array_equal(frame.image, whole[frame.record.index])
 
 
 def test_the_finished_clip_says_that_it_is_made_by_a_computer(plate, tmp_path):
@@ -268,11 +406,15 @@ def test_passes_and_report_cover_every_frame(plate, tmp_path):
     assert "4-15" in report
 
 
-def test_unknown_performers_are_named(plate):
-    with pytest.raises(BadInput, match="abel, bea"):
-        make_plan(probe(plate), surveyed([]), Mirror(), "cesar", "bea", LOSSLESS)
-    with pytest.raises(BadInput, match="two performers"):
-        make_plan(probe(plate), surveyed([]), Mirror(), "bea", "bea", LOSSLESS)
+def test_performers_who_are_unknown_or_do_not_pair_up_are_named():
+    for replaced, with_, words in (
+        ("cesar", "bea", "abel, bea"),
+        ("bea", "bea", "two performers"),
+        (["abel", "bea"], ["bea"], "in pairs"),
+        (["abel", "abel"], ["bea", "bea"], "2 times"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            replacements_of(replaced, with_, ("abel", "bea"))
 
 
 # ---- the whole stage, with the real networks ------------------------------------------------------------------------------

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from understudy.imaging.blend import feather
-from understudy.imaging.look import UNCHANGED, LookSample, apply_detail, look_at, measure_appearance, with_grain
+from understudy.imaging.look import (
+    UNCHANGED,
+    LookSample,
+    TrackLook,
+    apply_detail,
+    detail_of_model,
+    look_at,
+    measure_appearance,
+    with_grain,
+)
 
 SIZE = 256
 
@@ -38,7 +47,7 @@ def test_a_clean_face_has_no_grain():
 
 def test_a_clean_face_is_given_the_plates_grain():
     plate, face = noisy(a_face(3), 3 / 255), a_face(3)
-    look = look_at([LookSample(0, appearance(plate), appearance(face))], 0, 10, "mkl")
+    look = look_at(TrackLook.of([LookSample(0, appearance(plate), appearance(face))]), 0, 10, "mkl")
     matte = np.ones((SIZE, SIZE), np.float32)
     grained = with_grain(feather, look.grain, seed=3)(plate, face, matte, SIZE)
     assert np.sqrt(appearance(grained).grain) == pytest.approx(np.sqrt(appearance(plate).grain), rel=0.1)
@@ -55,7 +64,7 @@ def test_grain_moves_from_frame_to_frame_but_a_frame_is_always_the_same():
 def test_a_soft_face_is_sharpened_and_a_sharp_one_softened_towards_the_plate():
     soft, crisp = a_face(2.0), a_face(0.7)
     for face, plate in ((soft, crisp), (crisp, soft)):
-        look = look_at([LookSample(0, appearance(plate), appearance(face))], 0, 10, "mean")
+        look = look_at(TrackLook.of([LookSample(0, appearance(plate), appearance(face))]), 0, 10, "mean")
         before, after = (
             np.abs(np.log(_energy(each) / _energy(plate))) for each in (face, apply_detail(face, look.detail_gains))
         )
@@ -68,21 +77,50 @@ def _energy(picture: np.ndarray) -> float:
 
 def test_an_equal_face_is_left_as_it_is():
     face = a_face()
-    look = look_at([LookSample(0, appearance(face), appearance(face))], 0, 10, "mkl")
+    look = look_at(TrackLook.of([LookSample(0, appearance(face), appearance(face))]), 0, 10, "mkl")
     assert np.allclose(look.colour, np.eye(3, 4), atol=1e-6)
     assert np.allclose(look.detail_gains, 1, atol=1e-6)
     assert np.allclose(apply_detail(face, look.detail_gains), face, atol=1e-6)
-    assert look_at([], 0, 10, "mkl") is UNCHANGED
+    assert look_at(None, 0, 10, "mkl") is UNCHANGED
 
 
 def test_colours_follow_a_change_of_light_smoothly():
     face = a_face()
     samples = [LookSample(k, appearance(face * (1.0 if k < 50 else 0.8)), appearance(face)) for k in range(0, 100, 4)]
-    brightness = np.array([look_at(samples, frame, 6, "mean").colour[:, 3].mean() for frame in range(100)])
+    track = TrackLook.of(samples)
+    brightness = np.array([look_at(track, frame, 6, "mean").colour[:, 3].mean() for frame in range(100)])
     assert brightness[[0, 99]] == pytest.approx([0, -0.1], abs=0.01)
     assert np.abs(np.diff(brightness)).max() < 0.015
     noisy_samples = [
         LookSample(k, appearance(face * (1 + 0.02 * (-1) ** (k // 4))), appearance(face)) for k in range(0, 100, 4)
     ]
-    flicker = np.diff([look_at(noisy_samples, frame, 6, "mean").colour[:, 3].mean() for frame in range(20, 80)])
+    track = TrackLook.of(noisy_samples)
+    flicker = np.diff([look_at(track, frame, 6, "mean").colour[:, 3].mean() for frame in range(20, 80)])
     assert np.abs(flicker).max() < 0.001
+
+
+def test_a_performers_own_skin_takes_on_the_plates_change_of_light_and_nothing_else():
+    plate, face = a_face(seed=1) * 0.8, a_face(seed=2)
+    light = [1.0 if frame < 50 else 0.7 for frame in range(100)]
+    track = TrackLook.of([LookSample(k, appearance(plate * light[k]), appearance(face)) for k in range(0, 100, 4)])
+    bright, dark = (look_at(track, frame, 6, "mkl", "performer").colour for frame in (10, 90))
+    assert np.allclose(bright[:, :3] / bright[0, 0], np.eye(3), atol=0.01)
+    assert dark[0, 0] / bright[0, 0] == pytest.approx(0.7, abs=0.02)
+    follows = TrackLook.of([LookSample(k, appearance(plate * light[k]), appearance(face * light[k])) for k in range(0, 100, 4)])
+    assert np.allclose(look_at(follows, 90, 6, "mkl", "performer").colour, np.eye(3, 4), atol=0.02)
+
+
+def test_a_look_depends_on_the_samples_around_it_only():
+    samples = [LookSample(k, appearance(a_face(seed=k)), appearance(a_face(seed=k + 1))) for k in range(0, 200, 20)]
+    whole, near = (look_at(TrackLook.of(each), 60, 6, "mean").colour for each in (samples, samples[1:6]))
+    assert np.allclose(whole, near, atol=1e-9)
+
+
+def test_a_blurred_model_is_told_from_a_sharp_one():
+    plate = a_face(1.0)
+    sharp, blurred = (
+        detail_of_model(TrackLook.of([LookSample(0, appearance(plate), appearance(each))]))
+        for each in (a_face(1.0, seed=5), cv2.GaussianBlur(plate, (0, 0), 12))
+    )
+    assert sharp == pytest.approx(1, abs=0.3)
+    assert blurred < 0.4

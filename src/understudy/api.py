@@ -11,12 +11,12 @@ Every function returns a StageResult (figures and output paths), or `verify` a V
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from understudy.types import ConvertRecipe, Reporter, StageResult, TrainRecipe, silent
+from understudy.types import ConvertRecipe, RangeSettings, Reporter, StageResult, TrainRecipe, silent
 
 if TYPE_CHECKING:
     from understudy.trust.records import Grant, Kind, Person, Purpose, Review, SignedRecord
@@ -71,17 +71,19 @@ def convert(
     footage: AnyPath,
     *,
     model: AnyPath,
-    replace: str,
-    with_: str,
+    replace: str | Sequence[str],
+    with_: str | Sequence[str],
     out: AnyPath,
     recipe: ConvertRecipe | str = "delivery",
+    ranges: Sequence[RangeSettings] = (),
     is_strict: bool = False,
     consent: AnyPath | None = None,
     report: Reporter = silent,
 ) -> StageResult:
-    """Replace one performer with another in a plate, into a swap at `out`.
+    """Replace one performer with another in a plate, or several in one pass (lists, pair by pair), into a swap at `out`.
 
-    is_strict: raise UnfinishedFrames at the end if any frame was left as it was. consent: as for `train`.
+    ranges: parts of the plate with settings of their own. is_strict: raise UnfinishedFrames at the end if any frame was left as
+    it was. consent: as for `train`.
     """
     from understudy.recipes import convert_recipe
     from understudy.stages.convert import convert as stage
@@ -94,6 +96,7 @@ def convert(
         with_,
         Path(out),
         recipe=chosen,
+        ranges=ranges,
         is_strict=is_strict,
         consent=_maybe(consent),
         report=report,

@@ -128,8 +128,10 @@ def train(
 def convert(
     footage: Annotated[Path, typer.Argument(metavar="FOOTAGE", help="The plate: a video file, or a folder of images.")],
     model: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the model.")],
-    replace: Annotated[str, typer.Option(metavar="NAME", help="The performer who is in the plate.")],
-    with_: Annotated[str, typer.Option("--with", metavar="NAME", help="The performer whose face is put in.")],
+    replace: Annotated[list[str], typer.Option(metavar="NAME", help="The performer who is in the plate; repeatable.")],
+    with_: Annotated[
+        list[str], typer.Option("--with", metavar="NAME", help="The performer whose face is put in; once for each --replace.")
+    ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the swap.")],
     recipe: Annotated[str, typer.Option(metavar="NAME", help="Preset: delivery or truth-benchmark.")] = "delivery",
     consent: Consent = None,
@@ -142,7 +144,8 @@ def convert(
     from understudy.recipes import convert_recipe, parse_settings
 
     chosen = convert_recipe(recipe, parse_settings(settings))
-    asked = {"footage": footage, "model": model, "replace": replace, "with_": with_, "out": out, "recipe": chosen}
+    olds, news = (names[0] if len(names) == 1 else tuple(names) for names in (replace, with_))
+    asked = {"footage": footage, "model": model, "replace": olds, "with_": news, "out": out, "recipe": chosen}
     _do("convert", {**asked, "is_strict": is_strict, "consent": consent}, is_json, is_dry_run)
 
 

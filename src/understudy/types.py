@@ -48,6 +48,12 @@ class UnfinishedFrames(UnderstudyError):
     exit_status = 4
 
 
+class FaultInFrames(UnderstudyError):
+    """The work went on to the end, but a fault of ours spoiled some frames; the ledger has the tracebacks."""
+
+    exit_status = 1
+
+
 class TrainingDiverged(UnderstudyError):
     """A loss or weight is no longer finite; the last good checkpoint is kept."""
 
@@ -238,24 +244,34 @@ class TrainRecipe:
 class ConvertRecipe:
     """How a swap is composited; each field can be set by `--set key=value`.
 
-    Fractions are of the crop's side. `colour`: `plate` matches the skin to the plate's colours (and, if told, its sharpness and
-    grain), pooled over `colour_seconds` to either side; `none` leaves the performer's own. `mask`: what limits the face: the
-    network's mask, the mesh's silhouette or both. `blend`: how the face meets the plate (imaging/blend.py); `multiband` takes
-    the plate's light, so with `colour=none` it is `feather`. `fade_seconds`: how long a face that drops out takes to go.
-    `on_missing`: what becomes of frames without a swap: kept, blurred beyond recognition, or black. `notice`: where a delivery
-    file says visibly that it is AI-made; an end card is added after the last frame.
+    Fractions are of the crop's side. `colour` says whose skin wins: `plate` matches it to the plate's colours, `performer`
+    keeps the performer's own and lets the plate's changes of light play on it, `none` leaves it as the model draws it. With
+    the first two, and if told, the plate's sharpness, grain and motion blur are matched as well; all is pooled over
+    `colour_seconds` to either side. `mask`: what limits the face: the network's mask, the mesh's silhouette or both.
+    `matte_seconds`: over how long the network's mask is steadied. `blend`: how the face meets the plate (imaging/blend.py);
+    `multiband` takes the plate's light and skin, so with any other `colour` it is `feather`. `is_light_linear`: mix light
+    instead of code values. `num_crops`: how many slightly shifted crops of each face are averaged, 1 to 4 (each costs the
+    network once more). `flow_blend_fraction`: share of the neighbouring frames' broad features, moved along the optical flow;
+    a last resort against a model that flickers. `fade_seconds`: how long a face that drops out takes to go. `on_missing`: what
+    becomes of frames without a swap: kept, blurred beyond recognition, or black. `notice`: where a delivery file says visibly
+    that it is AI-made; an end card is added after the last frame.
     """
 
     name: str = "default"
-    colour: Literal["plate", "none"] = "plate"
+    colour: Literal["plate", "performer", "none"] = "plate"
     colour_method: Literal["mkl", "reinhard", "mean"] = "mkl"
     colour_seconds: float = 0.5
     is_sharpness_matched: bool = True
     is_grain_matched: bool = True
+    is_motion_blur_matched: bool = True
     mask: Literal["learned", "outline", "both"] = "both"
     erode_fraction: float = 0.01
     feather_fraction: float = 0.03
-    blend: Literal["direct", "hard", "feather", "poisson", "multiband"] = "multiband"
+    matte_seconds: float = 0.04
+    blend: Literal["direct", "alpha", "hard", "feather", "poisson", "multiband"] = "multiband"
+    is_light_linear: bool = False
+    num_crops: int = 1
+    flow_blend_fraction: float = 0.0
     fade_seconds: float = 0.16
     on_missing: Literal["keep", "blur", "black"] = "keep"
     weights: Literal["ema", "raw"] = "ema"
@@ -265,6 +281,27 @@ class ConvertRecipe:
     crf: int = 14
     notice: Literal["corner", "end-card"] = "corner"
     notice_language: str = "en"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_crops <= MOST_CROPS:
+            raise BadInput(f"setting num_crops: expected 1 to {MOST_CROPS}, got {self.num_crops}")
+
+
+MOST_CROPS = 4
+"""More would blur more than they steady."""
+
+
+@dataclass(frozen=True)
+class RangeSettings:
+    """Part of a plate that is composited in another way, or not at all.
+
+    frames: first and last, counted from 0; None where `shot` (counted from 0, see the ledger) is given instead.
+    """
+
+    recipe: ConvertRecipe
+    frames: tuple[int, int] | None = None
+    shot: int | None = None
+    is_swapped: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ change its look.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -23,6 +24,9 @@ Picture = NDArray[np.float32]
 Mask = NDArray[np.float32]
 Blend = Callable[[Picture, Picture, Mask, float], Picture]
 """(plate, foreground, matte, side of the crop in frame pixels) -> the blended picture."""
+
+Curve = Callable[[FloatArray], FloatArray]
+"""A transfer curve, element by element."""
 
 BAND_SIGMAS = (1 / 96, 1 / 48, 1 / 24, 1 / 12)
 """The bands of `multiband` end at these standard deviations, as fractions of the crop's side."""
@@ -101,7 +105,67 @@ def blur(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     return cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
+# ---- in light ---------------------------------------------------------------------------------------------------------------
+
+
+def in_light(blend: Blend, light_from_code: Curve, code_from_light: Curve) -> Blend:
+    """`blend` done on light instead of on code values, as lenses mix it: soft edges lose their dark fringe."""
+
+    def blended(plate: Picture, foreground: Picture, matte: Mask, side_px: float) -> Picture:
+        below, above = (np.asarray(light_from_code(each), np.float32) for each in (plate, foreground))
+        light = blend(below, above, matte, side_px)
+        return np.asarray(code_from_light(light), np.float32)
+
+    return blended
+
+
 # ---- back into the frame --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A new face in its place in the frame: a window of it (rows, columns), the blended picture there and the matte.
+
+    blended: (h, w, 3) float32 in the plate's code values from 0 to 1; matte: (h, w). Where the matte is 0 the plate stays.
+    """
+
+    inside: tuple[slice, slice]
+    blended: Picture
+    matte: Mask
+
+    def over(self, plate: NDArray[Any]) -> None:
+        """Puts the face into `plate` (H, W, 3), in place; pixels with a matte of 0 are untouched bit for bit."""
+        below = plate[self.inside]
+        np.copyto(below, from_unit(self.blended, plate.dtype), where=self.matte[..., None] > 0)
+
+    def foreground(self, plate: NDArray[Any]) -> Picture:
+        """The un-premultiplied picture (h, w, 3) that gives the same result when it is laid over `plate` through the matte."""
+        below, share = to_unit(plate[self.inside]), np.maximum(self.matte, np.float32(1 / 255))[..., None]
+        return np.asarray(np.where(share < 1, below + (self.blended - below) / share, self.blended), np.float32)
+
+
+def lay_over(
+    plate: NDArray[Any],
+    crop_rgb: Picture,
+    crop_alpha: Mask,
+    crop_from_frame: Matrix,
+    blend: Blend = feather,
+    opacity: float = 1.0,
+) -> Layer:
+    """A crop brought to where it was taken from and blended with what is there; its matte is empty where it sees nothing.
+
+    plate: (H, W, 3) uint8, uint16 or float32 0..1; crop_rgb: (h, w, 3) float32 0..1, straight; crop_alpha: any size, covering
+    the same square; crop_from_frame: takes frame pixels to pixels of crop_rgb; opacity: of the blended face as a whole (a
+    fade). The crop is enlarged bicubically, reduced with area averaging.
+    """
+    inside, foreground, matte = bring_back(crop_rgb, crop_alpha, crop_from_frame, (plate.shape[1], plate.shape[0]))
+    if not matte.size:
+        return Layer(inside, foreground, matte)
+    below = to_unit(plate[inside])
+    blended = blend(below, foreground, matte, len(crop_rgb) / scale_of(crop_from_frame))
+    if opacity < 1:
+        blended, matte = composite(below, blended, np.full_like(matte, opacity)), matte * np.float32(opacity)
+    return Layer(inside, blended, matte)
 
 
 def paste_back(
@@ -112,22 +176,11 @@ def paste_back(
     blend: Blend = feather,
     opacity: float = 1.0,
 ) -> tuple[NDArray[Any], Mask]:
-    """The plate with a crop laid where it was taken from, and the matte in the frame.
-
-    plate: (H, W, 3) uint8, uint16 or float32 0..1; crop_rgb: (h, w, 3) float32 0..1, straight; crop_alpha: any size, covering
-    the same square; crop_from_frame: takes frame pixels to pixels of crop_rgb; opacity: of the blended face as a whole (a
-    fade). Pixels with a matte of 0 are untouched bit for bit. The crop is enlarged bicubically, reduced with area averaging.
-    """
+    """A copy of the plate with a crop laid where it was taken from, and the matte (H, W); see `lay_over`."""
     result, matte_in_frame = plate.copy(), np.zeros(plate.shape[:2], np.float32)
-    inside, foreground, matte = bring_back(crop_rgb, crop_alpha, crop_from_frame, (plate.shape[1], plate.shape[0]))
-    if not matte.size:
-        return result, matte_in_frame
-    below = to_unit(plate[inside])
-    blended = blend(below, foreground, matte, len(crop_rgb) / scale_of(crop_from_frame))
-    if opacity < 1:
-        blended, matte = composite(below, blended, np.full_like(matte, opacity)), matte * np.float32(opacity)
-    result[inside] = np.where(matte[..., None] > 0, from_unit(blended, plate.dtype), plate[inside])
-    matte_in_frame[inside] = matte
+    layer = lay_over(plate, crop_rgb, crop_alpha, crop_from_frame, blend, opacity)
+    layer.over(result)
+    matte_in_frame[layer.inside] = layer.matte
     return result, matte_in_frame
 
 

@@ -1,4 +1,4 @@
-"""How a new face is brought to the plate's look along a track: its colours, its sharpness and its grain.
+"""How a new face is brought to the plate's look along a track: its colours, its sharpness, its grain and its motion blur.
 
 Each is measured on the plate and on the new face at the same places, and pooled with a Gaussian in time around the frame that
 is asked for: a match solved frame by frame turns the noise of each frame into flicker, one match for a whole shot misses a
@@ -7,9 +7,11 @@ change of light.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -26,6 +28,7 @@ from understudy.imaging.colour import (
     pool_colours,
 )
 from understudy.imaging.masks import Mask
+from understudy.imaging.motion_blur import ShutterSample
 from understudy.types import FloatArray
 
 DETAIL_SIGMAS = (1 / 256, 1 / 128, 1 / 64, 1 / 32)
@@ -41,6 +44,9 @@ GRAIN_QUANTILE = 0.2
 GRAIN_AT_QUANTILE = 0.73
 """What that quantile is of the variance, for white noise (measured)."""
 
+
+MOST_LIGHT_GAIN = 2.0
+"""Of a change of light that is put on a performer's own skin."""
 
 LEAST_GRAIN = 0.25 / 255
 """A quarter of an 8-bit level: nobody sees less."""
@@ -63,6 +69,7 @@ class LookSample:
     frame: int
     plate: Appearance
     face: Appearance
+    shutter: ShutterSample | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,29 @@ class Look:
     colour: ColourMap
     detail_gains: NDArray[np.float64]
     grain: float
+
+
+@dataclass(frozen=True)
+class TrackLook:
+    """All samples of a track in order of time, and what plate and new face look like on average."""
+
+    samples: Sequence[LookSample]
+    plate: Appearance
+    face: Appearance
+
+    @classmethod
+    def of(cls, samples: Sequence[LookSample]) -> TrackLook:
+        """`samples`: at least one, in any order."""
+        ordered = sorted(samples, key=lambda sample: sample.frame)
+        everywhere = np.ones(len(ordered))
+        return cls(ordered, *(_pool(each, everywhere) for each in ([s.plate for s in ordered], [s.face for s in ordered])))
+
+    def near(self, frame: int, sigma_frames: float) -> Sequence[LookSample]:
+        """The samples that count in `frame`, the nearest at least: those far away would cost time and weigh nothing."""
+        reach = 4 * sigma_frames
+        first = bisect_left(self.samples, frame - reach, key=lambda sample: sample.frame)
+        stop = bisect_right(self.samples, frame + reach, key=lambda sample: sample.frame)
+        return self.samples[max(0, min(first, stop - 1)) : max(stop, first + 1)]
 
 
 UNCHANGED = Look(np.eye(3, 4), np.ones(len(DETAIL_SIGMAS) - 1), 0.0)
@@ -113,17 +143,53 @@ def _bands(crop: Picture) -> list[Picture]:
 # ---- matching -------------------------------------------------------------------------------------------------------------
 
 
-def look_at(samples: Sequence[LookSample], frame: int, sigma_frames: float, colour_method: str) -> Look:
-    """The look that gives the new face the plate's around `frame`; UNCHANGED where there is no sample."""
-    if not samples:
+def look_at(
+    track: TrackLook | None,
+    frame: int,
+    sigma_frames: float,
+    colour_method: str,
+    skin: Literal["plate", "performer"] = "plate",
+) -> Look:
+    """The look that gives the new face the plate's around `frame`; UNCHANGED where there is no sample.
+
+    skin: whose skin it has in the end. The performer's own takes on the plate's changes of light along the track: the ratio of
+    the plate's colour here to its colour in all samples (von Kries), as far as the new face does not show it already.
+    """
+    if track is None:
         return UNCHANGED
+    samples = track.near(frame, sigma_frames)
     distance = (np.array([sample.frame for sample in samples]) - frame) / max(sigma_frames, 1e-6)
     closeness = np.exp(-0.5 * (distance**2 - np.min(distance**2)))
     plate, face = (_pool(each, closeness) for each in ([s.plate for s in samples], [s.face for s in samples]))
-    colour = colour_matcher(colour_method)(face.colour, plate.colour)
+    if skin == "plate":
+        colour = colour_matcher(colour_method)(face.colour, plate.colour)
+    else:
+        colour = _light_map(plate, track.plate, face, track.face)
     wanted, there = _luminance_variance(plate.detail, np.eye(3)), _luminance_variance(face.detail, colour[:, :3])
     gains = np.sqrt(wanted / np.maximum(there, 1e-8))
     return Look(colour, np.clip(gains, LEAST_DETAIL_GAIN, MOST_DETAIL_GAIN), max(plate.grain - face.grain, 0.0))
+
+
+def detail_of_model(track: TrackLook, colour_method: str = "mkl") -> float:
+    """How much of the plate's detail the model draws: ratio of spreads in the broadest band, colours matched; NaN unknown.
+
+    1: as much. Below a half the features are a blur, and what shows of a face is what the blend takes from the plate.
+    """
+    colour = colour_matcher(colour_method)(track.face.colour, track.plate.colour)
+    wanted = _luminance_variance(track.plate.detail, np.eye(3))
+    there = _luminance_variance(track.face.detail, colour[:, :3])
+    return float(np.sqrt(there[-1] / wanted[-1])) if wanted[-1] > 0 else float("nan")
+
+
+def _light_map(plate: Appearance, plate_always: Appearance, face: Appearance, face_always: Appearance) -> ColourMap:
+    """A gain for each channel: what the light does to the plate here, over what it does to the new face already."""
+    if min(each.colour.weight for each in (plate, plate_always, face, face_always)) <= 0:
+        return np.eye(3, 4)
+    light, shown = (
+        np.maximum(here.colour.mean, 0.01) / np.maximum(always.colour.mean, 0.01)
+        for here, always in ((plate, plate_always), (face, face_always))
+    )
+    return np.column_stack([np.diag(np.clip(light / shown, 1 / MOST_LIGHT_GAIN, MOST_LIGHT_GAIN)), np.zeros(3)])
 
 
 def _pool(parts: Sequence[Appearance], closeness: FloatArray) -> Appearance:

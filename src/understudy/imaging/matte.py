@@ -30,18 +30,28 @@ def face_matte(
     which: Literal["learned", "outline", "both"],
     erode_fraction: float,
     feather_fraction: float,
+    visibility: FloatArray | None = None,
 ) -> Mask:
     """The matte of one crop, square, at least LEAST_SIZE_PX wide.
 
     learned: (N, N) from the network; landmarks: (468, 2) in pixels of the same N x N crop. Of "both", only the silhouette is
-    drawn in and feathered: where the learned mask gives way to a hand or a bar, the new face goes right up to it.
+    drawn in and feathered: where the learned mask gives way to a hand or a bar, the new face goes right up to it. So it does
+    with visibility, (M, M) over the same square: 1 where nothing stands before the face.
     """
     enlarged = np.clip(enlarge(np.asarray(learned, np.float32)), 0, 1)
     size_px = len(enlarged)
     scale = size_px / len(learned)
     outer = enlarged if which == "learned" else silhouette(landmarks * scale, size_px)
     matte = feather(erode(outer, erode_fraction * size_px), feather_fraction * size_px)
-    return np.minimum(matte, enlarged) if which == "both" else matte
+    if which == "both":
+        matte = np.minimum(matte, enlarged)
+    return matte if visibility is None else np.minimum(matte, at_size(visibility, size_px))
+
+
+def at_size(mask: FloatArray, size_px: int) -> Mask:
+    """A square mask at another size, in 0..1."""
+    resized = cv2.resize(np.asarray(mask, np.float32), (size_px, size_px), interpolation=cv2.INTER_LINEAR)
+    return np.clip(resized, 0, 1)
 
 
 def enlarge(crop: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, Queue
 from threading import Thread
+from typing import TypeVar
 
 import numpy as np
 
@@ -34,6 +35,8 @@ from understudy.perception.embed import dlib_embedder
 from understudy.perception.landmarks import Landmarks, mesh_landmarker
 from understudy.perception.plausible import believable_mesh
 from understudy.types import BadInput, Box, Detection, Face, FloatArray, Image
+
+Made = TypeVar("Made")
 
 EMBED_EVERY = 5
 """Identity is decided by tracks, so a face that is being followed is embedded on every fifth frame only."""
@@ -100,9 +103,9 @@ def survey(
         yield previous
 
 
-def read_ahead(frames: Iterable[FrameRecord], num_frames: int = 8) -> Iterator[FrameRecord]:
-    """The same frames, decoded in a background thread up to `num_frames` before they are asked for."""
-    queue: Queue[FrameRecord | BaseException | None] = Queue(num_frames)
+def read_ahead(frames: Iterable[Made], num_frames: int = 8) -> Iterator[Made]:
+    """The same frames, made (decoded, say) in a background thread up to `num_frames` before they are asked for."""
+    queue: Queue[Made | BaseException | None] = Queue(num_frames)
     is_wanted = True
 
     def decode() -> None:

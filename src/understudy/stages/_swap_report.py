@@ -12,7 +12,8 @@ import numpy as np
 from understudy.imaging.warp import resize
 from understudy.media.footage import FootageInfo
 from understudy.media.images import encode_jpeg
-from understudy.stages._swapping import Plan, SwappedFrame
+from understudy.stages._swap_plan import Plan
+from understudy.stages._swapping import SwappedFrame
 from understudy.store.report import Figure, Picture, Section, Table, render_report
 from understudy.types import Image, Json
 
@@ -20,7 +21,13 @@ NUM_KEEPSAKES = 6
 _PICTURE_HEIGHT_PX = 360
 _MOST_ROWS = 200
 
-_IN_WORDS = {"swapped": "swapped", "no_face": "no face", "other_person": "other person", "failed": "failed"}
+_IN_WORDS = {
+    "swapped": "swapped",
+    "no_face": "no face",
+    "other_person": "other person",
+    "left_out": "left out",
+    "failed": "failed",
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def write_swap_report(
         sections.insert(1, Section("What could not be kept of the plate", items=list(losses)))
     render_report(
         path,
-        f"{plan.with_} in place of {plan.replace}",
+        "; ".join(map(str, plan.replacements)),
         sections,
         verdict=f"{num_swapped} of {num_frames} frames of {info.path.name} are swapped.",
         figures=list(_headline(figures)),
@@ -83,6 +90,7 @@ def _headline(figures: Mapping[str, object]) -> Iterator[Figure]:
         "num_swapped": "frames that show the new face",
         "num_without_face": "passed through: nobody was found",
         "num_other_person": "passed through: only other people's faces",
+        "num_left_out": "passed through: the project says so",
         "num_failed": "passed through: something went wrong, see the table",
         "identity_distance": "of the farthest track taken from the performer; under 0.6 is usually the same person",
         "jitter_before_px": "tremble of the alignment as measured",

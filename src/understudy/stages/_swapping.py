@@ -1,84 +1,68 @@
-"""The swap itself: from a stream of frames to a stream of finished ones, with the truth about each."""
+"""The swap itself: from a stream of frames to a stream of finished ones, with the truth about each.
+
+Frames are decoded in one thread, cut and drawn by the network in a second, and composited in several; whoever takes the
+finished frames encodes them meanwhile. What waits between two of them is limited, so that memory does not grow with the film.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
-from typing import Literal, Protocol
+import os
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from understudy.imaging.blend import Blend, bring_back, feather, hard, multiband, paste_back, poisson, to_unit
-from understudy.imaging.colour import apply_colour
-from understudy.imaging.framing import crop_from_face
-from understudy.imaging.look import LookSample, apply_detail, look_at, measure_appearance, with_grain
+from understudy.imaging.blend import Layer, bring_back, to_unit
+from understudy.imaging.look import LookSample, TrackLook, measure_appearance
 from understudy.imaging.masks import Mask
-from understudy.imaging.matte import enlarge, face_matte, fade, skin_mask
-from understudy.imaging.similarity import Matrix, apply, compose
+from understudy.imaging.matte import enlarge, skin_mask
+from understudy.imaging.motion_blur import pool_shutter, sample_shutter
+from understudy.imaging.similarity import compose
+from understudy.imaging.steadiness import average_crops, jittered_from_crop
 from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord
-from understudy.types import ConvertRecipe, Face, FloatArray, Framing, Image
+from understudy.perception.survey import read_ahead
+from understudy.stages._compositing import Drawn, UnusableError, check_usable, composite_face, is_usable, matte_of, reach_of
+from understudy.stages._swap_plan import (
+    Crops,
+    Plan,
+    RgbaCrops,
+    crop_from_frame,
+    landmarks_in_crop,
+    velocity_in_crop_px,
+)
+from understudy.types import ConvertRecipe, Face, Image
 
-Status = Literal["swapped", "no_face", "other_person", "failed"]
-RgbaCrops = NDArray[np.float32]
+Status = Literal["swapped", "no_face", "other_person", "left_out", "failed"]
 
-NO_SWAP: Mapping[Status, str] = {"no_face": "no face was found", "other_person": "only other people's faces"}
+NO_SWAP: Mapping[Status, str] = {
+    "no_face": "no face was found",
+    "other_person": "only other people's faces",
+    "left_out": "the project leaves it as it is",
+}
 """Why a frame that shows nobody to replace is passed through."""
 
+FAULT = "a fault of Understudy: "
+"""Begins the reason of a frame that failed through a fault of ours; all others failed by what they hold."""
 
-class Swapper(Protocol):
-    """What a trained model can do here: new faces for crops of the plate (see model/swapper.py)."""
+MOST_MEMORY_BYTES = 400_000_000
+"""Of decoded frames that wait for the network, and of finished ones that wait for the encoder."""
 
-    @property
-    def performers(self) -> tuple[str, ...]: ...
-    @property
-    def resolution_px(self) -> int: ...
-    @property
-    def framing(self) -> Framing: ...
-    @property
-    def galleries(self) -> Mapping[str, FloatArray]: ...
-
-    def swap(self, crops: NDArray[np.uint8], from_performer: str, to_performer: str) -> RgbaCrops:
-        """Crops (N, H, W, 3) in the model's framing to (N, H, W, 4) between 0 and 1, alpha straight."""
-        ...
-
-
-@dataclass(frozen=True)
-class TrackEnds:
-    """First and last frame of a track, and whether it begins or ends within its shot, where it must not pop."""
-
-    first: int
-    last: int
-    is_faded_in: bool
-    is_faded_out: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that is decided before the first frame is composited.
-
-    faces: the performer's, by frame. strangers: frames that show somebody else's face. looks: samples for the colour match, by
-    track. frame_rate: of the plate, frames a second.
-    """
-
-    swapper: Swapper
-    replace: str
-    with_: str
-    recipe: ConvertRecipe
-    faces: Mapping[int, Sequence[Face]]
-    strangers: frozenset[int]
-    ends: Mapping[int, TrackEnds]
-    looks: Mapping[int, Sequence[LookSample]]
-    frame_rate: float
+MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
 class SwappedFrame:
-    """A finished frame: the record it came from, the new picture and its matte (H, W), and what happened to it."""
+    """A finished frame: the record it came from, the new picture and its matte (H, W), and what happened to it.
+
+    layers: the new faces, each in its place, in the order in which they were laid over the plate. fault: the traceback where a
+    fault of ours made it fail.
+    """
 
     record: FrameRecord
     image: Image
@@ -86,197 +70,262 @@ class SwappedFrame:
     status: Status
     reason: str
     faces: Sequence[Face]
+    layers: Sequence[Layer] = ()
+    fault: str = ""
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """A frame with the crops of its faces, or the reason why they could not be cut."""
+    """A frame with the crops of its faces (of each, as many as are averaged), or the reason why they could not be cut."""
 
     record: FrameRecord
-    crops: Sequence[Image]
+    faces: Sequence[Face] = ()
+    crops: Sequence[Sequence[Crops]] = ()
     failure: str = ""
 
 
-def plan_faces(faces: Sequence[Face], tracks: frozenset[int]) -> tuple[dict[int, list[Face]], frozenset[int]]:
-    """The faces on `tracks` by frame, and the frames in which there are only others."""
-    wanted: dict[int, list[Face]] = {}
-    for face in faces:
-        if face.track in tracks:
-            wanted.setdefault(face.frame, []).append(face)
-    return wanted, frozenset(face.frame for face in faces) - wanted.keys()
+@dataclass(frozen=True)
+class _Answered:
+    """A frame with what the network drew of its faces; the record is dropped where only the drawings are needed."""
 
-
-def track_ends(faces: Mapping[int, Sequence[Face]], shot_of_frame: Mapping[int, int]) -> dict[int, TrackEnds]:
-    """Where each track begins and ends, and which of these ends lie within a shot (a cut or the clip's end needs no fade)."""
-    frames: dict[int, list[int]] = {}
-    for frame, several in faces.items():
-        for face in several:
-            frames.setdefault(face.track, []).append(frame)
-
-    def is_open(frame: int, neighbour: int) -> bool:
-        return shot_of_frame.get(neighbour) == shot_of_frame.get(frame) is not None and not faces.get(neighbour)
-
-    return {
-        track: TrackEnds(min(at), max(at), is_open(min(at), min(at) - 1), is_open(max(at), max(at) + 1))
-        for track, at in frames.items()
-    }
+    record: FrameRecord | None
+    frame: int
+    drawn: Sequence[Drawn] = ()
+    failure: str = ""
 
 
 # ---- frame by frame -------------------------------------------------------------------------------------------------------
 
 
-def swapped_frames(frames: Iterable[FrameRecord], plan: Plan) -> Iterator[SwappedFrame]:
-    """Each frame finished, in order. A frame that cannot be composited comes back as the plate, marked as failed."""
-    for cuts in _batches(frames, plan):
-        answers = iter(_swap(cuts, plan))
-        for cut in cuts:
-            yield _finish(cut, [next(answers) for _ in cut.crops], plan)
+def swapped_frames(frames: Iterable[FrameRecord], plan: Plan, wanted: range | None = None) -> Iterator[SwappedFrame]:
+    """Each frame finished, in order. A frame that cannot be composited comes back as the plate, marked as failed.
+
+    wanted: only these come back; the others of `frames`, `margin` to either side, are what steadies the first and last of them.
+    """
+    answered = read_ahead(_answered(read_ahead(frames, num_frames=4), plan), num_frames=2)
+    with ThreadPoolExecutor(num_workers(), thread_name_prefix="composite") as pool:
+        waiting: deque[Future[SwappedFrame]] = deque()
+        for window, place in _windows(answered, reach_of(plan)):
+            if wanted is not None and window[place].frame not in wanted:
+                continue
+            waiting.append(pool.submit(_finish, window, place, plan))
+            while len(waiting) > num_workers() + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
-def sample_looks(frames: Iterable[FrameRecord], plan: Plan) -> dict[int, list[LookSample]]:
+def margin(plan: Plan) -> int:
+    """How many frames before and after a range must be read, so that each of it comes out as in the whole film."""
+    return reach_of(plan)
+
+
+def num_workers() -> int:
+    """Threads that composite; OpenCV and numpy let go of the interpreter while they work."""
+    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 1))
+
+
+def sample_looks(
+    frames: Iterable[FrameRecord], plan: Plan, tell: Callable[[int], None] = lambda frame: None
+) -> dict[int, list[LookSample]]:
     """Samples of every track before and after the swap: its first frame, and a few in each smoothing window."""
-    stride = max(1, round(plan.recipe.colour_seconds * plan.frame_rate / 3))
-    firsts = {ends.first for ends in plan.ends.values()}
-    wanted = firsts | {frame for frame in plan.faces if frame % stride == 0}
+    wanted = frames_to_sample(plan)
     looks: dict[int, list[LookSample]] = {}
-    for cuts in _batches((frame for frame in frames if frame.index in wanted), plan):
-        answers = iter(_swap(cuts, plan))
-        for cut in cuts:
-            for face, crop, answer in zip(
-                plan.faces[cut.record.index], cut.crops, islice(answers, len(cut.crops)), strict=False
-            ):
-                if np.isfinite(answer).all() and np.isfinite(face.landmarks).all():
-                    looks.setdefault(face.track, []).append(_sample(cut.record, face, crop, answer, plan))
+    for answered in _answered((frame for frame in frames if frame.index in wanted), plan, num_crops=1):
+        assert answered.record is not None
+        for drawn in answered.drawn:
+            if is_usable(drawn):
+                looks.setdefault(drawn.face.track, []).append(_sample(answered.record, drawn, plan))
+        tell(answered.frame)
     return looks
 
 
-def _sample(record: FrameRecord, face: Face, crop: Image, answer: RgbaCrops, plan: Plan) -> LookSample:
-    landmarks = _landmarks_in_crop(face, plan)
-    matte = _matte(answer[..., 3], landmarks, plan.recipe)
-    skin = skin_mask(matte, landmarks * (len(matte) / len(crop)))
+def frames_to_sample(plan: Plan) -> frozenset[int]:
+    """The frames whose colours are measured."""
+    recipes = [recipe for recipe in plan.recipes() if recipe.colour != "none"]
+    if not recipes:
+        return frozenset()
+    stride = max(1, round(min(recipe.colour_seconds for recipe in recipes) * plan.frame_rate / 3))
+    firsts = {ends.first for ends in plan.ends.values()}
+    return frozenset(firsts | {frame for frame in plan.faces if frame % stride == 0})
+
+
+def with_looks(plan: Plan, looks: Mapping[int, Sequence[LookSample]]) -> Plan:
+    """The plan with its colours to match and its camera's shutter."""
+    shutter = pool_shutter([sample.shutter for samples in looks.values() for sample in samples])
+    return replace(plan, looks={track: TrackLook.of(samples) for track, samples in looks.items()}, shutter=shutter)
+
+
+def _sample(record: FrameRecord, drawn: Drawn, plan: Plan) -> LookSample:
+    face, recipe = drawn.face, plan.part_at(record.index).recipe
+    landmarks = landmarks_in_crop(face, plan.swapper)
+    matte = matte_of(drawn, drawn.answer[..., 3], plan, recipe)
+    skin = skin_mask(matte, landmarks * (len(matte) / len(drawn.crop)))
     height, width = record.image.shape[:2]
-    after = answer[..., :3]
-    inside, after_in_frame, skin_in_frame = bring_back(after, skin, crop_from_frame(face, plan.swapper), (width, height))
-    before, before_in_frame = to_unit(crop), to_unit(record.image[inside])
+    before, after = enlarge(to_unit(drawn.crop)), enlarge(drawn.answer[..., :3])
+    inside, after_in_frame, skin_in_frame = bring_back(
+        drawn.answer[..., :3], skin, crop_from_frame(face, plan.swapper), (width, height)
+    )
     return LookSample(
         face.frame,
-        plate=measure_appearance(enlarge(before), skin, before_in_frame, skin_in_frame),
-        face=measure_appearance(enlarge(after), skin, after_in_frame, skin_in_frame),
+        plate=measure_appearance(before, skin, to_unit(record.image[inside]), skin_in_frame),
+        face=measure_appearance(after, skin, after_in_frame, skin_in_frame),
+        shutter=sample_shutter(before, after, matte, velocity_in_crop_px(face, plan, len(matte))),
     )
 
 
-def _batches(frames: Iterable[FrameRecord], plan: Plan) -> Iterator[list[_Cut]]:
+# ---- the network ----------------------------------------------------------------------------------------------------------
+
+
+def _answered(frames: Iterable[FrameRecord], plan: Plan, num_crops: int | None = None) -> Iterator[_Answered]:
+    """What the network makes of each frame's faces, asked in batches."""
+    for cuts in _batches(frames, plan, num_crops):
+        answers = _swap(cuts, plan)
+        for number, cut in enumerate(cuts):
+            drawn = [
+                Drawn(face, crops[0], average_crops(answers[number, row]))
+                for row, (face, crops) in enumerate(zip(cut.faces, cut.crops, strict=True))
+            ]
+            yield _Answered(cut.record, cut.record.index, drawn, cut.failure)
+
+
+def _batches(frames: Iterable[FrameRecord], plan: Plan, num_crops: int | None) -> Iterator[list[_Cut]]:
     """Frames gathered until they hold enough faces for the network, or there are enough of them to hold in memory."""
     batch: list[_Cut] = []
     for record in frames:
-        batch.append(_cut(record, plan))
-        if len(batch) >= plan.recipe.batch_size or sum(len(cut.crops) for cut in batch) >= plan.recipe.batch_size:
+        batch.append(_cut(record, plan, num_crops))
+        num_faces = sum(len(cut.faces) for cut in batch)
+        most_frames = max(1, min(plan.recipe.batch_size, MOST_MEMORY_BYTES // record.image.nbytes))
+        if len(batch) >= most_frames or num_faces >= plan.recipe.batch_size:
             yield batch
             batch = []
     if batch:
         yield batch
 
 
-def _cut(record: FrameRecord, plan: Plan) -> _Cut:
-    size_px = plan.swapper.resolution_px
+def _cut(record: FrameRecord, plan: Plan, num_crops: int | None) -> _Cut:
+    part, faces = plan.part_at(record.index), plan.faces.get(record.index, ())
+    if not part.is_swapped or not faces:
+        return _Cut(record)
     try:
-        faces = plan.faces.get(record.index, ())
-        crops = [warp_image(record.image, crop_from_frame(face, plan.swapper), (size_px, size_px)) for face in faces]
-    except Exception as error:  # one bad frame must not end a long render; it is listed
-        return _Cut(record, [], _in_words(error))
-    return _Cut(record, crops)
+        for face in faces:
+            check_usable(face)
+    except UnusableError as error:
+        return _Cut(record, failure=str(error))
+    crops = [_crops(record.image, face, plan, num_crops or part.recipe.num_crops) for face in faces]
+    return _Cut(record, faces, crops)
 
 
-def _swap(cuts: Sequence[_Cut], plan: Plan) -> Sequence[RgbaCrops]:
-    crops = [crop for cut in cuts for crop in cut.crops]
-    return list(plan.swapper.swap(np.stack(crops), plan.replace, plan.with_)) if crops else []
+def _crops(image: Image, face: Face, plan: Plan, num_crops: int) -> list[Crops]:
+    size_px = plan.swapper.resolution_px
+    from_frame = crop_from_frame(face, plan.swapper)
+    places = [compose(jittered_from_crop(number, size_px), from_frame) if number else from_frame for number in range(num_crops)]
+    crops = [warp_image(image, place, (size_px, size_px)) for place in places]
+    return [crop if crop.dtype == np.uint8 else to_unit(crop) for crop in crops]
 
 
-def _finish(cut: _Cut, answers: Sequence[RgbaCrops], plan: Plan) -> SwappedFrame:
-    record, faces = cut.record, plan.faces.get(cut.record.index, ())
-    finished = partial(SwappedFrame, record)
+def _swap(cuts: Sequence[_Cut], plan: Plan) -> dict[tuple[int, int], list[RgbaCrops]]:
+    """The network's answers by place in the batch and face; the faces of each role are drawn together."""
+    answers: dict[tuple[int, int], list[RgbaCrops]] = {}
+    for role in plan.replacements:
+        asked = [
+            ((number, row), crop)
+            for number, cut in enumerate(cuts)
+            for row, (face, crops) in enumerate(zip(cut.faces, cut.crops, strict=True))
+            if plan.roles[face.track] == role
+            for crop in crops
+        ]
+        if asked:
+            drawn = plan.swapper.swap(cast(Crops, np.stack([crop for _, crop in asked])), role.replace, role.with_)
+            for (place, _), answer in zip(asked, drawn, strict=True):
+                answers.setdefault(place, []).append(answer)
+    return answers
+
+
+# ---- compositing ----------------------------------------------------------------------------------------------------------
+
+
+def _windows(answered: Iterable[_Answered], reach: int) -> Iterator[tuple[list[_Answered], int]]:
+    """Each frame among `reach` frames before and after it, and its place there."""
+    before: deque[_Answered] = deque(maxlen=reach)
+    ahead: deque[_Answered] = deque()
+
+    def window() -> tuple[list[_Answered], int]:
+        found = ([*before, *ahead], len(before))
+        before.append(replace(ahead.popleft(), record=None))
+        return found
+
+    for each in answered:
+        ahead.append(each)
+        if len(ahead) > reach:
+            yield window()
+    while ahead:
+        yield window()
+
+
+def _finish(window: Sequence[_Answered], place: int, plan: Plan) -> SwappedFrame:
+    answered = window[place]
+    assert answered.record is not None
+    record, faces = answered.record, plan.faces.get(answered.frame, ())
+    part = plan.part_at(record.index)
     nothing = np.zeros(record.image.shape[:2], np.float32)
+
+    def passed_through(status: Status, reason: str, fault: str = "") -> SwappedFrame:
+        image = record.image if status == "left_out" else _without_swap(record.image, part.recipe)
+        return SwappedFrame(record, image, nothing, status, reason, faces, fault=fault)
+
+    if not part.is_swapped:
+        return passed_through("left_out", NO_SWAP["left_out"])
     if not faces:
         status: Status = "other_person" if record.index in plan.strangers else "no_face"
-        return finished(_without_swap(record.image, plan), nothing, status, NO_SWAP[status], ())
-    if cut.failure:
-        return finished(_without_swap(record.image, plan), nothing, "failed", cut.failure, faces)
+        return passed_through(status, NO_SWAP[status])
+    if answered.failure:
+        return passed_through("failed", answered.failure)
     try:
-        image, matte = record.image, nothing
-        for face, answer in zip(faces, answers, strict=True):
-            image, face_matte_in_frame = _lay_over(image, face, answer, plan)
-            matte = np.maximum(matte, face_matte_in_frame)
-    except Exception as error:  # as above
-        return finished(_without_swap(record.image, plan), nothing, "failed", _in_words(error), faces)
-    if not matte.any():
-        return finished(_without_swap(record.image, plan), nothing, "failed", "the new face is nowhere visible", faces)
-    return finished(image, matte, "swapped", "", faces)
+        return _laid_over(record, [_around(window, place, row) for row in range(len(answered.drawn))], plan)
+    except UnusableError as error:
+        return passed_through("failed", str(error))
+    except Exception as error:  # one frame must not end a long render; the fault is raised when the rest is done
+        return passed_through("failed", FAULT + _in_words(error), traceback.format_exc())
 
 
-def _lay_over(image: Image, face: Face, answer: RgbaCrops, plan: Plan) -> tuple[Image, Mask]:
-    """One new face, in the plate's colours, through its matte, into the frame."""
-    if not np.isfinite(answer).all():
-        raise ValueError("the network's answer is not finite")
-    recipe, colours = plan.recipe, answer[..., :3]
-    blend = blend_method(recipe)
-    if recipe.colour == "plate":
-        sigma_frames = recipe.colour_seconds * plan.frame_rate
-        look = look_at(plan.looks.get(face.track, ()), face.frame, sigma_frames, recipe.colour_method)
-        colours = apply_colour(colours, look.colour)
-        if recipe.is_sharpness_matched:
-            colours = apply_detail(enlarge(colours), look.detail_gains)
-        if recipe.is_grain_matched:
-            blend = with_grain(blend, look.grain, seed=face.frame)
-    matte = _matte(answer[..., 3], _landmarks_in_crop(face, plan), recipe)
-    place = crop_from_frame(face, plan.swapper, len(colours))
-    return paste_back(image, colours, matte, place, blend, _opacity(face, plan))
+def _laid_over(record: FrameRecord, faces: Sequence[tuple[Sequence[Drawn], int]], plan: Plan) -> SwappedFrame:
+    """All new faces of a frame over its plate. Raises UnusableError where one of them cannot be put there."""
+    image, matte, layers = record.image.copy(), np.zeros(record.image.shape[:2], np.float32), []
+    for around, place in faces:
+        layer = composite_face(image, around, place, plan)
+        if not layer.matte.any():
+            raise UnusableError(f"{plan.roles[around[place].face.track].with_}'s face is nowhere visible")
+        layer.over(image)
+        matte[layer.inside] = np.maximum(matte[layer.inside], layer.matte)
+        layers.append(layer)
+    return SwappedFrame(record, image, matte, "swapped", "", [around[place].face for around, place in faces], layers)
 
 
-def blend_method(recipe: ConvertRecipe) -> Blend:
-    """The blending that the recipe names. A performer's own skin cannot have the plate's light: it is feathered instead."""
-    if recipe.blend == "multiband" and recipe.colour == "none":
-        return feather
-    methods: dict[str, Blend] = {
-        "direct": feather,  # through a matte that is the whole square
-        "hard": hard,
-        "feather": feather,
-        "poisson": poisson,
-        "multiband": multiband,
-    }
-    return methods[recipe.blend]
+def _around(window: Sequence[_Answered], place: int, row: int) -> tuple[list[Drawn], int]:
+    """What was drawn of one face in the frames around, as far as its track is unbroken, and the frame's place in it."""
+    drawn = window[place].drawn[row]
+
+    def follow(step: int) -> Iterator[Drawn]:
+        number = place + step
+        while 0 <= number < len(window) and window[number].frame == drawn.face.frame + number - place:
+            same = next((each for each in window[number].drawn if each.face.track == drawn.face.track), None)
+            if same is None or not is_usable(same):
+                return
+            yield same
+            number += step
+
+    before = list(follow(-1))[::-1]
+    return [*before, drawn, *follow(1)], len(before)
 
 
-def crop_from_frame(face: Face, swapper: Swapper, size_px: int | None = None) -> Matrix:
-    """Takes frame pixels to pixels of the model's crop, or of the same square at `size_px`."""
-    region = crop_from_face(swapper.framing, size_px or swapper.resolution_px)
-    return compose(region, np.asarray(face.face_from_frame, np.float64))
-
-
-def _landmarks_in_crop(face: Face, plan: Plan) -> FloatArray:
-    return apply(crop_from_frame(face, plan.swapper), face.landmarks)
-
-
-def _matte(learned: Mask, landmarks: FloatArray, recipe: ConvertRecipe) -> Mask:
-    if recipe.blend == "direct":
-        return np.ones_like(enlarge(learned))
-    return face_matte(learned, landmarks, recipe.mask, recipe.erode_fraction, recipe.feather_fraction)
-
-
-def _opacity(face: Face, plan: Plan) -> float:
-    if plan.recipe.on_missing != "keep":
-        return 1.0  # a fade would let the face shine through that must not be seen
-    ends = plan.ends[face.track]
-    num_frames = round(plan.recipe.fade_seconds * plan.frame_rate)
-    return fade(face.frame, ends.first, ends.last, num_frames, ends.is_faded_in, ends.is_faded_out)
-
-
-def _without_swap(image: Image, plan: Plan) -> Image:
+def _without_swap(image: Image, recipe: ConvertRecipe) -> Image:
     """What a frame without a swap shows: the plate, or, where its face must not be seen, less."""
-    if plan.recipe.on_missing == "black":
+    if recipe.on_missing == "black":
         return np.zeros_like(image)
-    if plan.recipe.on_missing == "blur":
+    if recipe.on_missing == "blur":
         small = cv2.resize(image, (12, 8), interpolation=cv2.INTER_AREA)  # too coarse to know a face by, however large
-        return np.asarray(cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
+        return np.asarray(cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_CUBIC), image.dtype)
     return image
 
 

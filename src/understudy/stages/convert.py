@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,15 +10,27 @@ from pathlib import Path
 
 import numpy as np
 
+from understudy.imaging.look import detail_of_model
 from understudy.media.footage import FootageInfo, probe
 from understudy.media.reader import read_frames
 from understudy.model.swapper import load_swapper
-from understudy.perception.survey import jitter_px, read_ahead, select_performer, track_embeddings
+from understudy.perception.survey import jitter_px, read_ahead, track_embeddings
 from understudy.perception.weights import WEIGHTS
 from understudy.stages._marked_output import MarkedOutput
 from understudy.stages._plate_survey import PlateSurvey, survey_plate
+from understudy.stages._swap_plan import (
+    Plan,
+    Replacement,
+    Swapper,
+    check_ranges,
+    parts_of,
+    plan_faces,
+    replacements_of,
+    roles_of,
+    track_ends,
+)
 from understudy.stages._swap_report import Keepsakes, write_swap_report
-from understudy.stages._swapping import Plan, SwappedFrame, Swapper, plan_faces, sample_looks, swapped_frames, track_ends
+from understudy.stages._swapping import SwappedFrame, frames_to_sample, margin, sample_looks, swapped_frames, with_looks
 from understudy.store.atomic import atomic_write_text
 from understudy.store.checkpoints import STATE_FILE
 from understudy.store.events import combine, event_log
@@ -32,49 +43,71 @@ from understudy.trust.consent import ConsentReference, consent_folder
 from understudy.trust.credentials import Lineage
 from understudy.trust.lineage import lineage_of
 from understudy.trust.permission import check_plate_faces, footage_behind, may_convert_model
-from understudy.types import BadInput, ConvertRecipe, Event, Face, Json, Reporter, StageResult, UnfinishedFrames, silent
+from understudy.types import (
+    ConvertRecipe,
+    Event,
+    Face,
+    FaultInFrames,
+    Json,
+    RangeSettings,
+    Reporter,
+    StageResult,
+    UnfinishedFrames,
+    silent,
+)
 
 STAGE = "convert"
 LEDGER_FILE, REPORT_FILE, ALIGNMENT_FILE = "ledger.jsonl", "report.html", "passes/alignment.jsonl"
 _SECONDS_BETWEEN_EVENTS = 0.5
 
+LEAST_DETAIL_OF_MODEL = 0.5
+"""A model that draws less than this share of the plate's detail is a blur (docs/blending.md has the figures)."""
+
 
 def convert(
     footage: Path,
     model: Path,
-    replace: str,
-    with_: str,
+    replace: str | Sequence[str],
+    with_: str | Sequence[str],
     out: Path,
     *,
     recipe: ConvertRecipe = ConvertRecipe(),  # noqa: B008 (frozen)
+    ranges: Sequence[RangeSettings] = (),
     is_strict: bool = False,
     consent: Path | None = None,
     report: Reporter = silent,
 ) -> StageResult:
     """Put the performer `with_` in the place of `replace` in `footage`, by the trained `model`; writes the folder `out`.
 
+    Several performers are replaced in one pass where both are given as lists, pair by pair. ranges: parts of the plate with
+    settings of their own, or that are left as they are; where they overlap, the last one counts.
     Frames, times and sound are the plate's. Every frame is in ledger.jsonl; one without a swap shows the plate (or what
     `recipe.on_missing` says). The same call again goes on after a kill, or returns the finished result.
     Every output is labelled, watermarked and signed. consent: the folder of the performers' consent records.
     Raises Refused without consent of both performers or where the content gate says so, BadInput for unusable footage, model or
-    names, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped.
+    names, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped, FaultInFrames (after writing all that
+    could be made, without finishing) if a fault of ours spoiled frames.
     """
     info = probe(footage)
+    check_ranges(ranges, recipe)
     swapper = load_swapper(model, weights=recipe.weights)
-    _check_performers(swapper, replace, with_)
+    roles = replacements_of(replace, with_, swapper.performers)
     inputs = {"plate": describe_input(footage), "model": describe_input(swapper.checkpoint / STATE_FILE)}
-    with open_run(out, STAGE, {**asdict(recipe), "replace": replace, "with": with_}, inputs) as run:
+    with open_run(out, STAGE, _asked(recipe, roles, ranges), inputs) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
             report(Event(STAGE, "started", total=info.num_frames_estimate, unit="frames"))
             started = time.monotonic()
             folder = consent_folder(consent)
-            references = _permission(model, swapper, replace, with_, folder)
+            references = _permission(model, swapper, roles, folder)
             survey = survey_plate(info, out, report)
-            check_plate_faces(replace, performers_faces(survey, swapper, replace, recipe), folder)
-            plan = make_plan(info, survey, swapper, replace, with_, recipe)
+            plan = make_plan(info, survey, swapper, roles, recipe, ranges)
+            for role in roles:
+                check_plate_faces(role.replace, performers_faces(plan, role.replace), folder)
+            plan = measure_looks(info, plan, report)
             lineage = lineage_of(inputs, references, sha256_of_json(run.recipe), swapper.recipe.seed)
             figures, outputs = swap_footage(info, survey, plan, out, lineage, report)
+            check_no_faults(figures, out)
             figures["frames_per_second"] = round(int(str(figures["num_frames"])) / (time.monotonic() - started), 2)
             run.finish(
                 figures,
@@ -93,8 +126,9 @@ def swap_footage(
     info: FootageInfo, survey: PlateSurvey, plan: Plan, out: Path, lineage: Lineage, report: Reporter = silent
 ) -> tuple[dict[str, object], dict[str, Path]]:
     """Composite the whole clip into `out`, once its faces are known; returns the figures and the paths of the outputs."""
-    if not plan.faces:
-        report(Event(STAGE, "warning", message=f"{info.path}: no face in it is {plan.replace}; the clip is passed through"))
+    for role in plan.replacements:
+        if role not in plan.roles.values():
+            report(Event(STAGE, "warning", message=f"{info.path}: no face in it is {role.replace}; nobody is replaced there"))
     losses: set[str] = set()
     keepsakes = Keepsakes.of(sorted(plan.faces or survey.shot))
     ledger: list[Json] = []
@@ -124,35 +158,82 @@ def swap_footage(
     }
 
 
-def _permission(model: Path, swapper: Swapper, replace: str, with_: str, folder: Path) -> tuple[ConsentReference, ...]:
-    """Consent of both performers for what this model does with their faces. Raises Refused."""
-    galleries = {name: swapper.galleries[name] for name in (replace, with_)}
-    known = {name: footage for name, footage in footage_behind(model).items() if name in galleries}
-    return may_convert_model(galleries, folder, known)
+def _asked(recipe: ConvertRecipe, roles: Sequence[Replacement], ranges: Sequence[RangeSettings]) -> Json:
+    """What is asked, as `recipe.json` has it; one replacement without ranges reads as it always did."""
+    olds, news = [role.replace for role in roles], [role.with_ for role in roles]
+    asked: Json = {**asdict(recipe), "replace": olds, "with": news}
+    if len(roles) == 1:
+        asked |= {"replace": olds[0], "with": news[0]}
+    if ranges:
+        asked["ranges"] = [asdict(each) for each in ranges]
+    return asked
 
 
-def performers_faces(survey: PlateSurvey, swapper: Swapper, replace: str, recipe: ConvertRecipe) -> list[Face]:
+def _permission(model: Path, swapper: Swapper, roles: Sequence[Replacement], folder: Path) -> tuple[ConsentReference, ...]:
+    """Consent of everybody concerned for what this model does with their faces. Raises Refused."""
+    names = dict.fromkeys(name for role in roles for name in (role.replace, role.with_))
+    known = {name: footage for name, footage in footage_behind(model).items() if name in names}
+    return may_convert_model({name: swapper.galleries[name] for name in names}, folder, known)
+
+
+def performers_faces(plan: Plan, replace: str) -> list[Face]:
     """The faces of the plate that are taken for the performer's."""
-    tracks = select_performer(survey.faces, swapper.galleries[replace], recipe.identity_distance)
-    return [face for face in survey.faces if face.track in tracks]
+    return [face for faces in plan.faces.values() for face in faces if plan.roles[face.track].replace == replace]
 
 
 def make_plan(
-    info: FootageInfo, survey: PlateSurvey, swapper: Swapper, replace: str, with_: str, recipe: ConvertRecipe
+    info: FootageInfo,
+    survey: PlateSurvey,
+    swapper: Swapper,
+    roles: Sequence[Replacement],
+    recipe: ConvertRecipe,
+    ranges: Sequence[RangeSettings] = (),
 ) -> Plan:
-    """Who is swapped where, and in which colours: all that is decided before the first frame is composited."""
-    _check_performers(swapper, replace, with_)
-    tracks = select_performer(survey.faces, swapper.galleries[replace], recipe.identity_distance)
-    faces, strangers = plan_faces(survey.faces, tracks)
-    plan = Plan(swapper, replace, with_, recipe, faces, strangers, track_ends(faces, survey.shot), {}, float(info.frame_rate))
-    if recipe.colour == "none" or not faces:
+    """Who is swapped where: all that is decided before the first frame is composited, but for the colours to match."""
+    roles_by_track = roles_of(survey.faces, swapper.galleries, roles, recipe.identity_distance)
+    faces, strangers = plan_faces(survey.faces, roles_by_track)
+    return Plan(
+        swapper,
+        tuple(roles),
+        recipe,
+        faces,
+        roles_by_track,
+        strangers,
+        track_ends(faces, survey.shot, roles_by_track),
+        float(info.frame_rate),
+        survey.shot,
+        parts_of(ranges, recipe, survey.shot),
+    )
+
+
+def measure_looks(info: FootageInfo, plan: Plan, report: Reporter = silent) -> Plan:
+    """The plan with what the plate looks like and what the model makes of it, measured at samples over the whole clip."""
+    if not frames_to_sample(plan):
         return plan
-    return dataclasses.replace(plan, looks=sample_looks(read_ahead(read_frames(info.path)), plan))
+    progress = _Progress(info.num_frames_estimate, report, "measuring colours")
+    plan = with_looks(plan, sample_looks(read_ahead(read_frames(info.path)), plan, progress.tell))
+    for words in rawness_warnings(plan):
+        report(Event(STAGE, "warning", message=words))
+    return plan
+
+
+def rawness_warnings(plan: Plan) -> list[str]:
+    """What to tell of a model that is too raw for this plate; nothing of one that is ready."""
+    words = []
+    for role in plan.replacements:
+        details = [detail_of_model(look) for track, look in plan.looks.items() if plan.roles[track] == role]
+        if details and (detail := float(np.nanmedian(details))) < LEAST_DETAIL_OF_MODEL:
+            words.append(
+                f"the model is raw: its {role.with_} has {detail:.0%} of the detail of {role.replace}'s face there, "
+                f"so that much of {role.replace} will show; train longer"
+            )
+    return words
 
 
 def preview(info: FootageInfo, plan: Plan, frames: range) -> Iterator[SwappedFrame]:
     """The finished frames of a range (step 1) without rendering the rest: what the film will show, for tuning."""
-    return swapped_frames(read_frames(info.path, frames.start, frames.stop), plan)
+    start = max(0, frames.start - margin(plan))
+    return swapped_frames(read_frames(info.path, start, frames.stop + margin(plan)), plan, frames)
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------------
@@ -161,23 +242,16 @@ def preview(info: FootageInfo, plan: Plan, frames: range) -> Iterator[SwappedFra
 class _Progress:
     """Reports every half second, so that a fast clip does not write an event a frame."""
 
-    def __init__(self, total: int, report: Reporter) -> None:
+    def __init__(self, total: int, report: Reporter, message: str = "swapping") -> None:
         self._total = total
         self._report = report
+        self._message = message
         self._told = 0.0
 
     def tell(self, done: int) -> None:
         if done == self._total or time.monotonic() - self._told > _SECONDS_BETWEEN_EVENTS:
             self._told = time.monotonic()
-            self._report(Event(STAGE, "progress", done, self._total, "swapped frames", "swapping"))
-
-
-def _check_performers(swapper: Swapper, replace: str, with_: str) -> None:
-    for option, name in (("--replace", replace), ("--with", with_)):
-        if name not in swapper.performers:
-            raise BadInput(f"{option} {name}: expected a performer whom the model knows: {', '.join(swapper.performers)}")
-    if replace == with_:
-        raise BadInput(f"--replace and --with are both {replace}; name two performers")
+            self._report(Event(STAGE, "progress", done, self._total, "frames", self._message))
 
 
 def ledger_line(finished: SwappedFrame) -> Json:
@@ -188,6 +262,8 @@ def ledger_line(finished: SwappedFrame) -> Json:
         "status": finished.status,
         "reason": finished.reason,
         "track": finished.faces[0].track if finished.faces else None,
+        "tracks": [face.track for face in finished.faces],
+        **({"fault": finished.fault} if finished.fault else {}),
     }
 
 
@@ -209,14 +285,23 @@ def counts_of(ledger: Sequence[Json]) -> dict[str, object]:
         "num_swapped": by_status["swapped"],
         "num_without_face": by_status["no_face"],
         "num_other_person": by_status["other_person"],
+        "num_left_out": by_status["left_out"],
         "num_failed": by_status["failed"],
+        "num_faults": sum("fault" in line for line in ledger),
     }
 
 
 def _track_figures(plan: Plan, survey: PlateSurvey, swapped: Sequence[Face]) -> dict[str, object]:
     """How sure the choice of the performer is: the farthest track taken, and the nearest face that was left alone."""
-    person = np.nanmean(np.asarray(plan.swapper.galleries[plan.replace], np.float64), axis=0)
-    distance = {track: float(np.linalg.norm(mean - person)) for track, mean in track_embeddings(survey.faces).items()}
+    persons = {
+        role: np.nanmean(np.asarray(plan.swapper.galleries[role.replace], np.float64), axis=0) for role in plan.replacements
+    }
+    distance = {
+        track: min(
+            float(np.linalg.norm(mean - person)) for role, person in persons.items() if plan.roles.get(track, role) == role
+        )
+        for track, mean in track_embeddings(survey.faces).items()
+    }
     taken, left = [d for t, d in distance.items() if t in plan.ends], [d for t, d in distance.items() if t not in plan.ends]
     before_px, after_px = jitter_px(swapped)
     return {
@@ -229,8 +314,17 @@ def _track_figures(plan: Plan, survey: PlateSurvey, swapped: Sequence[Face]) -> 
 
 
 def _check_all_swapped(figures: Mapping[str, object], out: Path) -> None:
-    num_missing = int(str(figures["num_frames"])) - int(str(figures["num_swapped"]))
+    num_missing = int(str(figures["num_frames"])) - int(str(figures["num_swapped"])) - int(str(figures["num_left_out"]))
     if num_missing:
         raise UnfinishedFrames(
             f"{num_missing} of {figures['num_frames']} frames are not swapped; {out / LEDGER_FILE} says which and why"
+        )
+
+
+def check_no_faults(figures: Mapping[str, object], out: Path) -> None:
+    """Raises FaultInFrames where a fault of ours spoiled frames."""
+    if figures["num_faults"]:
+        raise FaultInFrames(
+            f"{figures['num_faults']} of {figures['num_frames']} frames failed through a fault of Understudy: "
+            f"{out / LEDGER_FILE} has the tracebacks. The rest is written; the same command tries those frames again"
         )

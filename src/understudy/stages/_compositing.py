@@ -1,0 +1,151 @@
+"""One new face into one frame: steadied, in the plate's look, through its matte, behind what stands before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.imaging.blend import Blend, Layer, feather, hard, in_light, lay_over, multiband, poisson
+from understudy.imaging.colour import apply_colour, linear_to_srgb, srgb_to_linear
+from understudy.imaging.look import apply_detail, look_at, with_grain
+from understudy.imaging.masks import Mask
+from understudy.imaging.matte import at_size, enlarge, face_matte, fade
+from understudy.imaging.motion_blur import blur_along
+from understudy.imaging.similarity import scale_of
+from understudy.imaging.steadiness import blend_along_flow, reach_frames, steady_mask
+from understudy.stages._swap_plan import (
+    Crops,
+    Plan,
+    RgbaCrops,
+    crop_from_frame,
+    landmarks_in_crop,
+    velocity_in_crop_px,
+)
+from understudy.types import ConvertRecipe, Face, FloatArray
+
+
+class UnusableError(Exception):
+    """What this frame holds cannot be composited; the message says why. Anything else that is raised is a fault of ours."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the network made of a face: the crop of the plate (N, N, 3), the answer (N, N, 4), and what is visible (M, M)."""
+
+    face: Face
+    crop: Crops
+    answer: RgbaCrops
+    visibility: FloatArray | None = None
+
+
+BLENDS: dict[str, Blend] = {
+    "direct": feather,  # through a matte that is the whole square
+    "alpha": feather,  # through the network's own mask
+    "hard": hard,
+    "feather": feather,
+    "poisson": poisson,
+    "multiband": multiband,
+}
+
+
+def check_usable(face: Face) -> None:
+    """Raises UnusableError for a face that lies nowhere."""
+    if not (np.isfinite(face.face_from_frame).all() and scale_of(np.asarray(face.face_from_frame, np.float64)) > 0):
+        raise UnusableError("the face's alignment is unusable")
+    if not np.isfinite(face.landmarks).all():
+        raise UnusableError("the face's landmarks are not finite")
+
+
+def is_usable(drawn: Drawn) -> bool:
+    """Whether the network's answer is a picture."""
+    return bool(np.isfinite(drawn.answer).all())
+
+
+def reach_of(plan: Plan) -> int:
+    """How many frames to either side have a say in a frame."""
+    return max(
+        max(reach_frames(recipe.matte_seconds * plan.frame_rate), int(recipe.flow_blend_fraction > 0))
+        for recipe in plan.recipes()
+    )
+
+
+def composite_face(plate: NDArray[Any], around: Sequence[Drawn], place: int, plan: Plan) -> Layer:
+    """The new face of `around[place]` as a layer over `plate`. around: what was drawn of its track in consecutive frames.
+
+    Raises UnusableError where the network's answer is no picture.
+    """
+    drawn = around[place]
+    if not is_usable(drawn):
+        raise UnusableError("the network's answer is not finite")
+    recipe, face = plan.part_at(drawn.face.frame).recipe, drawn.face
+    colours = _steady_colours(around, place, recipe)
+    learned = steady_mask([each.answer[..., 3] for each in around], place, recipe.matte_seconds * plan.frame_rate)
+    matte = matte_of(drawn, learned, plan, recipe)
+    colours, blend = _in_the_plates_look(colours, face, plan, recipe)
+    place_in_frame = crop_from_frame(face, plan.swapper, len(colours))
+    return lay_over(plate, colours, matte, place_in_frame, blend, _opacity(face, plan, recipe))
+
+
+def matte_of(drawn: Drawn, learned: Mask, plan: Plan, recipe: ConvertRecipe) -> Mask:
+    """Where the new face shows in its crop."""
+    if recipe.blend == "direct":
+        return np.ones_like(enlarge(learned))
+    if recipe.blend == "alpha":
+        alpha = np.clip(enlarge(learned), 0, 1)
+        return alpha if drawn.visibility is None else np.minimum(alpha, at_size(drawn.visibility, len(alpha)))
+    landmarks = landmarks_in_crop(drawn.face, plan.swapper)
+    return face_matte(learned, landmarks, recipe.mask, recipe.erode_fraction, recipe.feather_fraction, drawn.visibility)
+
+
+def blend_method(recipe: ConvertRecipe) -> Blend:
+    """The blending that the recipe names. A performer's own skin cannot have the plate's: it is feathered, not multiband."""
+    blend = feather if recipe.blend == "multiband" and recipe.colour != "plate" else BLENDS[recipe.blend]
+    return in_light(blend, srgb_to_linear, linear_to_srgb) if recipe.is_light_linear else blend
+
+
+# ---- helpers --------------------------------------------------------------------------------------------------------------
+
+
+def _steady_colours(around: Sequence[Drawn], place: int, recipe: ConvertRecipe) -> NDArray[np.float32]:
+    colours = [each.answer[..., :3] for each in around]
+    if recipe.flow_blend_fraction == 0 or len(around) == 1:
+        return colours[place]
+    near = slice(max(0, place - 1), place + 2)
+    return blend_along_flow(
+        colours[near], [_bytes(each.crop) for each in around[near]], min(place, 1), recipe.flow_blend_fraction
+    )
+
+
+def _in_the_plates_look(
+    colours: NDArray[np.float32], face: Face, plan: Plan, recipe: ConvertRecipe
+) -> tuple[NDArray[np.float32], Blend]:
+    blend = blend_method(recipe)
+    if recipe.colour == "none":
+        return colours, blend
+    sigma_frames = recipe.colour_seconds * plan.frame_rate
+    look = look_at(plan.looks.get(face.track), face.frame, sigma_frames, recipe.colour_method, recipe.colour)
+    colours = apply_colour(colours, look.colour)
+    if recipe.is_sharpness_matched:
+        colours = apply_detail(enlarge(colours), look.detail_gains)
+    if recipe.is_motion_blur_matched and plan.shutter:
+        colours = enlarge(colours)
+        colours = blur_along(colours, velocity_in_crop_px(face, plan, len(colours)), plan.shutter)
+    if recipe.is_grain_matched:
+        blend = with_grain(blend, look.grain, seed=face.frame)
+    return colours, blend
+
+
+def _opacity(face: Face, plan: Plan, recipe: ConvertRecipe) -> float:
+    if recipe.on_missing != "keep":
+        return 1.0  # a fade would let the face shine through that must not be seen
+    ends = plan.ends[face.track]
+    num_frames = round(recipe.fade_seconds * plan.frame_rate)
+    return fade(face.frame, ends.first, ends.last, num_frames, ends.is_faded_in, ends.is_faded_out)
+
+
+def _bytes(crop: Crops) -> NDArray[np.uint8]:
+    return np.asarray(crop if crop.dtype == np.uint8 else np.rint(crop * 255), np.uint8)

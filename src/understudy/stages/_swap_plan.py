@@ -1,0 +1,240 @@
+"""Who is swapped where and how: all that is decided before the first frame of a plate is composited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.imaging.framing import crop_from_face
+from understudy.imaging.look import TrackLook
+from understudy.imaging.similarity import Matrix, apply, compose
+from understudy.perception.survey import select_performer, track_embeddings
+from understudy.types import BadInput, ConvertRecipe, Face, FloatArray, Framing, RangeSettings
+
+RgbaCrops = NDArray[np.float32]
+Crops = NDArray[np.uint8] | NDArray[np.float32]
+
+OF_THE_WHOLE_FILE = ("weights", "identity_distance", "batch_size", "codec", "crf", "notice", "notice_language")
+"""Settings that a range cannot have of its own: they are decided before any range is known, or once for the file."""
+
+
+class Swapper(Protocol):
+    """What a trained model can do here: new faces for crops of the plate (see model/swapper.py)."""
+
+    @property
+    def performers(self) -> tuple[str, ...]: ...
+    @property
+    def resolution_px(self) -> int: ...
+    @property
+    def framing(self) -> Framing: ...
+    @property
+    def galleries(self) -> Mapping[str, FloatArray]: ...
+
+    def swap(self, crops: Crops, from_performer: str, to_performer: str) -> RgbaCrops:
+        """Crops (N, H, W, 3) in the model's framing, uint8 or float32 0..1, to (N, H, W, 4) in 0..1, alpha straight."""
+        ...
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """One performer of the plate, and who takes their place."""
+
+    replace: str
+    with_: str
+
+    def __str__(self) -> str:
+        return f"{self.with_} in place of {self.replace}"
+
+
+@dataclass(frozen=True)
+class TrackEnds:
+    """First and last frame of a track, and whether it begins or ends within its shot, where it must not pop."""
+
+    first: int
+    last: int
+    is_faded_in: bool
+    is_faded_out: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """Frames (step 1) with settings of their own, or that are left as they are."""
+
+    frames: range
+    recipe: ConvertRecipe
+    is_swapped: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is decided before the first frame is composited.
+
+    faces: those to replace, by frame. roles: who replaces whom, by track. strangers: frames that show only other people.
+    shot_of_frame: the shot of every frame that was read. parts: of the plate, with other settings; the last that holds a frame
+    counts. looks: what the colours are matched by, by track. shutter: of the plate's camera, measured. frame_rate: of the
+    plate, frames a second.
+    """
+
+    swapper: Swapper
+    replacements: tuple[Replacement, ...]
+    recipe: ConvertRecipe
+    faces: Mapping[int, Sequence[Face]]
+    roles: Mapping[int, Replacement]
+    strangers: frozenset[int]
+    ends: Mapping[int, TrackEnds]
+    frame_rate: float
+    shot_of_frame: Mapping[int, int] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+    looks: Mapping[int, TrackLook] = field(default_factory=dict)
+    shutter: float = 0.0
+
+    def part_at(self, frame: int) -> Part:
+        """The settings of a frame."""
+        for part in reversed(self.parts):
+            if frame in part.frames:
+                return part
+        return Part(range(frame, frame + 1), self.recipe, is_swapped=True)
+
+    def recipes(self) -> tuple[ConvertRecipe, ...]:
+        """Every recipe that some frame of the plate is made by."""
+        return (self.recipe, *(part.recipe for part in self.parts if part.is_swapped))
+
+    def face_of(self, track: int, frame: int) -> Face | None:
+        """The face of a track in a frame, if it is to be replaced there."""
+        return next((face for face in self.faces.get(frame, ()) if face.track == track), None)
+
+
+# ---- who is who -----------------------------------------------------------------------------------------------------------
+
+
+def replacements_of(
+    replace: str | Sequence[str], with_: str | Sequence[str], performers: Sequence[str]
+) -> tuple[Replacement, ...]:
+    """Who replaces whom. Raises BadInput where the pairs do not add up or the model does not know somebody."""
+    olds, news = ([name] if isinstance(name, str) else list(name) for name in (replace, with_))
+    if len(olds) != len(news) or not olds:
+        raise BadInput(f"--replace was given {len(olds)} times and --with {len(news)} times; give them in pairs")
+    for option, names in (("--replace", olds), ("--with", news)):
+        for name in names:
+            if name not in performers:
+                raise BadInput(f"{option} {name}: expected a performer whom the model knows: {', '.join(performers)}")
+    for old, new in zip(olds, news, strict=True):
+        if old == new:
+            raise BadInput(f"--replace and --with are both {old}; name two performers")
+        if olds.count(old) > 1:
+            raise BadInput(f"--replace {old} was given {olds.count(old)} times; a performer is replaced by one other")
+    return tuple(Replacement(old, new) for old, new in zip(olds, news, strict=True))
+
+
+def roles_of(
+    faces: Sequence[Face], galleries: Mapping[str, FloatArray], replacements: Sequence[Replacement], max_distance: float
+) -> dict[int, Replacement]:
+    """The tracks that are replaced, and by whom: a track is of the performer, of all whom the model knows, who is nearest."""
+    persons = {name: np.nanmean(np.asarray(rows, np.float64), axis=0) for name, rows in galleries.items() if len(rows)}
+    means = track_embeddings(faces)
+    nearest = {
+        track: min(persons, key=lambda name: float(np.linalg.norm(mean - persons[name]))) for track, mean in means.items()
+    }
+    roles: dict[int, Replacement] = {}
+    for role in replacements:
+        theirs = [face for face in faces if nearest.get(face.track) == role.replace]
+        roles |= dict.fromkeys(select_performer(theirs, galleries[role.replace], max_distance), role)
+    return roles
+
+
+def plan_faces(faces: Iterable[Face], tracks: Iterable[int]) -> tuple[dict[int, list[Face]], frozenset[int]]:
+    """The faces on `tracks` by frame, and the frames in which there are only others."""
+    wanted: dict[int, list[Face]] = {}
+    chosen, frames = frozenset(tracks), set()
+    for face in faces:
+        frames.add(face.frame)
+        if face.track in chosen:
+            wanted.setdefault(face.frame, []).append(face)
+    return wanted, frozenset(frames - wanted.keys())
+
+
+def track_ends(
+    faces: Mapping[int, Sequence[Face]], shot_of_frame: Mapping[int, int], roles: Mapping[int, Replacement]
+) -> dict[int, TrackEnds]:
+    """Where each track begins and ends, and which of these ends lie within a shot (a cut or the clip's end needs no fade)."""
+    frames: dict[int, list[int]] = {}
+    for frame, several in faces.items():
+        for face in several:
+            frames.setdefault(face.track, []).append(frame)
+
+    def is_open(track: int, frame: int, neighbour: int) -> bool:
+        is_same_shot = shot_of_frame.get(neighbour) == shot_of_frame.get(frame) is not None
+        return is_same_shot and all(roles.get(face.track) != roles.get(track) for face in faces.get(neighbour, ()))
+
+    return {
+        track: TrackEnds(min(at), max(at), is_open(track, min(at), min(at) - 1), is_open(track, max(at), max(at) + 1))
+        for track, at in frames.items()
+    }
+
+
+# ---- parts of a plate -----------------------------------------------------------------------------------------------------
+
+
+def parts_of(ranges: Sequence[RangeSettings], recipe: ConvertRecipe, shot_of_frame: Mapping[int, int]) -> tuple[Part, ...]:
+    """Ranges and shots as frames. Raises BadInput for a shot that is not there and a setting that is the whole file's."""
+    return tuple(_part(each, recipe, shot_of_frame) for each in ranges)
+
+
+def check_ranges(ranges: Sequence[RangeSettings], recipe: ConvertRecipe) -> None:
+    """Raises BadInput for a range that is empty and one with a setting that only the whole file can have."""
+    for each in ranges:
+        for name in OF_THE_WHOLE_FILE:
+            if getattr(each.recipe, name) != getattr(recipe, name):
+                raise BadInput(f"range {describe(each)}: {name} holds for the whole swap; set it there")
+        if (each.frames is None) == (each.shot is None):
+            raise BadInput("range: expected either frames or shot, one of them")
+        if each.frames is not None and not 0 <= each.frames[0] <= each.frames[1]:
+            raise BadInput(f"range {describe(each)}: expected the first and the last frame, counted from 0")
+
+
+def describe(settings: RangeSettings) -> str:
+    """A range in words: "frames 10-20" or "shot 3"."""
+    return f"shot {settings.shot}" if settings.frames is None else f"frames {settings.frames[0]}-{settings.frames[1]}"
+
+
+def _part(settings: RangeSettings, recipe: ConvertRecipe, shot_of_frame: Mapping[int, int]) -> Part:
+    if settings.frames is not None:
+        first, last = settings.frames
+        return Part(range(first, last + 1), settings.recipe, settings.is_swapped)
+    frames = [frame for frame, shot in shot_of_frame.items() if shot == settings.shot]
+    if not frames:
+        num_shots = len(set(shot_of_frame.values()))
+        raise BadInput(
+            f"range {describe(settings)}: the plate has {num_shots} shots, counted from 0 (the ledger tells each frame's)"
+        )
+    return Part(range(min(frames), max(frames) + 1), settings.recipe, settings.is_swapped)
+
+
+# ---- where faces lie ------------------------------------------------------------------------------------------------------
+
+
+def crop_from_frame(face: Face, swapper: Swapper, size_px: int | None = None) -> Matrix:
+    """Takes frame pixels to pixels of the model's crop, or of the same square at `size_px`."""
+    region = crop_from_face(swapper.framing, size_px or swapper.resolution_px)
+    return compose(region, np.asarray(face.face_from_frame, np.float64))
+
+
+def landmarks_in_crop(face: Face, swapper: Swapper) -> FloatArray:
+    """A face's landmarks (468, 2) in pixels of the model's crop."""
+    return apply(crop_from_frame(face, swapper), face.landmarks)
+
+
+def velocity_in_crop_px(face: Face, plan: Plan, size_px: int) -> FloatArray:
+    """How far the face's centre moves in a frame (x, y), in pixels of its crop at `size_px`, seen from the frame."""
+    target_from_frame = crop_from_frame(face, plan.swapper, size_px)
+    places = {}
+    for step in (-1, 0, 1):
+        other = face if step == 0 else plan.face_of(face.track, face.frame + step)
+        if other is not None and np.isfinite(other.landmarks).all():
+            places[step] = apply(target_from_frame, np.asarray(other.landmarks, np.float64).mean(axis=0))
+    steps = sorted(places)
+    return (places[steps[-1]] - places[steps[0]]) / max(1, steps[-1] - steps[0])
