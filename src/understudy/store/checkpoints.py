@@ -61,13 +61,17 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Mapping[str, 
 
 def load_tensors(checkpoint: Checkpoint, name: str, device: str = "cpu") -> dict[str, Tensor]:
     """The tensors saved as `name` ("weights", "ema", "optimizer"). Raises BadInput that lists the names that are there."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = checkpoint.path / f"{name}.safetensors"
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in checkpoint.path.glob("*.safetensors")))
         raise BadInput(f"{checkpoint.path} has no {name!r}; it has: {names}")
-    tensors: dict[str, Tensor] = load_file(path, device=device)
+    try:
+        tensors: dict[str, Tensor] = load_file(path, device=device)
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} holds no tensors that can be read ({str(error)[:120]}); restore it from a copy") from error
     return tensors
 
 
@@ -160,7 +164,7 @@ def _best_name(folder: Path) -> str:
         name = (folder / CHECKPOINTS_FOLDER / BEST_FILE).read_text(encoding="utf-8").strip()
     except (FileNotFoundError, UnicodeDecodeError):
         return "none"
-    return name if re.fullmatch(r"\d{6,}", name) else "none"
+    return name if re.fullmatch(r"\d{6,20}", name) else "none"
 
 
 def _read_checked(path: Path) -> Checkpoint:
@@ -176,6 +180,8 @@ def _read_checked(path: Path) -> Checkpoint:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadInput(f"{state_path} is damaged ({error})") from error
     for name, expected in files.items():
+        if not re.fullmatch(r"\w{1,40}\.safetensors", name):
+            raise BadInput(f"{state_path} is damaged (it names the file {name[:80]!r})")
         if sha256_of_file(path / name) != expected:
             raise BadInput(f"{path / name} is damaged: its sha256 is not the one that {STATE_FILE} names")
     return Checkpoint(path, step, {key: value for key, value in state.items() if key not in ("schema", "step", "files")})
@@ -186,7 +192,7 @@ def _has_all_bytes(path: Path) -> bool:
     try:
         files = cast(dict[str, Json], read_json(path / STATE_FILE)["files"])
         return all((path / name).stat().st_size == file["size_bytes"] for name, file in files.items())
-    except (BadInput, OSError, KeyError, TypeError, AttributeError):
+    except (BadInput, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

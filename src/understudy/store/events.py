@@ -104,7 +104,7 @@ def _parse(line: bytes) -> TimedEvent | None:
         values = json.loads(line)
         time = datetime.fromisoformat(values["time"])
         return TimedEvent(time, Event(**{name: values[name] for name in _names(values)}))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

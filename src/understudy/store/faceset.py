@@ -76,6 +76,7 @@ class FaceSet:
             meta = dict(connection.execute("SELECT key, value FROM meta"))
             schema, performer = int(meta["schema"]), meta["performer"]
             connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA trusted_schema = OFF")  # a face set of a stranger may hold views and triggers
         except (sqlite3.Error, KeyError, ValueError) as error:
             connection.close()
             raise BadInput(f"{path} is damaged or not a face set ({error}); extract it again") from error
@@ -185,7 +186,10 @@ class FaceSet:
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         parameters = () if source is None else (source,)
         rows = self._query(f"SELECT {COLUMNS} FROM faces {where} ORDER BY source, frame, id", parameters)
-        return [face_from_row(row) for row in rows]
+        try:
+            return [face_from_row(row) for row in rows]
+        except (ValueError, TypeError, AttributeError) as error:  # a blob of another size, text where a number belongs
+            raise BadInput(f"{self.folder / INDEX_FILE} is damaged ({error}); extract it again") from error
 
     def sources(self) -> tuple[str, ...]:
         """The footage that faces came from, by name, those without a single face included."""
@@ -196,7 +200,10 @@ class FaceSet:
         """The frames of `source` that were looked through, in order."""
         columns = "frame, time_seconds, thumbnail"
         rows = self._query(f"SELECT {columns} FROM frames WHERE source = ? ORDER BY frame", (source,))
-        return [SurveyedFrame(frame, time, np.frombuffer(data, np.uint8).reshape(18, 32, 3)) for frame, time, data in rows]
+        try:
+            return [SurveyedFrame(frame, time, np.frombuffer(data, np.uint8).reshape(18, 32, 3)) for frame, time, data in rows]
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"{self.folder / INDEX_FILE} is damaged ({error}); extract it again") from error
 
     def num_frames_done(self, source: str) -> int:
         """How many frames of `source`, from its first, are surveyed: where a killed run goes on."""
@@ -221,7 +228,7 @@ class FaceSet:
     def crop_path(self, face: Face) -> Path:
         """Where the picture of `face` lies. Raises BadInput where it has none, or its name leads out of the face set."""
         crop = PurePosixPath(face.crop)
-        if not face.crop or crop.is_absolute() or ".." in crop.parts:
+        if not face.crop or crop.is_absolute() or ".." in crop.parts or "\0" in face.crop:
             raise BadInput(f"{self.folder / INDEX_FILE}: face {face.id} has no usable crop ({face.crop!r}); extract it again")
         return self.folder / crop
 
@@ -239,7 +246,11 @@ class FaceSet:
 
     def _count(self, query: str, *parameters: str) -> int:
         [(count,)] = self._query(query, parameters)
-        return int(count)
+        if not isinstance(count, int):
+            raise BadInput(
+                f"{self.folder / INDEX_FILE} is damaged (a number of frames is {str(count)[:40]!r}); extract it again"
+            )
+        return count
 
     def _query(self, query: str, parameters: Sequence[str] = ()) -> Iterator[sqlite3.Row]:
         with _readable_errors(self.folder / INDEX_FILE):

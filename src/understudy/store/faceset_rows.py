@@ -150,4 +150,4 @@ def face_from_row(row: sqlite3.Row) -> Face:
 
 def _real(value: float | None) -> float:
     """Sqlite keeps NaN as NULL."""
-    return np.nan if value is None else value
+    return np.nan if value is None else float(value)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from understudy.store.hashing import sha256_of_footage
 from understudy.store.json_files import read_json, write_json
@@ -16,11 +18,21 @@ MANIFEST_FILE = "manifest.json"
 SCHEMA = 1
 
 
+def _a_place(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("expected a path")
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_a_place)]
+
+
 @dataclass(frozen=True)
 class InputFile:
     """Something a stage was given: where it lay and the sha256 of its contents. Only the contents make it the same."""
 
-    path: str
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    path: PathText
     sha256: str
 
 
@@ -32,16 +44,20 @@ class Manifest:
     licences: of each weight used, by its name. consent: the records that covered the work, by performer.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
     stage: str
     inputs: Mapping[str, InputFile]
     recipe_sha256: str
     figures: Mapping[str, object]
-    outputs: Mapping[str, str]
+    outputs: Mapping[str, PathText]
     seed: int | None = None
     licences: Mapping[str, str] = field(default_factory=dict)
     consent: Mapping[str, str] = field(default_factory=dict)
     code_version: str = __version__
     schema: int = SCHEMA
+
+
+_MANIFEST = TypeAdapter(Manifest)
 
 
 def describe_input(path: Path) -> InputFile:
@@ -65,10 +81,11 @@ def read_manifest(folder: Path) -> Manifest | None:
     values = read_json(path)
     check_schema(path, values, SCHEMA)
     try:
-        inputs = {name: InputFile(**value) for name, value in cast(dict[str, dict[str, str]], values.pop("inputs")).items()}
-        return Manifest(inputs=inputs, **values)  # type: ignore[arg-type]
-    except (TypeError, AttributeError, KeyError) as error:
-        raise BadInput(f"{path} is not a manifest ({error}); restore it, or remove it and run the stage again") from error
+        return _MANIFEST.validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        why = f"{'.'.join(map(str, first['loc']))[:80]}: {first['msg'][:120]}"
+        raise BadInput(f"{path} is not a manifest ({why}); restore it, or remove it and run the stage again") from error
 
 
 def stage_result(folder: Path, manifest: Manifest) -> StageResult:

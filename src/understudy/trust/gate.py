@@ -25,15 +25,13 @@ import numpy as np
 from understudy.media.footage import FrameRecord
 from understudy.store.atomic import atomic_write_bytes
 from understudy.store.hashing import sha256_of_file
-from understudy.store.packages import PackagedFile, fetch_packaged_file, weights_folder
+from understudy.store.packages import Package, PackagedFile, fetch_files, weights_folder
 from understudy.types import BadInput, Box, Image, Json, Refused
 
 NUDENET = PackagedFile(
-    package="nudenet",
-    version="3.4.2",
+    Package("nudenet", "3.4.2", ("--only-binary=:all:",)),
     member="nudenet/320n.onnx",
     sha256="c15d8273adad2d0a92f014cc69ab2d6c311a06777a55545f2c4eb46f51911f0f",
-    pip_options=("--only-binary=:all:",),
 )
 LICENCE = "AGPL-3.0 (weights of another program, run as a process of its own)"
 HIT_SCORE = 0.4
@@ -96,7 +94,7 @@ def ensure_weights() -> Path:
     path = weights_path()
     if not path.is_file():
         try:
-            atomic_write_bytes(path, fetch_packaged_file(NUDENET))
+            atomic_write_bytes(path, fetch_files([NUDENET])[0])
         except BadInput as error:
             raise Refused(f"the content gate is missing, and nothing is trained or converted without it: {error}") from error
     if sha256_of_file(path) != NUDENET.sha256:

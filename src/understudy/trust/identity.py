@@ -88,10 +88,15 @@ def read_identity(signed: SignedRecord) -> Identity | None:
     text = read_limited(beside).decode(errors="replace") if beside.is_file() else ""
     if not any(_is_good(data, text, key) for key in accepted_keys(path.parent)):
         raise Refused(f"{path}: the signature is not good, so the face may have been exchanged; {remedy}")
-    content = json.loads(data)
-    if content["record_sha256"] != signed.sha256 or content["method"] != METHOD:
+    try:
+        content = json.loads(data)
+        belongs = content["record_sha256"] == signed.sha256 and content["method"] == METHOD
+        embeddings = np.asarray(content["embeddings"], dtype=np.float64)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+        raise Refused(f"{path}: is no face of a consent record; {remedy}") from error
+    if not belongs:
         raise Refused(f"{path}: belongs to an earlier record of {signed.record.performer!r}; {remedy}")
-    return Identity(signed.record.performer, np.asarray(content["embeddings"], dtype=np.float64))
+    return Identity(signed.record.performer, _checked(embeddings, str(path)))
 
 
 def check_identity(identity: Identity, embeddings: FloatArray, tracks: NDArray[np.integer] | None = None) -> float:

@@ -40,7 +40,7 @@ def find_render(watermark_id: str, sha256: str = "", folder: Path | None = None)
         for line in file:
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(entry, dict) and entry.get("watermark_id") == watermark_id:
                 found = entry
