@@ -160,7 +160,7 @@ def test_colours_follow_the_tags_of_the_stream(tmp_path: Path, pixel_format: str
     rgb = np.array([200.0, 90.0, 40.0]) if pixel_format != "gray" else np.array([120.0, 120.0, 120.0])
     clip = tmp_path / "flat.mkv"
     write_flat_colour(clip, rgb, pixel_format, matrix, colour_range)
-    image = next(read_frames(clip)).image
+    image = next(read_frames(clip)).eight_bit
     assert probe(clip).colour.range == colour_range
     assert np.abs(image.reshape(-1, 3) - rgb).max() <= 1.5
 

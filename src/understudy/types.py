@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
 Image = NDArray[np.uint8]
-"""An 8-bit sRGB picture, (height, width, 3), channels R G B."""
+"""An 8-bit picture, (height, width, 3), channels R G B."""
+DeepImage = NDArray[np.uint16]
+"""The same at 16 bits, 0 to 65535 (see imaging/depth.py): what a plate of more than 8 bits is read as."""
+AnyImage = Image | DeepImage
+"""A picture at its own depth."""
+AnyMatte = AnyImage
+"""One channel of it, (height, width): a transparency."""
 
 Json = dict[str, object]
 

@@ -1,4 +1,4 @@
-"""Turns decoded video frames into RGB pictures and back, with one and the same matrix and range both ways.
+"""Turns decoded video frames into RGB pictures and back, at their own depth, with one and the same matrix and range both ways.
 
 swscale only changes the sampling (chroma, size, bit depth); the matrix is applied here, because swscale's own conversion
 shifts full-range colours by up to a level. Numbers are those of ITU-T H.273, which containers and codecs store: matrix
@@ -7,14 +7,17 @@ shifts full-range colours by up to a level. Numbers are those of ITU-T H.273, wh
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import av
 import cv2
 import numpy as np
+from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from understudy.types import FloatArray, Image
+from understudy.imaging.depth import code_max, eight_bit, sixteen_bit
+from understudy.types import AnyImage, AnyMatte, FloatArray
 
 UNSTATED = 2
 BT709, SRGB_TRANSFER, RGB_MATRIX, BT601 = 1, 13, 0, 6
@@ -56,6 +59,16 @@ def tags_of(frame: av.VideoFrame) -> ColourTags:
     )
 
 
+def bits_of(frame: av.VideoFrame) -> int:
+    """The bits of a frame's deepest colour channel; alpha does not count."""
+    return max(component.bits for component in frame.format.components if not component.is_alpha)
+
+
+def has_alpha(frame: av.VideoFrame) -> bool:
+    """Whether a decoded frame carries transparency; a palette's (GIF) is not counted."""
+    return any(component.is_alpha for component in frame.format.components) and not frame.format.has_palette
+
+
 def tags_for_yuv(tags: ColourTags, width: int, height: int) -> ColourTags:
     """The tags under which a plate is written as YCbCr: its own, or for an RGB plate stated ones (sRGB pictures)."""
     if not tags.is_rgb:
@@ -80,30 +93,68 @@ class Converter:
     def __init__(self) -> None:
         self._scaler = VideoReformatter()
 
-    def image_from_frame(self, frame: av.VideoFrame, size_wh: tuple[int, int]) -> Image:
-        """An RGB picture (height, width, 3) uint8 of `size_wh`; alpha is dropped, HDR code values are kept as they are."""
-        tags = tags_of(frame)
-        if tags.is_rgb:
-            return np.ascontiguousarray(self._sampled(frame, size_wh, "rgb24").to_ndarray())
-        bits = max(component.bits for component in frame.format.components)
-        planes = self._sampled(frame, size_wh, "yuv444p" if bits <= 8 else "yuv444p16le").to_ndarray(channel_last=True)
-        # swscale widens codes of n bits to 16 by appending zeros (in 4:4:4 by repeating bits: up to a quarter level more).
-        unit = 1 if bits <= 8 else 256
-        code_max = 255 if bits <= 8 else ((1 << bits) - 1) << (16 - bits)
-        return _transformed(planes, _inverse(_ycc_from_rgb(tags, frame.width, frame.height, unit, code_max)))
+    def image_from_frame(self, frame: av.VideoFrame, size_wh: tuple[int, int]) -> AnyImage:
+        """An RGB picture (height, width, 3) of `size_wh`: uint8, or uint16 of a frame with more than 8 bits a channel.
 
-    def frame_from_image(self, image: Image, pixel_format: str, tags: ColourTags) -> av.VideoFrame:
-        """A frame in `pixel_format` (8 bit) with `tags`, of an RGB picture (height, width, 3) uint8."""
-        height, width = image.shape[:2]
+        Full range, alpha left aside. HDR code values are kept as they are: the numbers are those of the plate's own curve.
+        """
+        tags, bits = tags_of(frame), bits_of(frame)
+        dtype = np.uint8 if bits <= 8 else np.uint16
         if tags.is_rgb:
-            whole = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            picture = self._sampled(frame, size_wh, "rgb24" if bits <= 8 else "rgb48le")
+            return np.ascontiguousarray(picture.to_ndarray())
+        planes = self._planes(frame, size_wh, bits)
+        # swscale widens codes of n bits to 16 by appending zeros: white is 2^16 - 2^(16-n).
+        unit, code_max = (1, 255) if bits <= 8 else (256, ((1 << bits) - 1) << (16 - bits))
+        rgb_max = 255 if bits <= 8 else 65535
+        return _transformed(planes, _inverse(_ycc_from_rgb(tags, frame.width, frame.height, rgb_max, unit, code_max)), dtype)
+
+    def alpha_from_frame(self, frame: av.VideoFrame, size_wh: tuple[int, int]) -> AnyMatte | None:
+        """The frame's transparency (height, width), 0 = see-through, in the depth of its picture; None where it has none."""
+        if not has_alpha(frame):
+            return None
+        bits = bits_of(frame)
+        if not tags_of(frame).is_rgb and (frame.width, frame.height) == size_wh:  # a plane of its own, always full range
+            codes = _plane(frame, 3, np.dtype(np.uint8) if bits <= 8 else np.dtype("<u2"))
+            return codes if bits <= 8 else np.asarray(np.rint(codes * np.float32(65535 / ((1 << bits) - 1))), np.uint16)
+        whole = self._sampled(frame, size_wh, "rgba" if bits <= 8 else "rgba64le").to_ndarray()
+        return np.ascontiguousarray(whole[..., 3])
+
+    def frame_from_image(
+        self, image: AnyImage, pixel_format: str, tags: ColourTags, alpha: AnyMatte | None = None
+    ) -> av.VideoFrame:
+        """A frame in `pixel_format` with `tags`, of an RGB picture (height, width, 3) uint8 or uint16.
+
+        The codes are rounded once, to the depth of the format; swscale then only thins out the chroma. alpha: (height, width)
+        in the picture's depth, for formats that hold it (opaque where it is None).
+        """
+        height, width = image.shape[:2]
+        target = av.VideoFormat(pixel_format)
+        bits = max(component.bits for component in target.components if not component.is_alpha)
+        if target.is_rgb:
+            picture = sixteen_bit(image) if bits > 8 else eight_bit(image)
+            whole = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb48le" if bits > 8 else "rgb24")
         else:
-            planes = _transformed(image, _ycc_from_rgb(tags, width, height))
-            whole = av.VideoFrame.from_ndarray(planes, format="yuv444p", channel_last=True)
+            unit, top = (1 << (bits - 8)), (1 << bits) - 1
+            matrix = _ycc_from_rgb(tags, width, height, code_max(image), unit, top)
+            planes = np.minimum(_transformed(image, matrix, np.uint8 if bits <= 8 else np.uint16), top)
+            whole = _frame_of_planes(planes, "yuv444p" if bits <= 8 else f"yuv444p{bits}le")
         frame = self._sampled(whole, (width, height), pixel_format)
+        if any(component.is_alpha for component in target.components) and alpha is not None:
+            _set_alpha(frame, alpha, bits)
         frame.color_primaries, frame.color_trc = tags.primaries, tags.transfer
         frame.colorspace, frame.color_range = tags.matrix, tags.range
         return frame
+
+    def _planes(self, frame: av.VideoFrame, size_wh: tuple[int, int], bits: int) -> AnyImage:
+        """Y, Cb and Cr of every pixel (height, width, 3); codes of more than 8 bits are shifted up to 16."""
+        if bits <= 8:
+            return self._sampled(frame, size_wh, "yuv444p").to_ndarray(channel_last=True)
+        if re.match(r"yuva?444p\d+le$", frame.format.name) and (frame.width, frame.height) == size_wh:
+            # swscale would repeat bits here instead of appending zeros
+            planes = np.dstack([_plane(frame, number, np.dtype("<u2")) for number in range(3)])
+            return np.left_shift(planes, 16 - bits, dtype=np.uint16)
+        return self._sampled(frame, size_wh, "yuv444p16le").to_ndarray(channel_last=True)
 
     def _sampled(self, frame: av.VideoFrame, size_wh: tuple[int, int], pixel_format: str) -> av.VideoFrame:
         """The same colours in another size, chroma sampling or bit depth.
@@ -122,21 +173,53 @@ class Converter:
         )
 
 
-def _transformed(channels: Image, matrix: FloatArray) -> Image:
-    """(height, width, 3) through a 3x4 affine matrix, rounded and clipped to uint8."""
+def _transformed(channels: AnyImage, matrix: FloatArray, dtype: type[np.uint8] | type[np.uint16]) -> AnyImage:
+    """(height, width, 3) through a 3x4 affine matrix, rounded and clipped to the range of `dtype`."""
     values = cv2.transform(channels.astype(np.float32), matrix)
-    return np.asarray(cv2.add(values, 0.0, dtype=cv2.CV_8U), dtype=np.uint8)
+    if dtype is np.uint8:
+        return np.asarray(cv2.add(values, 0.0, dtype=cv2.CV_8U), np.uint8)
+    return np.asarray(cv2.add(values, 0.0, dtype=cv2.CV_16U), np.uint16)
 
 
-def _ycc_from_rgb(tags: ColourTags, width: int, height: int, unit: int = 1, code_max: int = 255) -> FloatArray:
-    """3x4 affine matrix from RGB 0..255 to Y Cb Cr codes (H.273, section 8.3); unit: codes to one step of 8 bits."""
+def _ycc_from_rgb(
+    tags: ColourTags, width: int, height: int, rgb_max: int = 255, unit: int = 1, code_max: int = 255
+) -> FloatArray:
+    """3x4 affine matrix from RGB 0..rgb_max to Y Cb Cr codes (H.273, section 8.3); unit: codes to one step of 8 bits."""
     red, blue = LUMA_WEIGHTS.get(tags.matrix, LUMA_WEIGHTS[_guess_matrix(width, height)])
     luma = np.array([red, 1 - red - blue, blue])
-    rows = np.stack([luma, ([0, 0, 1] - luma) / (2 - 2 * blue), ([1, 0, 0] - luma) / (2 - 2 * red)]) / 255
+    rows = np.stack([luma, ([0, 0, 1] - luma) / (2 - 2 * blue), ([1, 0, 0] - luma) / (2 - 2 * red)]) / rgb_max
     if tags.range == FULL:
         return np.column_stack([rows * code_max, [0, 128 * unit, 128 * unit]])
     scale = np.array([219, 224, 224]) * unit
     return np.column_stack([rows * scale[:, None], [16 * unit, 128 * unit, 128 * unit]])
+
+
+def _plane(frame: av.VideoFrame, number: int, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> AnyMatte:
+    """The codes (height, width) of a plane that has the size of the picture, copied out of its padded rows."""
+    plane = frame.planes[number]
+    rows = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
+    return np.ascontiguousarray(rows[:, : plane.width])
+
+
+def _frame_of_planes(planes: AnyImage, pixel_format: str) -> av.VideoFrame:
+    """A 4:4:4 frame of codes (height, width, 3)."""
+    height, width = planes.shape[:2]
+    frame = av.VideoFrame(width, height, pixel_format)
+    for number, plane in enumerate(frame.planes):
+        _fill(plane, planes[..., number])
+    return frame
+
+
+def _set_alpha(frame: av.VideoFrame, alpha: AnyMatte, bits: int) -> None:
+    top = (1 << bits) - 1
+    codes = np.rint(alpha * np.float32(top / code_max(alpha)))
+    _fill(frame.planes[3], codes.astype(np.uint8 if bits <= 8 else np.uint16))
+
+
+def _fill(plane: VideoPlane, codes: AnyMatte) -> None:
+    rows = np.zeros((plane.height, plane.line_size // codes.itemsize), codes.dtype)
+    rows[:, : codes.shape[1]] = codes
+    plane.update(rows.tobytes())
 
 
 def _inverse(affine: FloatArray) -> FloatArray:

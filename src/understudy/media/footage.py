@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -16,9 +17,10 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from understudy.media.colour import FULL, RGB_MATRIX, UNSTATED, ColourTags, tags_of
-from understudy.media.images import MAX_PIXELS, footage_images, picture_kind, read_image
-from understudy.types import BadInput, Image
+from understudy.imaging.depth import eight_bit
+from understudy.media.colour import FULL, RGB_MATRIX, UNSTATED, ColourTags, bits_of, has_alpha, tags_of
+from understudy.media.images import MAX_PIXELS, footage_images, picture_kind, read_deep_image
+from understudy.types import AnyImage, AnyMatte, BadInput, Image
 
 FOLDER_FRAME_RATE = Fraction(25)
 
@@ -65,8 +67,10 @@ class FootageInfo:
 
 @dataclass(frozen=True, eq=False)
 class FrameRecord:
-    """One frame of footage: upright RGB picture (height, width, 3) uint8, its number from 0, and its exact time.
+    """One frame of footage: upright RGB picture (height, width, 3), its number from 0, and its exact time.
 
+    image: full range, uint8; uint16 where the footage has more than 8 bits a channel (`eight_bit` is for those who only look).
+    alpha: the footage's own transparency (height, width) in the same depth, 0 = see-through; None where it has none.
     pts: time in units of time_base, strictly increasing; time_seconds = pts * time_base. The clock is the container's own,
     except in streams whose clock starts anywhere (MPEG): there zero is the start of the stream.
     """
@@ -75,7 +79,13 @@ class FrameRecord:
     time_seconds: float
     pts: int
     time_base: Fraction
-    image: Image
+    image: AnyImage
+    alpha: AnyMatte | None = None
+
+    @cached_property
+    def eight_bit(self) -> Image:
+        """The picture at 8 bits, for whoever only looks at it (perception, gate, reports)."""
+        return eight_bit(self.image)
 
 
 def probe(path: Path, *, folder_frame_rate: Fraction = FOLDER_FRAME_RATE) -> FootageInfo:
@@ -130,6 +140,18 @@ def upright_turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     return True, c < 0, b < 0
 
 
+def turned(picture: AnyImage, turn: tuple[bool, bool, bool]) -> AnyImage:
+    """A picture (height, width, ...) after a turn that `upright_turn` gave."""
+    is_transposed, is_flipped_across, is_flipped_down = turn
+    if is_transposed:
+        picture = picture.swapaxes(0, 1)
+    if is_flipped_across:
+        picture = picture[:, ::-1]
+    if is_flipped_down:
+        picture = picture[::-1]
+    return picture.copy() if any(turn) else picture
+
+
 def _any_frames(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
     try:
         for packet in container.demux(stream):
@@ -167,8 +189,8 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, frame: av.
         time_base=time_base,
         clock_start_seconds=_clock_start(container),
         colour=tags_of(frame),
-        bits_per_channel=max(component.bits for component in frame.format.components),
-        has_alpha=any(component.is_alpha for component in frame.format.components),
+        bits_per_channel=bits_of(frame),
+        has_alpha=has_alpha(frame) and stream.codec_context.name != "gif",  # a GIF's holes show the frame before
         is_interlaced=frame.interlaced_frame,
     )
 
@@ -186,7 +208,8 @@ def _clockwise_degrees(is_transposed: bool, is_flipped_across: bool, is_flipped_
 
 def _probe_folder(path: Path, frame_rate: Fraction) -> FootageInfo:
     images = footage_images(path)
-    height, width = read_image(images[0]).shape[:2]
+    first = read_deep_image(images[0])
+    height, width = first.shape[:2]
     return FootageInfo(
         path=path,
         width=width,
@@ -202,7 +225,7 @@ def _probe_folder(path: Path, frame_rate: Fraction) -> FootageInfo:
         time_base=1 / frame_rate,
         clock_start_seconds=Fraction(0),
         colour=ColourTags(UNSTATED, UNSTATED, RGB_MATRIX, FULL, is_rgb=True),
-        bits_per_channel=8,
+        bits_per_channel=8 * first.itemsize,
         has_alpha=False,
         is_interlaced=False,
     )

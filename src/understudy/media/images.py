@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from understudy.types import BadInput, Image
+from understudy.imaging.depth import eight_bit
+from understudy.types import AnyImage, BadInput, Image
 
 MAX_PIXELS = 8192 * 8192
 """No frame or picture larger than this is decoded: a file of a few kB can otherwise claim gigabytes of memory."""
@@ -22,6 +23,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 def read_image(path: Path) -> Image:
     """An RGB picture (height, width, 3) uint8, upright (Exif turn applied), alpha dropped; raises BadInput naming the file."""
+    return eight_bit(read_deep_image(path))
+
+
+def read_deep_image(path: Path) -> AnyImage:
+    """The same at the file's own depth: uint16 where it has more than 8 bits a channel."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -33,10 +39,10 @@ def read_image(path: Path) -> Image:
     if size[0] * size[1] > MAX_PIXELS:
         limit = f"{MAX_PIXELS // 10**6} megapixels"
         raise BadInput(f"{path}: {size[0]}x{size[1]} is larger than the limit of {limit}; scale the picture down")
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise BadInput(f"{path}: the {kind} picture is damaged and does not decode; export it again")
-    return np.ascontiguousarray(picture[:, :, ::-1], dtype=np.uint8)
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if picture is None or picture.dtype not in (np.uint8, np.uint16):
+        raise BadInput(f"{path}: the {kind} picture is damaged or of an unusual depth and does not decode; export it again")
+    return np.ascontiguousarray(picture[:, :, ::-1])
 
 
 def encode_jpeg(image: Image, quality: int = 95) -> bytes:
@@ -45,9 +51,14 @@ def encode_jpeg(image: Image, quality: int = 95) -> bytes:
     return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality, *full_chroma])
 
 
-def encode_png(image: Image) -> bytes:
-    """A PNG of an RGB picture (height, width, 3) uint8."""
+def encode_png(image: AnyImage) -> bytes:
+    """A PNG of an RGB picture (height, width, 3), or of one channel (height, width); uint8 or uint16."""
     return _encode(".png", image, [])
+
+
+def encode_tiff(image: AnyImage) -> bytes:
+    """A TIFF of the same, deflated without loss."""
+    return _encode(".tiff", image, [cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_ADOBE_DEFLATE])
 
 
 def write_jpeg(path: Path, image: Image, quality: int = 95) -> None:
@@ -55,7 +66,7 @@ def write_jpeg(path: Path, image: Image, quality: int = 95) -> None:
     _write(path, encode_jpeg(image, quality))
 
 
-def write_png(path: Path, image: Image) -> None:
+def write_png(path: Path, image: AnyImage) -> None:
     """Writes `encode_png(image)` atomically."""
     _write(path, encode_png(image))
 
@@ -110,8 +121,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _encode(suffix: str, image: Image, options: list[int]) -> bytes:
-    is_done, data = cv2.imencode(suffix, np.ascontiguousarray(image[:, :, ::-1]), options)
+def _encode(suffix: str, image: AnyImage, options: list[int]) -> bytes:
+    is_done, data = cv2.imencode(suffix, np.ascontiguousarray(image[:, :, ::-1] if image.ndim == 3 else image), options)
     if not is_done:
         raise ValueError(f"OpenCV could not encode an image of shape {image.shape} as {suffix}")
     return data.tobytes()

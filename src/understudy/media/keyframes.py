@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from understudy.imaging.depth import eight_bit
 from understudy.media.colour import Converter
-from understudy.media.footage import open_footage, upright_turn, video_stream
+from understudy.media.footage import open_footage, turned, upright_turn, video_stream
 from understudy.types import Image
 
 
@@ -28,7 +28,8 @@ def read_key_frames(path: Path, most: int) -> Iterator[Image]:
         for frame in _spread(container, stream, most):
             if frame.pts not in seen:
                 seen.add(frame.pts)
-                yield _upright(frame, converter)
+                image = converter.image_from_frame(frame, (frame.width, frame.height))
+                yield eight_bit(turned(image, upright_turn(frame)))
 
 
 def _spread(container: InputContainer, stream: VideoStream, most: int) -> Iterator[av.VideoFrame]:
@@ -54,11 +55,3 @@ def _next_frames(container: InputContainer, stream: VideoStream, most: int) -> I
                     return
     except av.FFmpegError:
         return
-
-
-def _upright(frame: av.VideoFrame, converter: Converter) -> Image:
-    is_transposed, is_flipped_across, is_flipped_down = upright_turn(frame)
-    image = converter.image_from_frame(frame, (frame.width, frame.height))
-    image = image.transpose(1, 0, 2) if is_transposed else image
-    image = image[:, ::-1] if is_flipped_across else image
-    return np.ascontiguousarray(image[::-1] if is_flipped_down else image)

@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -21,11 +20,12 @@ from understudy.media.footage import (
     ignore_losses,
     open_footage,
     probe,
+    turned,
     upright_turn,
     video_stream,
 )
-from understudy.media.images import footage_images, read_image
-from understudy.types import BadInput, Image
+from understudy.media.images import footage_images, read_deep_image
+from understudy.types import AnyImage, AnyMatte, BadInput
 
 CUT_SHORT_SECONDS = 0.25
 """A file whose last packet ends this much before its stated duration is reported as cut short."""
@@ -54,14 +54,20 @@ def read_frames(
 
 def _read_folder(path: Path, start: int, stop: int | None, frame_rate: Fraction) -> Iterator[FrameRecord]:
     images = footage_images(path)
-    shape = read_image(images[0]).shape
+    first = read_deep_image(images[0])
     time_base = 1 / frame_rate
     for index, image_path in list(enumerate(images))[start:stop]:
-        image = read_image(image_path)
-        if image.shape != shape:
-            sizes = f"{image.shape[1]}x{image.shape[0]}, the first picture of the folder is {shape[1]}x{shape[0]}"
-            raise BadInput(f"{image_path}: is {sizes}; give pictures of one size")
+        image = read_deep_image(image_path)
+        if (image.shape, image.dtype) != (first.shape, first.dtype):
+            raise BadInput(
+                f"{image_path}: is {_size_in_words(image)}, the first picture of the folder is {_size_in_words(first)}; "
+                "give pictures of one size and depth"
+            )
         yield FrameRecord(index, float(index * time_base), index, time_base, image)
+
+
+def _size_in_words(image: AnyImage) -> str:
+    return f"{image.shape[1]}x{image.shape[0]} at {8 * image.itemsize} bits"
 
 
 def _read_file(path: Path, start: int, stop: int | None, on_loss: LossReport) -> Iterator[FrameRecord]:
@@ -79,25 +85,21 @@ def _read_file(path: Path, start: int, stop: int | None, on_loss: LossReport) ->
             pts = 0 if last_pts is None else last_pts + max(1, frame.duration)
         last_pts = pts
         if index >= start:
-            image = _upright_image(frame, info, converter, losses)
-            yield FrameRecord(index, float(pts * info.time_base), pts, info.time_base, image)
+            image, alpha = _upright(frame, info, converter, losses)
+            yield FrameRecord(index, float(pts * info.time_base), pts, info.time_base, image, alpha)
     for message in losses.messages(path):
         on_loss(message)
 
 
-def _upright_image(frame: av.VideoFrame, info: FootageInfo, converter: Converter, losses: _Losses) -> Image:
-    is_transposed, is_flipped_across, is_flipped_down = upright_turn(frame)
-    stored_size = (info.height, info.width) if is_transposed else (info.width, info.height)
+def _upright(
+    frame: av.VideoFrame, info: FootageInfo, converter: Converter, losses: _Losses
+) -> tuple[AnyImage, AnyMatte | None]:
+    turn = upright_turn(frame)
+    stored_size = (info.height, info.width) if turn[0] else (info.width, info.height)
     losses.num_rescaled += (frame.width, frame.height) != stored_size
     losses.num_damaged += frame.is_corrupt
-    image = converter.image_from_frame(frame, stored_size)
-    if is_transposed:
-        image = image.transpose(1, 0, 2)
-    if is_flipped_across:
-        image = image[:, ::-1]
-    if is_flipped_down:
-        image = image[::-1]
-    return np.ascontiguousarray(image)
+    alpha = converter.alpha_from_frame(frame, stored_size) if info.has_alpha else None
+    return turned(converter.image_from_frame(frame, stored_size), turn), None if alpha is None else turned(alpha, turn)
 
 
 # ---- decoding -------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from understudy.media.colour import ColourTags, Converter, tags_for_rgb, tags_fo
 from understudy.media.footage import FootageInfo, FrameRecord, LossReport, ignore_losses, probe
 from understudy.media.images import encode_png, sync_folder, written_beside
 from understudy.media.passthrough import OtherTracks
-from understudy.types import BadInput, Image
+from understudy.types import AnyImage, BadInput
 
 Codec = Literal["h264", "ffv1", "png"]
 
@@ -77,8 +77,8 @@ class VideoWriter:
             self._exits = exits.pop_all()
         return self
 
-    def write(self, image: Image, frame: FrameRecord) -> None:
-        """Adds an RGB picture (height, width, 3) uint8 at the time of the plate's `frame`; sizes must be the plate's."""
+    def write(self, image: AnyImage, frame: FrameRecord) -> None:
+        """Adds an RGB picture (height, width, 3), uint8 or uint16, of the plate's size, at the time of its `frame`."""
         expected = (self._info.height, self._info.width, 3)
         if image.shape != expected:
             raise ValueError(f"frame {frame.index}: expected an image of shape {expected}, got {image.shape}")
@@ -140,7 +140,7 @@ def _blaming(path: Path) -> Iterator[None]:
 
 
 class _Sink(Protocol):
-    def write(self, image: Image, frame: FrameRecord) -> None: ...
+    def write(self, image: AnyImage, frame: FrameRecord) -> None: ...
 
 
 class _PngFolder:
@@ -149,7 +149,7 @@ class _PngFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def write(self, image: Image, frame: FrameRecord) -> None:
+    def write(self, image: AnyImage, frame: FrameRecord) -> None:
         (self._folder / f"{frame.index:06d}.png").write_bytes(encode_png(image))
 
 
@@ -177,7 +177,7 @@ class _VideoFile:
     def __enter__(self) -> _VideoFile:
         return self
 
-    def write(self, image: Image, frame: FrameRecord) -> None:
+    def write(self, image: AnyImage, frame: FrameRecord) -> None:
         picture = self._converter.frame_from_image(image, self._pixel_format, self._tags)
         picture.pts, picture.time_base = frame.pts, frame.time_base
         self._mux(self._stream.encode(picture))

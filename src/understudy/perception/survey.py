@@ -92,11 +92,11 @@ def survey(
     scene is new and on every fifth frame; elsewhere they are NaN.
     """
     for record in read_ahead(frames):
-        small = thumbnail(record.image)
+        small = thumbnail(record.eight_bit)
         is_scene_new = previous is None or has_scene_changed(previous.thumbnail, small)
         known = () if previous is None or is_scene_new or record.index % EMBED_EVERY == 0 else previous.faces
         faces = [
-            face if _is_among(face.box, known) else replace(face, embedding=networks.embed(record.image, face.landmarks))
+            face if _is_among(face.box, known) else replace(face, embedding=networks.embed(record.eight_bit, face.landmarks))
             for face in _measured_faces(record, source, networks)
         ]
         previous = FrameFaces(record.index, record.time_seconds, small, tuple(faces))
@@ -136,7 +136,7 @@ def face_from_mesh(record: FrameRecord, source: str, detection: Detection, point
     """The row for a face whose mesh (468, 3) lies in the frame: aligned, posed, its sharpness measured; no embedding yet."""
     landmarks = points[:, :2]
     face_from_frame = align_mesh(landmarks)
-    sharp, bright, clipped = _picture_measures(record.image, landmarks, face_from_frame)
+    sharp, bright, clipped = _picture_measures(record.eight_bit, landmarks, face_from_frame)
     return Face(
         source=source,
         frame=record.index,
@@ -159,8 +159,8 @@ def face_from_mesh(record: FrameRecord, source: str, detection: Detection, point
 def _measured_faces(record: FrameRecord, source: str, networks: Networks) -> list[Face]:
     """Each face once: two detections can lead the mesh to the same one."""
     faces: list[Face] = []
-    for detection in networks.detect(record.image):
-        mesh = believable_mesh(record.image, detection, networks.landmarks)
+    for detection in networks.detect(record.eight_bit):
+        mesh = believable_mesh(record.eight_bit, detection, networks.landmarks)
         if mesh is not None and not _is_among(_box_around(mesh.points), faces):
             faces.append(face_from_mesh(record, source, detection, mesh.points))
     return faces

@@ -95,11 +95,11 @@ def read_frame_sets(swap: Clip, plate: Clip, truth: Clip | None, frames: set[int
         assert s is not None
         assert p is not None
         if index == 0:
-            _check_size(swap.path, s.image, plate.path, p.image)
+            _check_size(swap.path, s.eight_bit, plate.path, p.eight_bit)
         if frames is None or index in frames:
-            plate_mask = _mask(plate, pm.image, p.image) if pm else None
-            truth_mask = _mask(truth, tm.image, t.image) if truth and t and tm else None
-            yield FrameSet(index, s.image, p.image, t.image if t else None, plate_mask, truth_mask)
+            plate_mask = _mask(plate, pm.eight_bit, p.eight_bit) if pm else None
+            truth_mask = _mask(truth, tm.eight_bit, t.eight_bit) if truth and t and tm else None
+            yield FrameSet(index, s.eight_bit, p.eight_bit, t.eight_bit if t else None, plate_mask, truth_mask)
 
 
 def _nothing() -> Iterator[None]:

@@ -88,7 +88,7 @@ def measure(scene: Scene) -> Iterator[Measurements]:
         copies = read_frames(copy) if copy else iter(())
         for frames in read_frame_sets(scene.swap, scene.plate, scene.truth):
             record = next(copies, None)
-            views = _views(scene, frames, record.image if record else None)
+            views = _views(scene, frames, record.eight_bit if record else None)
             for name, view in views.items():
                 if name not in result.faces:
                     continue

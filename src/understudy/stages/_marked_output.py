@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from understudy.imaging.depth import eight_bit
 from understudy.media.footage import FootageInfo, FrameRecord
 from understudy.media.writer import VideoWriter
 from understudy.stages._swapping import SwappedFrame
@@ -59,8 +60,8 @@ class MarkedOutput:
         """Gate, mark and write one finished frame."""
         record, where = frame.record, f"{self._info.path.name}, frame {frame.record.index}"
         boxes = [face.box for face in frame.faces]
-        if self._gate.consider(record.image, where, record.time_seconds, ("plate", shot), boxes):
-            self._gate.look(frame.image, f"the swap of {where}", ("swap", shot))
+        if self._gate.consider(record.eight_bit, where, record.time_seconds, ("plate", shot), boxes):
+            self._gate.look(eight_bit(frame.image), f"the swap of {where}", ("swap", shot))
         self._writer.write(self._marked(frame), record)
         self._last_records = [*self._last_records[-1:], record]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from understudy.imaging.depth import eight_bit
 from understudy.imaging.warp import resize
 from understudy.media.footage import FootageInfo
 from understudy.media.images import encode_jpeg
@@ -48,7 +49,7 @@ class Keepsakes:
         record = finished.record
         if record.index not in self.wanted:
             return
-        both = np.hstack([_small(record.image), _small(finished.image)])
+        both = np.hstack([_small(record.eight_bit), _small(eight_bit(finished.image))])
         caption = f"frame {record.index}, {record.time_seconds:.2f} s: plate, and {_IN_WORDS[finished.status]}"
         self.pictures.append(Picture(encode_jpeg(both, quality=90), caption))
 

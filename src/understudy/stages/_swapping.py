@@ -161,14 +161,14 @@ def _sample(record: FrameRecord, drawn: Drawn, plan: Plan) -> LookSample:
     landmarks = landmarks_in_crop(face, plan.swapper)
     matte = matte_of(drawn, drawn.answer[..., 3], plan, recipe)
     skin = skin_mask(matte, landmarks * (len(matte) / len(drawn.crop)))
-    height, width = record.image.shape[:2]
+    height, width = record.eight_bit.shape[:2]
     before, after = enlarge(to_unit(drawn.crop)), enlarge(drawn.answer[..., :3])
     inside, after_in_frame, skin_in_frame = bring_back(
         drawn.answer[..., :3], skin, crop_from_frame(face, plan.swapper), (width, height)
     )
     return LookSample(
         face.frame,
-        plate=measure_appearance(before, skin, to_unit(record.image[inside]), skin_in_frame),
+        plate=measure_appearance(before, skin, to_unit(record.eight_bit[inside]), skin_in_frame),
         face=measure_appearance(after, skin, after_in_frame, skin_in_frame),
         shutter=sample_shutter(before, after, matte, velocity_in_crop_px(face, plan, len(matte))),
     )
@@ -212,7 +212,7 @@ def _cut(record: FrameRecord, plan: Plan, num_crops: int | None) -> _Cut:
             check_usable(face)
     except UnusableError as error:
         return _Cut(record, failure=str(error))
-    crops = [_crops(record.image, face, plan, num_crops or part.recipe.num_crops) for face in faces]
+    crops = [_crops(record.eight_bit, face, plan, num_crops or part.recipe.num_crops) for face in faces]
     return _Cut(record, faces, crops)
 
 
@@ -268,10 +268,10 @@ def _finish(window: Sequence[_Answered], place: int, plan: Plan) -> SwappedFrame
     assert answered.record is not None
     record, faces = answered.record, plan.faces.get(answered.frame, ())
     part = plan.part_at(record.index)
-    nothing = np.zeros(record.image.shape[:2], np.float32)
+    nothing = np.zeros(record.eight_bit.shape[:2], np.float32)
 
     def passed_through(status: Status, reason: str, fault: str = "") -> SwappedFrame:
-        image = record.image if status == "left_out" else _without_swap(record.image, part.recipe)
+        image = record.eight_bit if status == "left_out" else _without_swap(record.eight_bit, part.recipe)
         return SwappedFrame(record, image, nothing, status, reason, faces, fault=fault)
 
     if not part.is_swapped:
@@ -291,7 +291,7 @@ def _finish(window: Sequence[_Answered], place: int, plan: Plan) -> SwappedFrame
 
 def _laid_over(record: FrameRecord, faces: Sequence[tuple[Sequence[Drawn], int]], plan: Plan) -> SwappedFrame:
     """All new faces of a frame over its plate. Raises UnusableError where one of them cannot be put there."""
-    image, matte, layers = record.image.copy(), np.zeros(record.image.shape[:2], np.float32), []
+    image, matte, layers = record.eight_bit.copy(), np.zeros(record.eight_bit.shape[:2], np.float32), []
     for around, place in faces:
         layer = composite_face(image, around, place, plan)
         if not layer.matte.any():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from understudy.imaging.depth import eight_bit
 from understudy.imaging.framing import STORED, crop_from_face
 from understudy.imaging.similarity import Matrix, compose, scale_of
 from understudy.imaging.warp import warp_image
@@ -38,12 +39,12 @@ from understudy.store.manifest import describe_input
 from understudy.store.runs import Run, open_run
 from understudy.trust.gate import LICENCE, ContentGate, NudeMaterial, gate_footage
 from understudy.types import (
+    AnyImage,
     BadInput,
     Box,
     Event,
     Face,
     FloatArray,
-    Image,
     Json,
     Refused,
     Reporter,
@@ -184,7 +185,7 @@ def _gate_done_frames(frames: Iterator[FrameRecord], source: str, face_set: Face
 def _gated(frames: Iterator[FrameRecord], source: str, boxes: list[Box], gate: ContentGate) -> Iterator[FrameRecord]:
     """The frames, while the gate samples them; `boxes` are the faces last found, round which it looks closer."""
     for record in frames:
-        gate.consider(record.image, f"{source}, frame {record.index}", record.time_seconds, (source, 0), boxes)
+        gate.consider(record.eight_bit, f"{source}, frame {record.index}", record.time_seconds, (source, 0), boxes)
         yield record
 
 
@@ -275,11 +276,11 @@ def _encoded_crops(frames: Iterable[FrameRecord], faces: Sequence[Face]) -> Iter
             yield each.result()
 
 
-def _encoded_crop(image: Image, face: Face) -> tuple[Face, int, bytes]:
+def _encoded_crop(image: AnyImage, face: Face) -> tuple[Face, int, bytes]:
     face_from_frame = np.asarray(face.face_from_frame, np.float64)
     size_px = crop_size_px(face_from_frame)
     crop_from_frame = compose(crop_from_face(STORED, size_px), face_from_frame)
-    return face, size_px, encode_jpeg(warp_image(image, crop_from_frame, (size_px, size_px)))
+    return face, size_px, encode_jpeg(eight_bit(warp_image(image, crop_from_frame, (size_px, size_px))))
 
 
 def crop_size_px(face_from_frame: Matrix) -> int:

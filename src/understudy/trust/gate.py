@@ -239,7 +239,9 @@ def gate_footage(
     """Considers every frame of footage; `shots` and `faces`: the shot of each frame and its faces, by frame number."""
     for frame in frames:
         shot = (name, shots[frame.index] if frame.index < len(shots) else 0)
-        gate.consider(frame.image, f"{name}, frame {frame.index}", frame.time_seconds, shot, (faces or {}).get(frame.index, []))
+        gate.consider(
+            frame.eight_bit, f"{name}, frame {frame.index}", frame.time_seconds, shot, (faces or {}).get(frame.index, [])
+        )
 
 
 def _round_face(image: Image, face: Box) -> Image:

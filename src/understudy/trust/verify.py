@@ -172,7 +172,7 @@ def _picture_sets(path: Path) -> Iterator[Iterator[Image]]:
     else:
         info = probe(path)
         yield read_key_frames(path, NUM_KEY_FRAMES)
-        yield (frame.image for frame in islice(read_frames(path, _middle(info)), NUM_FRAMES))
+        yield (frame.eight_bit for frame in islice(read_frames(path, _middle(info)), NUM_FRAMES))
 
 
 def _middle(info: FootageInfo) -> int:
