@@ -1,8 +1,8 @@
 """How fast training is on this machine, as ratios measured side by side: `python benchmarks/speed.py [OUT] [--rounds N]`.
 
 Writes bench.json and prints a table. Every round runs each contender once, in turn, so that a busy machine slows all alike;
-what is compared is the processor time of a step (user and system, all threads), and the ratio reported is the median over rounds
-of the ratios within a round.
+what is compared is the processor time of a step (user and system, all threads); the ratio reported is the median over
+rounds of the ratios within a round.
 Contenders, all on the same number of faces a step:
   bare loop        the `original` network and its order of steps in plain PyTorch (Adam as PyTorch makes it), one held batch
   bare loop fused  the same with PyTorch's fused Adam

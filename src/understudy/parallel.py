@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from understudy.types import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,6 +32,47 @@ def world() -> int:
 def barrier() -> None:
     """Wait until all processes of the run have come here; returns at once where there is one."""
     _distributed("barrier", None)
+
+
+def join() -> None:
+    """Join the processes that torchrun started beside this one, if it did; each takes a GPU of its own where there are some.
+
+    May be called again. Which process this is, torchrun says in the environment (RANK, WORLD_SIZE, LOCAL_RANK).
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return
+    import torch
+    from torch import distributed
+
+    if distributed.is_initialized():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    atexit.register(distributed.destroy_process_group)
+
+
+def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its sum over the processes of the run; every process gets the same."""
+    if world() == 1:
+        return
+    from torch import distributed
+
+    pending = [distributed.all_reduce(tensor, async_op=True) for tensor in tensors]
+    for each in pending:
+        each.wait()
+
+
+def from_rank_zero(values: Sequence[float]) -> list[float]:
+    """The numbers that process 0 has, for every process; all must call with as many."""
+    if world() == 1:
+        return list(values)
+    import torch
+
+    shared = torch.tensor(values if rank() == 0 else [0.0] * len(values), dtype=torch.float64)
+    shared = shared.cuda() if torch.cuda.is_available() else shared
+    sum_over_ranks([shared])
+    return [float(value) for value in shared.tolist()]
 
 
 def map_items(

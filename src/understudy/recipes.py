@@ -57,6 +57,7 @@ def original() -> TrainRecipe:
         gradient_clip=0.0,
         ema_decay=0.0,
         alternate_performers=True,
+        precision="float32",
         l1_weight=1.0,
         dssim_weight=0.0,
         mask_weight=0.0,

@@ -217,6 +217,8 @@ class TrainRecipe:
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     alternate_performers: bool = False
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    compile: Literal["off", "default", "cuda-graphs"] = "off"
     # Losses
     l1_weight: float = 1.0
     dssim_weight: float = 1.0

@@ -6,24 +6,29 @@ too (a discriminator) implements `Adversary`.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from understudy import parallel
 from understudy.model.augment import Batch, make_batch
 from understudy.model.colour import ColourStandard, mean_skin, without_rim
 from understudy.model.losses import reconstruction_loss
 from understudy.model.networks import FaceSwapNetwork, build_network
+from understudy.model.optimisers import load_optimizers, make_optimizer, optimizer_tensors, parameters_of
+from understudy.model.precision import autocast, compiled, working_type
 from understudy.model.schedule import Moment, moment, step_generator
 from understudy.types import BadInput, TrainRecipe
 
 NUM_CALIBRATION_FACES = 96
+LOSS_SCALE = 2.0**15
+"""What a float16 loss starts multiplied by, so that small gradients do not vanish; halved when they overflow."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ class Adversary(Protocol):
         """The term for the network; called once a performer, maybe from several threads."""
         ...
 
-    def step(self, drawings: Mapping[str, Drawing], now: Moment) -> Mapping[str, float]:
-        """Learn from what the network drew; returns figures for the log."""
+    def step(self, drawings: Mapping[str, Sequence[Drawing]], now: Moment) -> Mapping[str, float]:
+        """Learn from what the network drew, in pieces that fitted into memory; returns figures for the log."""
         ...
 
     def tensors(self) -> Mapping[str, Tensor]:
@@ -67,20 +72,23 @@ class Adversary(Protocol):
         ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Part:
     """What one encoder batch contributes to a step: losses and drawings by performer, the gradient by parameter."""
 
-    losses: dict[str, Tensor]
-    gradients: dict[Tensor, Tensor]
-    drawings: dict[str, Drawing]
+    losses: Mapping[str, Tensor]
+    gradients: Mapping[Tensor, Tensor]
+    drawings: Mapping[str, Sequence[Drawing]]
 
 
 class Trainer:
     """Trains one shared encoder and a decoder per performer on faces that stay in the device's memory.
 
     crops: by performer, (N, 5, S, S) uint8: RGB, face mask, feature mask, `margin` times as wide as the network's framing.
-    The draw of step n follows from (seed, n) alone, so a resumed run goes on exactly as an unbroken one.
+    frozen: parts that do not learn: "encoder", or performers' names. micro_batch: faces of each performer that go through the
+    network at once; it halves when memory runs out, the batch that a step learns from stays.
+    The draw of step n follows from (seed, n) alone, so a resumed run goes on exactly as an unbroken one, and a run that several
+    processes share (parallel.py) sees the same batches: each takes its share of every batch.
     """
 
     def __init__(
@@ -90,6 +98,7 @@ class Trainer:
         recipe: TrainRecipe,
         margin: float,
         adversary: Adversary | None = None,
+        frozen: Sequence[str] = (),
     ) -> None:
         self.crops, self.standards, self.recipe, self.margin, self.adversary = crops, standards, recipe, margin, adversary
         self.performers = tuple(crops)
@@ -97,10 +106,15 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             self.network = build_network(recipe, self.performers).to(device)
-        self.averaged = build_network(recipe, self.performers).to(device)
-        self.averaged.load_state_dict(self.network.state_dict())
-        self.optimizers = [_optimizer(self._modules_of(performers), recipe) for performers in self._turns()]
-        self.num_steps = 0
+        self.averaged = copy.deepcopy(self.network) if recipe.ema_decay else self.network
+        self._freeze(frozen)
+        self.working_type = working_type(recipe, device)
+        self.loss_scale = LOSS_SCALE if self.working_type is torch.float16 else 1.0
+        self._encode, self._decode = compiled(self.network, recipe, device)
+        self.optimizers = [make_optimizer(self._learning(performers), recipe) for performers in self._turns()]
+        self.num_steps, self.micro_batch = 0, recipe.batch_size
+        if recipe.batch_size < parallel.world():
+            raise BadInput(f"batch_size={recipe.batch_size} cannot be shared by {parallel.world()} processes; raise it")
         num_workers = min(len(self.performers), torch.get_num_threads()) if device.type == "cpu" else 1
         is_shared = num_workers > 1 and not recipe.alternate_performers
         self._pool = ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,)) if is_shared else None
@@ -122,7 +136,7 @@ class Trainer:
         self._average()
         losses = {name: loss for each, _ in results for name, loss in each.losses.items()}
         is_applied, norm = all(each.is_applied for each, _ in results), max(each.gradient_norm for each, _ in results)
-        drawings = {name: drawing for _, part in results for name, drawing in part.items()}
+        drawings = {name: each for _, drawn in results for name, each in drawn.items()}
         figures = self.adversary.step(drawings, now) if self.adversary is not None and is_applied else {}
         return StepResult(losses, norm, is_applied, figures)
 
@@ -132,41 +146,74 @@ class Trainer:
 
     def _descend(
         self, performers: Sequence[str], optimizer: torch.optim.Optimizer, now: Moment
-    ) -> tuple[StepResult, Mapping[str, Drawing]]:
+    ) -> tuple[StepResult, Mapping[str, Sequence[Drawing]]]:
         """A gradient step on the summed loss of `performers`."""
-        parts = list(self._parts(performers, now))
-        _add_up(parts, optimizer)
-        norm = self._clip(optimizer)
-        losses = {name: float(loss) for part in parts for name, loss in part.losses.items()}
+        part, norm = self._finite_gradients(performers, optimizer, now)
+        losses = self._summed_over_ranks(part.losses)
         is_finite = math.isfinite(norm) and all(map(math.isfinite, losses.values()))
         if is_finite:
+            self._clip(optimizer, norm)
             for group in optimizer.param_groups:
                 group["lr"] = now.learning_rate
             optimizer.step()
-        drawings = {name: drawing for part in parts for name, drawing in part.drawings.items()}
-        return StepResult(losses, norm, is_finite), drawings
+        return StepResult(losses, norm, is_finite), part.drawings
 
-    def _parts(self, performers: Sequence[str], now: Moment) -> Iterable[_Part]:
+    def _finite_gradients(
+        self, performers: Sequence[str], optimizer: torch.optim.Optimizer, now: Moment
+    ) -> tuple[_Part, float]:
+        """The step's gradients, in place, and their norm; in float16 under the largest scale of the loss that they bear."""
+        while True:
+            part = self._within_memory(performers, now)
+            for parameter in parameters_of(optimizer):
+                parameter.grad = part.gradients[parameter]
+            gradients = [part.gradients[parameter] for parameter in parameters_of(optimizer)]
+            parallel.sum_over_ranks(gradients)
+            if self.loss_scale != 1:
+                torch._foreach_div_(gradients, self.loss_scale)
+            norm = float(nn.utils.get_total_norm(gradients))
+            if math.isfinite(norm) or self.loss_scale <= 1:
+                return part, norm
+            self.loss_scale /= 2
+
+    def _within_memory(self, performers: Sequence[str], now: Moment) -> _Part:
+        """The gradients of a whole batch, in pieces as large as the memory bears."""
+        while True:
+            try:
+                return _added_up(self._parts(performers, now))
+            except torch.OutOfMemoryError as error:
+                if self.micro_batch == 1:
+                    raise BadInput("not even one face at a time fits into memory; lower resolution_px or width") from error
+            self.micro_batch = max(1, self.micro_batch // 2)
+            torch.cuda.empty_cache()
+
+    def _parts(self, performers: Sequence[str], now: Moment) -> Iterator[_Part]:
         """The gradients of each encoder batch: one for all, or, on several CPU cores at once, one for each performer.
 
         Small layers gain nothing from two cores, so that there each performer takes one. The gradients are added up in the
         performers' order: the result does not depend on who ends first.
         """
         if self._pool is None or len(performers) == 1:
-            return [self._gradients(performers, now)]
-        return self._pool.map(lambda performer: self._gradients([performer], now), performers)
+            yield self._gradients(performers, now)
+        else:
+            yield from self._pool.map(lambda performer: self._gradients([performer], now), performers)
 
     def _gradients(self, performers: Sequence[str], now: Moment) -> _Part:
         """Draw a batch of each of `performers`, run them as one encoder batch, and take the gradient of the summed loss."""
-        batches = {name: self._draw(name, now) for name in performers}
+        batches = {name: _share_of_rank(self._draw(name, now)) for name in performers}
+        return _added_up(self._gradients_of_piece(pieces, now) for pieces in _in_pieces(batches, self.micro_batch))
+
+    def _gradients_of_piece(self, batches: Mapping[str, Batch], now: Moment) -> _Part:
+        """The same of a piece of the batches, weighted by its share of the whole batch."""
         drawn = self._drawn(batches)
-        losses = {name: self._loss(name, drawn[name], batch, now) for name, batch in batches.items()}
-        parameters = [each for module in self._modules_of(performers) for each in module.parameters()]
-        gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum(), parameters)
-        kept = {} if self.adversary is None else {name: Drawing(batches[name], drawn[name].detach()) for name in performers}
-        return _Part(
-            {name: loss.detach() for name, loss in losses.items()}, dict(zip(parameters, gradients, strict=True)), kept
-        )
+        shares = {name: len(batch.target) / self.recipe.batch_size for name, batch in batches.items()}
+        losses = {name: self._loss(name, drawn[name], batch, now) * shares[name] for name, batch in batches.items()}
+        parameters = self._learning(tuple(batches))
+        gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum() * self.loss_scale, parameters)
+        if self.recipe.compile == "cuda-graphs":  # the graph writes its next answers into the same memory
+            gradients = tuple(each.clone() for each in gradients)
+        kept = {} if self.adversary is None else {name: (Drawing(batches[name], drawn[name].detach()),) for name in batches}
+        details = {name: loss.detach() for name, loss in losses.items()}
+        return _Part(details, dict(zip(parameters, gradients, strict=True)), kept)
 
     def _draw(self, performer: str, now: Moment) -> Batch:
         """The performer's training pairs of this step."""
@@ -178,8 +225,9 @@ class Trainer:
     def _drawn(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """Each performer's faces as its decoder draws them."""
         faces = [self.standards[name].apply(batch.warped) for name, batch in batches.items()]
-        codes = self.network.encode(torch.cat(faces) if len(faces) > 1 else faces[0]).split([len(each) for each in faces])
-        return {name: self.network.decode(code, name) for name, code in zip(batches, codes, strict=True)}
+        with autocast(faces[0].device, self.working_type):
+            codes = self._encode(torch.cat(faces) if len(faces) > 1 else faces[0]).split([len(each) for each in faces])
+            return {name: self._decode(code, name).float() for name, code in zip(batches, codes, strict=True)}
 
     def _loss(self, performer: str, drawn: Tensor, batch: Batch, now: Moment) -> Tensor:
         """What is minimised for one performer: every term of the loss is added here."""
@@ -188,12 +236,16 @@ class Trainer:
             loss = loss + self.adversary.loss(performer, drawn, batch, now)
         return loss
 
-    def _clip(self, optimizer: torch.optim.Optimizer) -> float:
-        """Limits the gradient to the recipe's `gradient_clip`; returns its norm before that."""
-        norm = nn.utils.get_total_norm([each.grad for each in _parameters(optimizer) if each.grad is not None])
+    def _summed_over_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """The losses as numbers; each rank's are weighted by its share already."""
+        values = torch.stack(list(losses.values()))
+        parallel.sum_over_ranks([values])
+        return dict(zip(losses, values.tolist(), strict=True))
+
+    def _clip(self, optimizer: torch.optim.Optimizer, norm: float) -> None:
+        """Limits the gradient, whose norm is given, to the recipe's `gradient_clip`."""
         if self.recipe.gradient_clip:
-            nn.utils.clip_grads_with_norm_(_parameters(optimizer), self.recipe.gradient_clip, norm)
-        return float(norm)
+            nn.utils.clip_grads_with_norm_(parameters_of(optimizer), self.recipe.gradient_clip, torch.tensor(norm))
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -207,12 +259,28 @@ class Trainer:
         """What the loss of `performers` depends on."""
         return list(dict.fromkeys(part for name in performers for part in self.network.parts_for(name)))
 
+    def _learning(self, performers: Sequence[str]) -> list[Tensor]:
+        """The weights that the loss of `performers` moves."""
+        modules = self._modules_of(performers)
+        return [each for module in modules for each in module.parameters() if each.requires_grad]
+
+    def _freeze(self, parts: Sequence[str]) -> None:
+        """Let the named parts keep the weights they begin with; raises BadInput for an unknown one, or if nothing learns."""
+        for part in parts:
+            if part != "encoder" and part not in self.performers:
+                raise BadInput(f"expected encoder or one of {', '.join(self.performers)} to freeze, got {part!r}")
+            module = self.network.encoder if part == "encoder" else self.network.decoders[part]
+            module.requires_grad_(False)
+        for turn in self._turns():
+            if not self._learning(turn):
+                raise BadInput(f"everything that draws {', '.join(turn)} is frozen: nothing is left to learn")
+
     # ---- looking at it ---------------------------------------------------------------------------------------------------
 
     @property
     def shown(self) -> FaceSwapNetwork:
         """The network to look at and to use: the averaged one, where the recipe keeps one."""
-        return self.averaged if self.recipe.ema_decay else self.network
+        return self.averaged
 
     @torch.no_grad()
     def skin_offsets(self) -> dict[str, dict[str, tuple[float, ...]]]:
@@ -220,7 +288,7 @@ class Trainer:
 
         Measured on training faces. A network hands on a part of the skin it is shown, however little it is meant to.
         """
-        network = self.averaged if self.recipe.ema_decay else self.network
+        network = self.shown
         offsets: dict[str, dict[str, tuple[float, ...]]] = {}
         for performer, crops in self.crops.items():
             chosen = torch.linspace(0, len(crops) - 1, min(len(crops), NUM_CALIBRATION_FACES)).round().long()
@@ -256,7 +324,10 @@ class Trainer:
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """All that a checkpoint needs, by file."""
-        files: dict[str, Mapping[str, Tensor]] = {"weights": self.network.state_dict(), "optimizer": self._optimizer_tensors()}
+        optimizer = optimizer_tensors(self.optimizers)
+        if self.working_type is torch.float16:
+            optimizer["loss_scale"] = torch.tensor(self.loss_scale)
+        files: dict[str, Mapping[str, Tensor]] = {"weights": self.network.state_dict(), "optimizer": optimizer}
         if self.recipe.ema_decay:
             files["ema"] = self.averaged.state_dict()
         if self.adversary is not None:
@@ -270,42 +341,41 @@ class Trainer:
             self.averaged.load_state_dict(dict(files.get("ema", files["weights"])))
         except (RuntimeError, KeyError) as error:
             raise BadInput(f"the checkpoint does not fit this recipe: {str(error).splitlines()[0]}") from error
-        self._load_optimizers(files["optimizer"])
+        if self.working_type is torch.float16 and "loss_scale" in files["optimizer"]:
+            self.loss_scale = float(files["optimizer"]["loss_scale"])
+        load_optimizers(self.optimizers, files["optimizer"])
         if self.adversary is not None:
             self.adversary.load(files["adversary"])
         self.num_steps = num_steps
 
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        return {
-            f"{which}/{index}/{key}": value
-            for which, optimizer in enumerate(self.optimizers)
-            for index, state in optimizer.state_dict()["state"].items()
-            for key, value in state.items()
-        }
 
-    def _load_optimizers(self, tensors: Mapping[str, Tensor]) -> None:
-        for which, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, value in tensors.items():
-                owner, index, key = name.split("/")
-                if int(owner) == which:
-                    state.setdefault(int(index), {})[key] = value
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+def _share_of_rank(batch: Batch) -> Batch:
+    """This process's share of a batch that every process of a distributed run has drawn alike."""
+    rank, world = parallel.rank(), parallel.world()
+    return batch if world == 1 else _cut(batch, slice(rank, None, world))
 
 
-def _optimizer(modules: Sequence[nn.Module], recipe: TrainRecipe) -> torch.optim.Optimizer:
-    parameters = list(chain.from_iterable(module.parameters() for module in modules))
-    betas = (recipe.adam_beta1, recipe.adam_beta2)
-    # Without weight decay AdamW is Adam. The epsilon is Keras's, and so the original's.
-    return torch.optim.AdamW(parameters, recipe.learning_rate, betas, eps=1e-7, weight_decay=recipe.weight_decay, fused=True)
+def _in_pieces(batches: Mapping[str, Batch], most: int) -> Iterator[dict[str, Batch]]:
+    """Batches of one size cut into pieces of at most `most` faces of each performer."""
+    num = len(next(iter(batches.values())).target)
+    for first in range(0, num, most):
+        yield {name: batch if num <= most else _cut(batch, slice(first, first + most)) for name, batch in batches.items()}
 
 
-def _add_up(parts: Sequence[_Part], optimizer: torch.optim.Optimizer) -> None:
-    """The sum of the parts' gradients, in their order, becomes each parameter's."""
-    for parameter in _parameters(optimizer):
-        shares = [part.gradients[parameter] for part in parts if parameter in part.gradients]
-        parameter.grad = shares[0] if len(shares) == 1 else torch.stack(shares).sum(0)
+def _cut(batch: Batch, rows: slice) -> Batch:
+    return replace(batch, **{name: value[rows] for name, value in vars(batch).items() if isinstance(value, Tensor)})
 
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def _added_up(parts: Iterator[_Part]) -> _Part:
+    """The sum of losses and gradients, in the parts' order, and all their drawings."""
+    losses: dict[str, Tensor] = {}
+    gradients: dict[Tensor, Tensor] = {}
+    drawings: dict[str, list[Drawing]] = {}
+    for part in parts:
+        for name, loss in part.losses.items():
+            losses[name] = losses[name] + loss if name in losses else loss
+        for parameter, gradient in part.gradients.items():
+            gradients[parameter] = gradients[parameter] + gradient if parameter in gradients else gradient
+        for name, drawing in part.drawings.items():
+            drawings.setdefault(name, []).extend(drawing)
+    return _Part(losses, gradients, drawings)
