@@ -204,7 +204,7 @@ def test_no_footage_unknown_detectors_and_unusable_names_are_refused(tmp_path, p
         extract([passing_bar], "Abel.jr", tmp_path / "faces")
     with pytest.raises(BadInput, match="at least one video"):
         extract([], "abel", tmp_path / "faces")
-    with pytest.raises(BadInput, match="expected a detector out of mediapipe, got 'magic'"):
+    with pytest.raises(BadInput, match="expected a detector out of mediapipe, mtcnn, dlib, dlib-cnn, got 'magic'"):
         extract([passing_bar], "abel", tmp_path / "other", detector="magic")
 
 
@@ -303,7 +303,7 @@ def a_mesh(turn_radians=0.0, is_mirrored=False):
 
 def test_a_mesh_that_fits_is_plausible_even_on_its_head():
     for angle in (0.0, np.pi):
-        assert is_plausible(Landmarks(a_mesh(angle), 0.9), detection_from_mesh(a_mesh(angle), 0.9))
+        assert is_plausible(Landmarks(a_mesh(angle), 0.9, a_mesh(angle)), detection_from_mesh(a_mesh(angle), 0.9))
 
 
 def test_a_mesh_that_is_upside_down_mirrored_crumpled_or_unsure_is_not_plausible():
@@ -315,7 +315,7 @@ def test_a_mesh_that_is_upside_down_mirrored_crumpled_or_unsure_is_not_plausible
     mirrored = a_mesh(is_mirrored=True)
     mirrored[:, :2] += (upright - mirrored)[:, :2].mean(axis=0)
     for mesh, presence in ((upside_down, 0.9), (crumpled, 0.9), (mirrored, 0.9), (upright, 0.3)):
-        assert not is_plausible(Landmarks(mesh, presence), seen)
+        assert not is_plausible(Landmarks(mesh, presence, mesh), seen)
 
 
 def test_a_mesh_is_doubtful_where_it_is_no_head():

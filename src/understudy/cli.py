@@ -89,7 +89,10 @@ def extract(
     like: Annotated[
         list[Path], typer.Option(metavar="IMAGE", help="A picture of the performer, if others are in the footage; repeatable.")
     ] = [],  # noqa: B006
-    detector: Annotated[str, typer.Option(metavar="NAME", help="Which detector finds the faces.")] = "mediapipe",
+    detector: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What finds the faces: mediapipe, mtcnn, dlib or dlib-cnn (see docs/footage.md)."),
+    ] = "mediapipe",
     is_json: Json = False,
     is_dry_run: DryRun = False,
 ) -> None:

@@ -37,7 +37,7 @@ def doctor(*, fetch: bool = False, report: Reporter = silent) -> StageResult:
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
         "encoders": _encoders(),
         "weights": present,
-        "num_missing_weights": sum(not weight["is_present"] for weight in present),
+        "num_missing_weights": sum(not (weight["is_present"] or weight["is_optional"]) for weight in present),
     }
     return StageResult("doctor", figures, {"weights_folder": weights_folder()})
 
@@ -50,7 +50,7 @@ def doctor_text(result: StageResult) -> str:
     lines.append(f"{'encoders':<16} {', '.join(cast(list[str], figures['encoders']))}")
     lines.append(f"{'weights':<16} {result.outputs['weights_folder']}")
     for weight in cast(list[Json], figures["weights"]):
-        presence = "here" if weight["is_present"] else "MISSING"
+        presence = "here" if weight["is_present"] else "optional" if weight["is_optional"] else "MISSING"
         commercial = "commercial use ok" if weight["is_commercial_use_ok"] else "NOT for commercial use"
         lines.append(f"  {weight['name']:<20} {presence:<8} {weight['licence']}, {commercial}: {weight['use']}")
         lines += [f"  {'':<29} ({weight['remark']})"] if weight["remark"] else []
@@ -104,6 +104,7 @@ def _gate() -> Json:
         "is_commercial_use_ok": True,
         "use": "refuses nude material (NudeNet 320n)",
         "remark": "under the AGPL's terms; weights of another program, kept as they are and run in a process of its own",
+        "is_optional": False,
         "is_present": weights_path().is_file(),
     }
 
@@ -117,5 +118,6 @@ def _weight(status: WeightStatus) -> Json:
         "is_commercial_use_ok": entry.is_commercial_use_ok,
         "use": entry.use,
         "remark": entry.remark,
+        "is_optional": entry.is_optional,
         "is_present": status.is_present,
     }

@@ -97,6 +97,12 @@ def mirror_points(points: FloatArray, width: float) -> NDArray[np.float64]:
     return mirrored
 
 
+def mirrored_index(points: tuple[int, ...]) -> tuple[int, ...]:
+    """The mesh points that lie where these do on the other half of the face."""
+    mirror = _numbers()["mirror"]
+    return tuple(mirror[point] for point in points)
+
+
 @cache
 def _numbers() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(files("understudy.imaging").joinpath("meanface.json").read_text("utf-8"))

@@ -3,6 +3,7 @@
 The network sees a square turned upright. It is run twice: first in a square guessed from the detector's eyes, then in the one
 that follows from its own first answer, which makes the result independent of the detector and exact for tilted heads. The
 second time it looks at four views of the square, and its answers are averaged: that halves the jitter from frame to frame.
+The lids are then refined by the iris network, because the mesh hardly follows a blink.
 Squares as in mediapipe/modules/face_landmark (Apache-2.0); Kartynnik et al. 2019, "Real-time facial surface geometry from
 monocular video on mobile GPUs".
 """
@@ -10,7 +11,7 @@ monocular video on mobile GPUs".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from understudy.imaging.meanface import mirror_points
 from understudy.imaging.similarity import Matrix, apply, compose, invert, scale_of, similarity_from_parameters, translation
 from understudy.imaging.warp import warp_image
+from understudy.perception.iris import lid_refiner
 from understudy.perception.weights import load_network
 from understudy.types import Detection, FloatArray, Image
 
@@ -49,10 +51,13 @@ class Landmarks:
 
     points: (468, 3): x, y in frame pixels; z in pixels of the same size, positive towards the camera, 0 near the head's middle.
     presence: 0..1, how sure the network is that there is a face in its square; under 0.5 the points mean nothing.
+    refined: the same points with the lids (x, y) where the iris network sees them. Alignment and pose rest on `points`, which
+        a blink does not move.
     """
 
     points: NDArray[np.float64]
     presence: float
+    refined: NDArray[np.float64]
 
 
 class MeshLandmarker:
@@ -61,6 +66,7 @@ class MeshLandmarker:
     def __init__(self, views: Sequence[View], device: torch.device | str) -> None:
         self.views, self.device = tuple(views), torch.device(device)
         self._network = load_network("face_mesh", device)
+        self._refine_lids = lid_refiner(device)
 
     def __call__(self, image: Image, detection: Detection) -> Landmarks:
         return self.batch([image], [detection])[0]
@@ -70,7 +76,9 @@ class MeshLandmarker:
         if not detections:
             return []
         first = self._look(images, [_square_of_detection(d) for d in detections], UPRIGHT)
-        return self._look(images, [_square_of_landmarks(each.points) for each in first], self.views)
+        meshes = self._look(images, [_square_of_landmarks(each.points) for each in first], self.views)
+        refined = self._refine_lids(images, [mesh.points for mesh in meshes])
+        return [replace(mesh, refined=points) for mesh, points in zip(meshes, refined, strict=True)]
 
     @torch.inference_mode()
     def _look(self, images: Sequence[Image], squares: Sequence[Matrix], views: Sequence[View]) -> list[Landmarks]:
@@ -89,7 +97,7 @@ class MeshLandmarker:
         ]
         mean_points = np.stack(points).reshape(len(images), len(views), NUM_LANDMARKS, 3).mean(axis=1)
         presences = 1 / (1 + np.exp(-logits.reshape(len(images), len(views)).mean(axis=1)))
-        return [Landmarks(each, float(presence)) for each, presence in zip(mean_points, presences, strict=True)]
+        return [Landmarks(each, float(presence), each) for each, presence in zip(mean_points, presences, strict=True)]
 
 
 def mesh_landmarker(views: Sequence[View] = FOUR_VIEWS, device: torch.device | str = "cpu") -> MeshLandmarker:

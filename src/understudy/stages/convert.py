@@ -15,7 +15,7 @@ from understudy.media.footage import FootageInfo, probe
 from understudy.media.reader import read_frames
 from understudy.model.swapper import load_swapper
 from understudy.perception.survey import jitter_px, read_ahead, track_embeddings
-from understudy.perception.weights import WEIGHTS
+from understudy.perception.weights import licences
 from understudy.stages._marked_output import MarkedOutput
 from understudy.stages._plate_survey import PlateSurvey, survey_plate
 from understudy.stages._swap_plan import (
@@ -112,7 +112,7 @@ def convert(
             run.finish(
                 figures,
                 outputs,
-                licences={**{weight.name: weight.licence for weight in WEIGHTS}, "content_gate": gate.LICENCE},
+                licences={**licences(), "content_gate": gate.LICENCE},
                 consent={each.performer: each.record_sha256 for each in references},
             )
             report(Event(STAGE, "finished", message=f"{figures['num_swapped']} of {figures['num_frames']} frames are swapped"))

@@ -12,7 +12,7 @@ from understudy.imaging import metrics, metrics_statistics
 from understudy.imaging.framing import FULL
 from understudy.media import probe, read_frames
 from understudy.perception.survey import load_networks
-from understudy.perception.weights import WEIGHTS
+from understudy.perception.weights import licences
 from understudy.stages._evaluation_clips import (
     ChangeMeter,
     Clip,
@@ -76,7 +76,7 @@ def evaluate(
                 _figures(measured, scores, findings, "truth" if truth else "plate"),
                 {"report": out / REPORT_FILE, "per_frame": out / PER_FRAME_FILE},
                 seed=SEED,
-                licences={weight.name: weight.licence for weight in WEIGHTS},
+                licences=licences(),
             )
             report(Event(STAGE, "finished", message=findings.verdict))
         return run.result()

@@ -20,8 +20,10 @@ from understudy.media.footage import FrameRecord, probe
 from understudy.media.images import encode_jpeg, read_image
 from understudy.media.reader import read_frames
 from understudy.perception.survey import (
+    WEIGHTS_OF_DETECTOR,
     FrameFaces,
     Networks,
+    check_detector,
     jitter_px,
     link_and_smooth,
     load_networks,
@@ -30,7 +32,7 @@ from understudy.perception.survey import (
     select_performer,
     survey,
 )
-from understudy.perception.weights import WEIGHTS
+from understudy.perception.weights import licences
 from understudy.stages._extraction_report import write_contact_sheet, write_extraction_report
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet, SurveyedFrame
@@ -78,6 +80,7 @@ def extract(
     an unknown detector or an unusable name, or an `out` that holds other work.
     """
     check_performer_name(performer)
+    check_detector(detector)
     sources = _sources(footage)
     _check_readable(sources.values(), like)
     inputs = {f"footage {source}": describe_input(path) for source, path in sources.items()}
@@ -95,7 +98,7 @@ def extract(
                 frames_per_second = _look_through(sources, face_set, networks, report)
                 _follow(face_set, gallery)
             _cut_out(sources, face_set, report)
-            return _finish(run, face_set, frames_per_second, report)
+            return _finish(run, face_set, detector, frames_per_second, report)
 
 
 def _sources(footage: Sequence[Path]) -> dict[str, Path]:
@@ -296,7 +299,7 @@ def _performers_faces(face_set: FaceSet) -> list[Face]:
     return [face for face in face_set.faces(kept_only=False) if face.reason != OTHER_PERSON]
 
 
-def _finish(run: Run, face_set: FaceSet, frames_per_second: float, report: Reporter) -> StageResult:
+def _finish(run: Run, face_set: FaceSet, detector: str, frames_per_second: float, report: Reporter) -> StageResult:
     faces = _performers_faces(face_set)
     figures = _figures(face_set, faces) | {"frames_per_second": round(frames_per_second, 2)}
     outputs = {"faces": run.folder, "contact_sheet": run.folder / "contact_sheet.jpg", "report": run.folder / "report.html"}
@@ -304,8 +307,8 @@ def _finish(run: Run, face_set: FaceSet, frames_per_second: float, report: Repor
     losses = (face_set.note("losses") or "").splitlines()
     write_extraction_report(outputs["report"], face_set, faces, figures, sheet, losses)
     gated: Json = {"gate": json.loads(face_set.note(GATE_NOTE) or "{}")}
-    licences = {weight.name: weight.licence for weight in WEIGHTS} | {"content_gate": LICENCE}
-    result = run.finish({**figures, **gated}, outputs, licences=licences)
+    used = licences(*WEIGHTS_OF_DETECTOR[detector]) | {"content_gate": LICENCE}
+    result = run.finish({**figures, **gated}, outputs, licences=used)
     report(Event("extract", "finished", figures=figures))
     return result
 

@@ -1,0 +1,110 @@
+"""The detectors that may be asked for by name: each finds the actor where he is, and says clearly what it lacks."""
+
+import importlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from understudy.imaging.facemeasures import eye_openness
+from understudy.media.reader import read_frames
+from understudy.perception import weights
+from understudy.perception.detect import mediapipe_detector
+from understudy.perception.detect_dlib import dlib_detector
+from understudy.perception.landmarks import mesh_landmarker
+from understudy.perception.mtcnn import mtcnn_detector, suppress_overlaps
+from understudy.perception.plausible import believable_mesh
+from understudy.perception.survey import WEIGHTS_OF_DETECTOR, load_networks
+from understudy.perception.torch_file import read_torch_file
+from understudy.types import BadInput
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def actor():
+    return np.ascontiguousarray(cv2.imread(str(GOLDEN / "actor.png"))[:, :, ::-1])
+
+
+@pytest.fixture(scope="module")
+def true_points():
+    return np.load(GOLDEN / "original_outputs.npz")["true_points"]
+
+
+@pytest.fixture(scope="module")
+def mtcnn():
+    return mtcnn_detector()
+
+
+def test_mtcnn_finds_the_face_its_eyes_and_its_mouth(mtcnn, actor, true_points):
+    (found,) = mtcnn(actor)
+    expected = np.stack([true_points[36:42].mean(axis=0), true_points[42:48].mean(axis=0), true_points[30]])
+    assert np.linalg.norm(found.keypoints[:3] - expected, axis=1).max() < 0.12 * np.linalg.norm(
+        true_points[45] - true_points[36]
+    )
+    assert found.score > 0.9
+
+
+def test_mtcnn_finds_small_faces_and_nothing_in_noise(mtcnn, actor):
+    small = cv2.resize(actor, (56, 56), interpolation=cv2.INTER_AREA)
+    canvas = np.full((270, 480, 3), 110, np.uint8)
+    canvas[100:156, 60:116] = canvas[140:196, 360:416] = small
+    found = sorted(mtcnn(canvas), key=lambda each: each.box.left)
+    assert [(each.box.left + each.box.right) / 2 for each in found] == pytest.approx([88, 388], abs=6)
+    assert mtcnn(np.full((16, 400, 3), 90, np.uint8)) == []
+    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    assert mtcnn(cv2.GaussianBlur(noise, (0, 0), 6)) == []
+
+
+@pytest.mark.parametrize("detect", [mtcnn_detector, dlib_detector])
+def test_the_mesh_lands_in_the_same_place_from_each_detector(detect, actor, true_points):
+    if detect is dlib_detector:
+        pytest.importorskip("dlib", exc_type=ImportError)
+    canvas = np.full((300, 300, 3), 110, np.uint8)
+    canvas[50:242, 60:252] = actor
+    (found,) = detect()(canvas)
+    mesh = believable_mesh(canvas, found, mesh_landmarker())
+    assert mesh is not None
+    eyes = mesh.points[[33, 263], :2] - (60, 50)
+    np.testing.assert_allclose(eyes, true_points[[36, 45]], atol=4)
+
+
+def test_a_missing_dlib_is_one_line_with_the_remedy(monkeypatch):
+    def missing(name):
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(BadInput, match=r"not installed .* pip install dlib-bin") as failure:
+        load_networks("dlib")
+    assert "\n" not in str(failure.value)
+
+
+def test_the_surest_of_overlapping_boxes_is_kept():
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [30, 0, 40, 10], [2, 2, 5, 5]], float)
+    assert suppress_overlaps(boxes, np.array([0.8, 0.9, 0.7, 0.6]), 0.5) == [1, 2, 3]
+    assert suppress_overlaps(boxes, np.array([0.8, 0.9, 0.7, 0.6]), 0.5, of_smaller=True) == [1, 2]
+
+
+def test_an_iris_network_follows_a_blink_that_the_mesh_misses(sample):
+    detect, landmarks = mediapipe_detector(), mesh_landmarker()
+    pictures = [next(read_frames(sample / "abel_test.mp4", frame)).image for frame in (10, 19)]
+    awake, blinking = (landmarks(picture, detect(picture)[0]) for picture in pictures)
+    assert eye_openness(blinking.refined) < 0.6 * eye_openness(awake.refined)
+    nose_mouth_chin = [1, 61, 291, 152]
+    np.testing.assert_array_equal(awake.refined[nose_mouth_chin], awake.points[nose_mouth_chin])
+
+
+def test_what_is_optional_says_so_and_the_non_commercial_model_is_never_used():
+    optional = {each.name for each in weights.WEIGHTS if each.is_optional}
+    used = {name for names in WEIGHTS_OF_DETECTOR.values() for name in names}
+    assert used < optional
+    (forbidden,) = [each for each in weights.WEIGHTS if not each.is_commercial_use_ok]
+    assert forbidden.name == "dlib_68_landmarks"
+    assert forbidden.name in optional - used
+    assert set(weights.licences("mtcnn_output")) & optional == {"mtcnn_output"}
+
+
+def test_a_file_that_is_no_torch_file_is_refused():
+    with pytest.raises(ValueError, match="early PyTorch"):
+        read_torch_file(b"not a network at all")
