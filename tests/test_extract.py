@@ -102,6 +102,21 @@ def test_a_face_behind_a_bar_is_interpolated_and_not_trained_on(extracted):
         assert (folder / face.crop).is_file()
 
 
+def test_what_hides_a_face_is_estimated(extracted):
+    hidden = {face.frame + FIRST: face.occlusion for face in all_faces(extracted[0])}
+    assert min(hidden[frame] for frame in (82, 83, 84, 85)) > 0.3
+    assert max(hidden[frame] for frame in (78, 79, 92, 95)) < 0.1
+
+
+def test_each_face_is_measured(extracted):
+    for face in all_faces(extracted[0]):
+        if not face.is_bridged:
+            assert 0.2 < face.brightness < 0.8
+            assert face.exposure < 0.05
+            assert 0.05 < face.eye_openness < 0.6
+            assert 0 <= face.mouth_openness < 0.4
+
+
 def test_the_alignment_is_steadier_than_measured_and_the_measured_one_is_kept(extracted):
     folder, result = extracted
     assert result.figures["jitter_after_px"] < result.figures["jitter_before_px"] / 3

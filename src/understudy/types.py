@@ -147,8 +147,8 @@ class Face:
     mouth_openness: gap between the inner lips, in face units (imaging/facemeasures.py): shut under 0.02, a wide vowel 0.15.
     eye_openness: gap between the lids over the eye's width, mean of those that can be seen: open 0.3, less when they shut.
     brightness: mean luminance of the face, 0..1. exposure: share of the face that is clipped, black or white, 0..1.
-    occlusion: estimated share of the face that something hides, 0..1 (perception/visibility.py).
-        These five are NaN where they are not known: bridged faces, and face sets of an older version.
+    occlusion: estimated share of the face that something hides, 0..1 (imaging/visibility.py).
+        These five are NaN where they are not known (occlusion apart, in bridged faces; in other people's; in older face sets).
     is_bridged: True where no detector saw the face and its alignment was interpolated within the track.
     crop: the stored picture, relative to the face set's folder (`crops/ab/name.jpg`); "" where there is none.
     id: its row in the face set, from 1; 0 until it is stored.

@@ -55,12 +55,14 @@ _FLOOR = 12.0
 class Appearance:
     """How one face usually looks, from frames of its track.
 
-    textures: (N, S, S, 3) logarithmic colour of the unwrapped face under one common light; shapes: (N, 936) its landmarks in
-    face units, to find the frames that resemble another one.
+    shapes: (N, 936) landmarks in face units of the faces remembered, to find the one that resembles another most.
+    usual, spread: (N, S, S, 3) logarithmic luminance and hue of the unwrapped face under one common light: median and robust
+    deviation over the faces that resemble each remembered one.
     """
 
-    textures: NDArray[np.float32]
     shapes: NDArray[np.float32]
+    usual: NDArray[np.float32]
+    spread: NDArray[np.float32]
 
 
 def usual_appearance(crops: Sequence[Image], landmarks: Sequence[FloatArray]) -> Appearance:
@@ -69,12 +71,21 @@ def usual_appearance(crops: Sequence[Image], landmarks: Sequence[FloatArray]) ->
     A few of the faces may be hidden themselves. One track, or several of one performer in the same make-up, will do.
     """
     rows = np.unique(np.linspace(0, len(crops) - 1, min(len(crops), MOST_SAMPLES)).round().astype(int))
-    textures = np.stack([_texture(crops[row], landmarks[row]) for row in rows]) if len(rows) else np.empty((0, 1, 1, 3))
-    if len(rows) >= LEAST_SAMPLES:
-        common = np.median(textures, axis=0)
-        textures = np.stack([texture - _light(texture, common) for texture in textures])
-    shapes = np.array([_shape(landmarks[row]) for row in rows])
-    return Appearance(textures.astype(np.float32), shapes.astype(np.float32))
+    if len(rows) < LEAST_SAMPLES:
+        nothing = np.empty((0, TEXTURE_PX, TEXTURE_PX, 3), np.float32)
+        return Appearance(np.empty((0, 0), np.float32), nothing, nothing)
+    shapes = np.array([_shape(landmarks[row]) for row in rows], np.float32)
+    textures = np.stack([_texture(crops[row], landmarks[row]) for row in rows])
+    common = np.median(textures, axis=0)
+    textures = np.stack([texture - _light(texture, common) for texture in textures]).astype(np.float32)
+    usual: NDArray[np.float32] = np.empty_like(textures)
+    spread: NDArray[np.float32] = np.empty_like(textures)
+    for row, shape in enumerate(shapes):
+        nearest = textures[np.argsort(np.linalg.norm(shapes - shape, axis=1))[:NUM_NEAREST]]
+        usual[row] = np.median(nearest, axis=0)
+        deviation = 1.4826 * np.median(np.abs(nearest - usual[row]), axis=0)
+        spread[row] = cv2.GaussianBlur(np.hypot(deviation, LEAST_SPREAD), (0, 0), 1.5)
+    return Appearance(shapes, usual, spread)
 
 
 def visibility(crop: Image, landmarks: FloatArray, appearance: Appearance) -> Mask:
@@ -85,7 +96,7 @@ def visibility(crop: Image, landmarks: FloatArray, appearance: Appearance) -> Ma
     multiply by an outline where only the face is wanted. Everything is visible where the appearance knows too few faces.
     """
     height, width = crop.shape[:2]
-    if len(appearance.textures) < LEAST_SAMPLES:
+    if not len(appearance.shapes):
         return np.ones((height, width), np.float32)
     visible = _visible_texture(_texture(crop, landmarks), _shape(landmarks), appearance)
     return _in_crop(visible, crop, landmarks)
@@ -93,7 +104,7 @@ def visibility(crop: Image, landmarks: FloatArray, appearance: Appearance) -> Ma
 
 def hidden_share(crop: Image, landmarks: FloatArray, appearance: Appearance) -> float:
     """The share (0..1) of the face that something hides; NaN where the appearance knows too few faces. Quicker than a mask."""
-    if len(appearance.textures) < LEAST_SAMPLES:
+    if not len(appearance.shapes):
         return float("nan")
     visible = _visible_texture(_texture(crop, landmarks), _shape(landmarks), appearance)
     facing = _areas(landmarks)
@@ -105,11 +116,9 @@ def hidden_share(crop: Image, landmarks: FloatArray, appearance: Appearance) -> 
 
 def _visible_texture(texture: FloatArray, shape: FloatArray, appearance: Appearance) -> FloatArray:
     """(S, S) visibility of an unwrapped face, from the remembered ones that resemble it."""
-    nearest = np.argsort(np.linalg.norm(appearance.shapes - shape, axis=1))[:NUM_NEAREST]
-    usual = np.median(appearance.textures[nearest], axis=0)
-    spread = 1.4826 * np.median(np.abs(appearance.textures[nearest] - usual), axis=0)
-    spread = cv2.GaussianBlur(np.hypot(spread, LEAST_SPREAD), (0, 0), 1.5)
-    deviation = (texture - _light(texture, usual) - usual) / spread
+    nearest = int(np.argmin(np.linalg.norm(appearance.shapes - shape, axis=1)))
+    usual = appearance.usual[nearest]
+    deviation = (texture - _light(texture, usual) - usual) / appearance.spread[nearest]
     strength = np.sqrt(cv2.GaussianBlur(np.square(deviation).sum(axis=2), (0, 0), 1.0))
     return 1 / (1 + np.exp((strength - HIDDEN_DEVIATIONS) / SOFTNESS))
 

@@ -34,6 +34,7 @@ from understudy.perception.survey import (
 )
 from understudy.perception.weights import licences
 from understudy.stages._extraction_report import write_contact_sheet, write_extraction_report
+from understudy.stages._occlusion import measure_occlusion
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet, SurveyedFrame
 from understudy.store.json_files import json_text
@@ -98,6 +99,7 @@ def extract(
                 frames_per_second = _look_through(sources, face_set, networks, report)
                 _follow(face_set, gallery)
             _cut_out(sources, face_set, report)
+            _measure_occlusion(face_set, report)
             return _finish(run, face_set, detector, frames_per_second, report)
 
 
@@ -262,6 +264,13 @@ def _cut_out(sources: dict[str, Path], face_set: FaceSet, report: Reporter) -> N
             face_set.set_crops([face.id], [face_set.write_crop(name, data)], size_px)
             progress.step("cutting faces out")
     progress.tell("cutting faces out")
+
+
+def _measure_occlusion(face_set: FaceSet, report: Reporter) -> None:
+    """What hides a face is told by its track, so it is measured when all crops are there."""
+    faces = _performers_faces(face_set)
+    progress = _Progress(report, "faces", len(faces))
+    measure_occlusion(face_set, faces, lambda: progress.step("looking for what hides them"))
 
 
 def _encoded_crops(frames: Iterable[FrameRecord], faces: Sequence[Face]) -> Iterator[tuple[Face, int, bytes]]:
