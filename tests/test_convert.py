@@ -1,7 +1,9 @@
 """Convert: the whole clip through the real media code, with a model that returns its input and faces whose place is known."""
 
 import json
+import tempfile
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -12,7 +14,7 @@ from safetensors.numpy import save_file
 
 from understudy.imaging.meanface import mean_face, raise_forehead
 from understudy.imaging.similarity import apply, invert, similarity_from_parameters
-from understudy.media.footage import probe
+from understudy.media.footage import FrameRecord, probe
 from understudy.media.images import write_png
 from understudy.media.reader import read_frames
 from understudy.model.colour import UNCHANGED
@@ -22,6 +24,7 @@ from understudy.model.swapper import GALLERIES_FILE, recipe_as_json
 from understudy.perception.survey import load_networks, survey
 from understudy.stages import _swapping
 from understudy.stages._compositing import composite_face
+from understudy.stages._plate_looks import measured
 from understudy.stages._plate_survey import PlateSurvey
 from understudy.stages._swap_plan import Replacement, check_ranges, replacements_of, track_ends
 from understudy.stages._swapping import swapped_frames
@@ -54,7 +57,7 @@ from understudy.types import (
 
 NUM_FRAMES, WIDTH, HEIGHT = 16, 240, 160
 AS_BEA = (Replacement("abel", "bea"),)
-LOSSLESS = ConvertRecipe(colour="none", codec="png", mask="outline", fade_seconds=0)
+LOSSLESS = ConvertRecipe(colour="none", codec="png", mask="outline", fade_seconds=0, is_occlusion_kept=False)
 
 
 GALLERIES = {"abel": np.zeros((3, 128)), "bea": np.ones((3, 128))}
@@ -122,7 +125,7 @@ def surveyed(faces: list[Face]) -> PlateSurvey:
 
 def planned(plate: Path, faces: list[Face], model, recipe: ConvertRecipe, ranges=(), roles=AS_BEA):
     plan = make_plan(probe(plate), surveyed(faces), model, roles, recipe, ranges)
-    return measure_looks(probe(plate), plan)
+    return measure_looks(probe(plate), plan, Path(tempfile.mkdtemp(dir=plate.parent)))
 
 
 def converted(plate: Path, faces: list[Face], model=None, recipe: ConvertRecipe = LOSSLESS):
@@ -387,6 +390,23 @@ def test_a_range_read_by_itself_comes_out_as_in_the_whole_film(plate):
         assert [frame.record.index for frame in part] == list(range(start, start + 3))
         for frame in part:
             assert np.array_equal(frame.image, whole[frame.record.index])
+
+
+@pytest.mark.parametrize("changed", [{}, {"is_light_linear": True}, {"colour": "plate", "blend": "multiband"}])
+def test_a_deep_plate_stays_deep(plate, changed):
+    ramp = np.tile(np.linspace(9000, 52000, WIDTH)[None, :, None], (HEIGHT, 1, 3)).astype(np.uint16)
+    records = [FrameRecord(k, k / 25, k, Fraction(1, 25), ramp) for k in range(NUM_FRAMES)]
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    plan = make_plan(probe(plate), surveyed(faces), Mirror(), AS_BEA, replace(LOSSLESS, **changed))
+    plan = measured(plan, lambda: iter(records), Path(tempfile.mkdtemp(dir=plate.parent)))
+    finished = list(swapped_frames(records, plan))[8]
+    assert (finished.image.dtype, finished.status) == (np.uint16, "swapped")
+    inside = finished.matte > 0
+    assert np.array_equal(finished.image[~inside], ramp[~inside])
+    assert np.abs(finished.image.astype(float) - ramp)[inside].max() < 80
+    row = finished.image[80, finished.matte[80] > 0.99, 0]
+    assert len(np.unique(row)) > 0.95 * len(row)
+    assert np.any(row % 257 != 0)
 
 
 def test_the_finished_clip_says_that_it_is_made_by_a_computer(plate, tmp_path):

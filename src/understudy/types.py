@@ -256,13 +256,13 @@ class ConvertRecipe:
     keeps the performer's own and lets the plate's changes of light play on it, `none` leaves it as the model draws it. With
     the first two, and if told, the plate's sharpness, grain and motion blur are matched as well; all is pooled over
     `colour_seconds` to either side. `mask`: what limits the face: the network's mask, the mesh's silhouette or both.
-    `matte_seconds`: over how long the network's mask is steadied. `blend`: how the face meets the plate (imaging/blend.py);
-    `multiband` takes the plate's light and skin, so with any other `colour` it is `feather`. `is_light_linear`: mix light
-    instead of code values. `num_crops`: how many slightly shifted crops of each face are averaged, 1 to 4 (each costs the
-    network once more). `flow_blend_fraction`: share of the neighbouring frames' broad features, moved along the optical flow;
-    a last resort against a model that flickers. `fade_seconds`: how long a face that drops out takes to go. `on_missing`: what
-    becomes of frames without a swap: kept, blurred beyond recognition, or black. `notice`: where a delivery file says visibly
-    that it is AI-made; an end card is added after the last frame.
+    `is_occlusion_kept`: what stands before the face stays there. `matte_seconds`: over how long the masks are steadied.
+    `blend`: how the face meets the plate (imaging/blend.py); `multiband` takes the plate's light and skin, so with any other
+    `colour` it is `feather`. `is_light_linear`: mix light instead of code values. `num_crops`: how many slightly shifted crops
+    of each face are averaged, 1 to 4 (each costs the network once more). `flow_blend_fraction`: share of the neighbouring
+    frames' broad features, moved along the optical flow; a last resort against a model that flickers. `fade_seconds`: how long
+    a face that drops out takes to go. `on_missing`: what becomes of frames without a swap: kept, blurred beyond recognition, or
+    black. `notice`: where a delivery file says visibly that it is AI-made; an end card is added after the last frame.
     """
 
     name: str = "default"
@@ -275,6 +275,7 @@ class ConvertRecipe:
     mask: Literal["learned", "outline", "both"] = "both"
     erode_fraction: float = 0.01
     feather_fraction: float = 0.03
+    is_occlusion_kept: bool = True
     matte_seconds: float = 0.04
     blend: Literal["direct", "alpha", "hard", "feather", "poisson", "multiband"] = "multiband"
     is_light_linear: bool = False

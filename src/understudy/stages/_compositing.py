@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from understudy.imaging.blend import Blend, Layer, feather, hard, in_light, lay_over, multiband, poisson
-from understudy.imaging.colour import apply_colour, linear_to_srgb, srgb_to_linear
+from understudy.imaging.colour import apply_colour
 from understudy.imaging.look import apply_detail, look_at, with_grain
 from understudy.imaging.masks import Mask
 from understudy.imaging.matte import at_size, enlarge, face_matte, fade
 from understudy.imaging.motion_blur import blur_along
 from understudy.imaging.similarity import scale_of
 from understudy.imaging.steadiness import blend_along_flow, reach_frames, steady_mask
+from understudy.imaging.transfer import light_from_signal, signal_from_light
 from understudy.stages._swap_plan import (
     Crops,
     Plan,
@@ -25,7 +27,7 @@ from understudy.stages._swap_plan import (
     landmarks_in_crop,
     velocity_in_crop_px,
 )
-from understudy.types import ConvertRecipe, Face, FloatArray
+from understudy.types import ConvertRecipe, Face
 
 
 class UnusableError(Exception):
@@ -34,12 +36,12 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the network made of a face: the crop of the plate (N, N, 3), the answer (N, N, 4), and what is visible (M, M)."""
+    """What the network made of a face: the crop of the plate (N, N, 3), the answer (N, N, 4), and what is visible (N, N)."""
 
     face: Face
     crop: Crops
     answer: RgbaCrops
-    visibility: FloatArray | None = None
+    visibility: Mask | None = None
 
 
 BLENDS: dict[str, Blend] = {
@@ -83,28 +85,36 @@ def composite_face(plate: NDArray[Any], around: Sequence[Drawn], place: int, pla
         raise UnusableError("the network's answer is not finite")
     recipe, face = plan.part_at(drawn.face.frame).recipe, drawn.face
     colours = _steady_colours(around, place, recipe)
-    learned = steady_mask([each.answer[..., 3] for each in around], place, recipe.matte_seconds * plan.frame_rate)
-    matte = matte_of(drawn, learned, plan, recipe)
+    sigma_frames = recipe.matte_seconds * plan.frame_rate
+    learned = steady_mask([each.answer[..., 3] for each in around], place, sigma_frames)
+    matte = matte_of(drawn, learned, _steady_visibility(around, place, sigma_frames), plan, recipe)
     colours, blend = _in_the_plates_look(colours, face, plan, recipe)
     place_in_frame = crop_from_frame(face, plan.swapper, len(colours))
     return lay_over(plate, colours, matte, place_in_frame, blend, _opacity(face, plan, recipe))
 
 
-def matte_of(drawn: Drawn, learned: Mask, plan: Plan, recipe: ConvertRecipe) -> Mask:
-    """Where the new face shows in its crop."""
+def matte_of(drawn: Drawn, learned: Mask, visible: Mask | None, plan: Plan, recipe: ConvertRecipe) -> Mask:
+    """Where the new face shows in its crop: learned (N, N) by the network; visible (N, N), where nothing stands before it."""
     if recipe.blend == "direct":
         return np.ones_like(enlarge(learned))
     if recipe.blend == "alpha":
         alpha = np.clip(enlarge(learned), 0, 1)
-        return alpha if drawn.visibility is None else np.minimum(alpha, at_size(drawn.visibility, len(alpha)))
+        return alpha if visible is None else np.minimum(alpha, at_size(visible, len(alpha)))
     landmarks = landmarks_in_crop(drawn.face, plan.swapper)
-    return face_matte(learned, landmarks, recipe.mask, recipe.erode_fraction, recipe.feather_fraction, drawn.visibility)
+    return face_matte(learned, landmarks, recipe.mask, recipe.erode_fraction, recipe.feather_fraction, visible)
 
 
-def blend_method(recipe: ConvertRecipe) -> Blend:
+def blend_method(recipe: ConvertRecipe, transfer: int) -> Blend:
     """The blending that the recipe names. A performer's own skin cannot have the plate's: it is feathered, not multiband."""
     blend = feather if recipe.blend == "multiband" and recipe.colour != "plate" else BLENDS[recipe.blend]
-    return in_light(blend, srgb_to_linear, linear_to_srgb) if recipe.is_light_linear else blend
+    if not recipe.is_light_linear:
+        return blend
+    return in_light(blend, partial(light_from_signal, transfer=transfer), partial(signal_from_light, transfer=transfer))
+
+
+def as_bytes(crop: Crops) -> NDArray[np.uint8]:
+    """A crop at 8 bits."""
+    return np.asarray(crop if crop.dtype == np.uint8 else np.rint(crop * 255), np.uint8)
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------------
@@ -116,14 +126,21 @@ def _steady_colours(around: Sequence[Drawn], place: int, recipe: ConvertRecipe) 
         return colours[place]
     near = slice(max(0, place - 1), place + 2)
     return blend_along_flow(
-        colours[near], [_bytes(each.crop) for each in around[near]], min(place, 1), recipe.flow_blend_fraction
+        colours[near], [as_bytes(each.crop) for each in around[near]], min(place, 1), recipe.flow_blend_fraction
     )
+
+
+def _steady_visibility(around: Sequence[Drawn], place: int, sigma_frames: float) -> Mask | None:
+    if around[place].visibility is None:
+        return None
+    seen = [(row, each.visibility) for row, each in enumerate(around) if each.visibility is not None]
+    return steady_mask([mask for _, mask in seen], [row for row, _ in seen].index(place), sigma_frames)
 
 
 def _in_the_plates_look(
     colours: NDArray[np.float32], face: Face, plan: Plan, recipe: ConvertRecipe
 ) -> tuple[NDArray[np.float32], Blend]:
-    blend = blend_method(recipe)
+    blend = blend_method(recipe, plan.transfer)
     if recipe.colour == "none":
         return colours, blend
     sigma_frames = recipe.colour_seconds * plan.frame_rate
@@ -145,7 +162,3 @@ def _opacity(face: Face, plan: Plan, recipe: ConvertRecipe) -> float:
     ends = plan.ends[face.track]
     num_frames = round(recipe.fade_seconds * plan.frame_rate)
     return fade(face.frame, ends.first, ends.last, num_frames, ends.is_faded_in, ends.is_faded_out)
-
-
-def _bytes(crop: Crops) -> NDArray[np.uint8]:
-    return np.asarray(crop if crop.dtype == np.uint8 else np.rint(crop * 255), np.uint8)

@@ -66,10 +66,11 @@ class MarkedOutput:
         self._last_records = [*self._last_records[-1:], record]
 
     def _marked(self, frame: SwappedFrame) -> Image:
+        plain = eight_bit(frame.image)
         if not self._is_delivery:
-            return self._marker.mark(frame.image, frame.matte)
+            return self._marker.mark(plain, frame.matte)
         has_corner = self._recipe.notice == "corner"
-        image = with_corner_notice(frame.image, self._recipe.notice_language) if has_corner else frame.image
+        image = with_corner_notice(plain, self._recipe.notice_language) if has_corner else plain
         return self._marker.mark(image)
 
     def _write_end_card(self) -> None:

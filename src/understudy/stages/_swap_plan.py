@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from understudy.imaging.framing import crop_from_face
 from understudy.imaging.look import TrackLook
 from understudy.imaging.similarity import Matrix, apply, compose
+from understudy.imaging.transfer import SRGB
+from understudy.imaging.visibility import Appearance as UsualFace
 from understudy.perception.survey import select_performer, track_embeddings
 from understudy.types import BadInput, ConvertRecipe, Face, FloatArray, Framing, RangeSettings
 
@@ -74,9 +76,10 @@ class Plan:
     """All that is decided before the first frame is composited.
 
     faces: those to replace, by frame. roles: who replaces whom, by track. strangers: frames that show only other people.
-    shot_of_frame: the shot of every frame that was read. parts: of the plate, with other settings; the last that holds a frame
-    counts. looks: what the colours are matched by, by track. shutter: of the plate's camera, measured. frame_rate: of the
-    plate, frames a second.
+    frame_rate: of the plate, frames a second. shot_of_frame: the shot of every frame that was read. parts: of the plate, with
+    other settings; the last that holds a frame counts. looks: what the colours are matched by, by track. shutter: of the
+    plate's camera, measured. usual: how the faces look when nothing stands before them, by track. transfer: the plate's
+    transfer curve (H.273).
     """
 
     swapper: Swapper
@@ -91,6 +94,8 @@ class Plan:
     parts: tuple[Part, ...] = ()
     looks: Mapping[int, TrackLook] = field(default_factory=dict)
     shutter: float = 0.0
+    transfer: int = SRGB
+    usual: Mapping[int, UsualFace] = field(default_factory=dict)
 
     def part_at(self, frame: int) -> Part:
         """The settings of a frame."""
@@ -102,6 +107,10 @@ class Plan:
     def recipes(self) -> tuple[ConvertRecipe, ...]:
         """Every recipe that some frame of the plate is made by."""
         return (self.recipe, *(part.recipe for part in self.parts if part.is_swapped))
+
+    def with_looks(self, looks: Mapping[int, TrackLook], shutter: float, usual: Mapping[int, UsualFace]) -> Plan:
+        """The plan with what was measured on the plate."""
+        return replace(self, looks=looks, shutter=shutter, usual=usual)
 
     def face_of(self, track: int, frame: int) -> Face | None:
         """The face of a track in a frame, if it is to be replaced there."""

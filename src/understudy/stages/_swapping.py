@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal, cast
@@ -17,26 +17,31 @@ from typing import Literal, cast
 import cv2
 import numpy as np
 
-from understudy.imaging.blend import Layer, bring_back, to_unit
-from understudy.imaging.look import LookSample, TrackLook, measure_appearance
+from understudy.imaging.blend import Layer, to_unit
 from understudy.imaging.masks import Mask
-from understudy.imaging.matte import enlarge, skin_mask
-from understudy.imaging.motion_blur import pool_shutter, sample_shutter
 from understudy.imaging.similarity import compose
 from understudy.imaging.steadiness import average_crops, jittered_from_crop
+from understudy.imaging.visibility import visibility
 from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord
 from understudy.perception.survey import read_ahead
-from understudy.stages._compositing import Drawn, UnusableError, check_usable, composite_face, is_usable, matte_of, reach_of
+from understudy.stages._compositing import (
+    Drawn,
+    UnusableError,
+    as_bytes,
+    check_usable,
+    composite_face,
+    is_usable,
+    reach_of,
+)
 from understudy.stages._swap_plan import (
     Crops,
     Plan,
     RgbaCrops,
     crop_from_frame,
     landmarks_in_crop,
-    velocity_in_crop_px,
 )
-from understudy.types import ConvertRecipe, Face, Image
+from understudy.types import AnyImage, ConvertRecipe, Face
 
 Status = Literal["swapped", "no_face", "other_person", "left_out", "failed"]
 
@@ -58,14 +63,14 @@ MOST_WORKERS = 8
 
 @dataclass(frozen=True)
 class SwappedFrame:
-    """A finished frame: the record it came from, the new picture and its matte (H, W), and what happened to it.
+    """A finished frame: the record it came from, the new picture (as deep as the plate) and its matte (H, W), and its fate.
 
     layers: the new faces, each in its place, in the order in which they were laid over the plate. fault: the traceback where a
     fault of ours made it fail.
     """
 
     record: FrameRecord
-    image: Image
+    image: AnyImage
     matte: Mask
     status: Status
     reason: str
@@ -125,67 +130,25 @@ def num_workers() -> int:
     return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 1))
 
 
-def sample_looks(
-    frames: Iterable[FrameRecord], plan: Plan, tell: Callable[[int], None] = lambda frame: None
-) -> dict[int, list[LookSample]]:
-    """Samples of every track before and after the swap: its first frame, and a few in each smoothing window."""
-    wanted = frames_to_sample(plan)
-    looks: dict[int, list[LookSample]] = {}
-    for answered in _answered((frame for frame in frames if frame.index in wanted), plan, num_crops=1):
+def drawn_frames(frames: Iterable[FrameRecord], plan: Plan) -> Iterator[tuple[FrameRecord, Sequence[Drawn]]]:
+    """Each frame with what the network makes of its faces, unsteadied and from one crop each: for measuring."""
+    for answered in _answered(frames, plan, is_measuring=True):
         assert answered.record is not None
-        for drawn in answered.drawn:
-            if is_usable(drawn):
-                looks.setdefault(drawn.face.track, []).append(_sample(answered.record, drawn, plan))
-        tell(answered.frame)
-    return looks
-
-
-def frames_to_sample(plan: Plan) -> frozenset[int]:
-    """The frames whose colours are measured."""
-    recipes = [recipe for recipe in plan.recipes() if recipe.colour != "none"]
-    if not recipes:
-        return frozenset()
-    stride = max(1, round(min(recipe.colour_seconds for recipe in recipes) * plan.frame_rate / 3))
-    firsts = {ends.first for ends in plan.ends.values()}
-    return frozenset(firsts | {frame for frame in plan.faces if frame % stride == 0})
-
-
-def with_looks(plan: Plan, looks: Mapping[int, Sequence[LookSample]]) -> Plan:
-    """The plan with its colours to match and its camera's shutter."""
-    shutter = pool_shutter([sample.shutter for samples in looks.values() for sample in samples])
-    return replace(plan, looks={track: TrackLook.of(samples) for track, samples in looks.items()}, shutter=shutter)
-
-
-def _sample(record: FrameRecord, drawn: Drawn, plan: Plan) -> LookSample:
-    face, recipe = drawn.face, plan.part_at(record.index).recipe
-    landmarks = landmarks_in_crop(face, plan.swapper)
-    matte = matte_of(drawn, drawn.answer[..., 3], plan, recipe)
-    skin = skin_mask(matte, landmarks * (len(matte) / len(drawn.crop)))
-    height, width = record.eight_bit.shape[:2]
-    before, after = enlarge(to_unit(drawn.crop)), enlarge(drawn.answer[..., :3])
-    inside, after_in_frame, skin_in_frame = bring_back(
-        drawn.answer[..., :3], skin, crop_from_frame(face, plan.swapper), (width, height)
-    )
-    return LookSample(
-        face.frame,
-        plate=measure_appearance(before, skin, to_unit(record.eight_bit[inside]), skin_in_frame),
-        face=measure_appearance(after, skin, after_in_frame, skin_in_frame),
-        shutter=sample_shutter(before, after, matte, velocity_in_crop_px(face, plan, len(matte))),
-    )
+        yield answered.record, answered.drawn
 
 
 # ---- the network ----------------------------------------------------------------------------------------------------------
 
 
-def _answered(frames: Iterable[FrameRecord], plan: Plan, num_crops: int | None = None) -> Iterator[_Answered]:
+def _answered(frames: Iterable[FrameRecord], plan: Plan, is_measuring: bool = False) -> Iterator[_Answered]:
     """What the network makes of each frame's faces, asked in batches."""
-    for cuts in _batches(frames, plan, num_crops):
+    for cuts in _batches(frames, plan, 1 if is_measuring else None):
         answers = _swap(cuts, plan)
         for number, cut in enumerate(cuts):
-            drawn = [
-                Drawn(face, crops[0], average_crops(answers[number, row]))
-                for row, (face, crops) in enumerate(zip(cut.faces, cut.crops, strict=True))
-            ]
+            drawn = []
+            for row, (face, crops) in enumerate(zip(cut.faces, cut.crops, strict=True)):
+                visible = None if is_measuring else _visible(face, crops[0], plan)
+                drawn.append(Drawn(face, crops[0], average_crops(answers[number, row]), visible))
             yield _Answered(cut.record, cut.record.index, drawn, cut.failure)
 
 
@@ -212,16 +175,16 @@ def _cut(record: FrameRecord, plan: Plan, num_crops: int | None) -> _Cut:
             check_usable(face)
     except UnusableError as error:
         return _Cut(record, failure=str(error))
-    crops = [_crops(record.eight_bit, face, plan, num_crops or part.recipe.num_crops) for face in faces]
+    crops = [_crops(record.image, face, plan, num_crops or part.recipe.num_crops) for face in faces]
     return _Cut(record, faces, crops)
 
 
-def _crops(image: Image, face: Face, plan: Plan, num_crops: int) -> list[Crops]:
+def _crops(image: AnyImage, face: Face, plan: Plan, num_crops: int) -> list[Crops]:
     size_px = plan.swapper.resolution_px
     from_frame = crop_from_frame(face, plan.swapper)
     places = [compose(jittered_from_crop(number, size_px), from_frame) if number else from_frame for number in range(num_crops)]
     crops = [warp_image(image, place, (size_px, size_px)) for place in places]
-    return [crop if crop.dtype == np.uint8 else to_unit(crop) for crop in crops]
+    return [cast(Crops, crop if crop.dtype == np.uint8 else to_unit(crop)) for crop in crops]
 
 
 def _swap(cuts: Sequence[_Cut], plan: Plan) -> dict[tuple[int, int], list[RgbaCrops]]:
@@ -240,6 +203,14 @@ def _swap(cuts: Sequence[_Cut], plan: Plan) -> dict[tuple[int, int], list[RgbaCr
             for (place, _), answer in zip(asked, drawn, strict=True):
                 answers.setdefault(place, []).append(answer)
     return answers
+
+
+def _visible(face: Face, crop: Crops, plan: Plan) -> Mask | None:
+    """What of a face nothing stands before, over the crop; None where that is not asked for, or nobody knows."""
+    usual = plan.usual.get(face.track)
+    if usual is None or not plan.part_at(face.frame).recipe.is_occlusion_kept:
+        return None
+    return visibility(as_bytes(crop), landmarks_in_crop(face, plan.swapper), usual)
 
 
 # ---- compositing ----------------------------------------------------------------------------------------------------------
@@ -268,10 +239,10 @@ def _finish(window: Sequence[_Answered], place: int, plan: Plan) -> SwappedFrame
     assert answered.record is not None
     record, faces = answered.record, plan.faces.get(answered.frame, ())
     part = plan.part_at(record.index)
-    nothing = np.zeros(record.eight_bit.shape[:2], np.float32)
+    nothing = np.zeros(record.image.shape[:2], np.float32)
 
     def passed_through(status: Status, reason: str, fault: str = "") -> SwappedFrame:
-        image = record.eight_bit if status == "left_out" else _without_swap(record.eight_bit, part.recipe)
+        image = record.image if status == "left_out" else _without_swap(record.image, part.recipe)
         return SwappedFrame(record, image, nothing, status, reason, faces, fault=fault)
 
     if not part.is_swapped:
@@ -291,7 +262,7 @@ def _finish(window: Sequence[_Answered], place: int, plan: Plan) -> SwappedFrame
 
 def _laid_over(record: FrameRecord, faces: Sequence[tuple[Sequence[Drawn], int]], plan: Plan) -> SwappedFrame:
     """All new faces of a frame over its plate. Raises UnusableError where one of them cannot be put there."""
-    image, matte, layers = record.eight_bit.copy(), np.zeros(record.eight_bit.shape[:2], np.float32), []
+    image, matte, layers = record.image.copy(), np.zeros(record.image.shape[:2], np.float32), []
     for around, place in faces:
         layer = composite_face(image, around, place, plan)
         if not layer.matte.any():
@@ -319,13 +290,13 @@ def _around(window: Sequence[_Answered], place: int, row: int) -> tuple[list[Dra
     return [*before, drawn, *follow(1)], len(before)
 
 
-def _without_swap(image: Image, recipe: ConvertRecipe) -> Image:
+def _without_swap(image: AnyImage, recipe: ConvertRecipe) -> AnyImage:
     """What a frame without a swap shows: the plate, or, where its face must not be seen, less."""
     if recipe.on_missing == "black":
         return np.zeros_like(image)
     if recipe.on_missing == "blur":
         small = cv2.resize(image, (12, 8), interpolation=cv2.INTER_AREA)  # too coarse to know a face by, however large
-        return np.asarray(cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_CUBIC), image.dtype)
+        return cast(AnyImage, cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_CUBIC))
     return image
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from understudy.imaging.look import detail_of_model
 from understudy.media.footage import FootageInfo, probe
 from understudy.media.reader import read_frames
 from understudy.model.swapper import load_swapper
 from understudy.perception.survey import jitter_px, read_ahead, track_embeddings
 from understudy.perception.weights import licences
 from understudy.stages._marked_output import MarkedOutput
-from understudy.stages._plate_survey import PlateSurvey, survey_plate
+from understudy.stages._plate_looks import measured, rawness_warnings
+from understudy.stages._plate_survey import PLATE_FOLDER, PlateSurvey, survey_plate
 from understudy.stages._swap_plan import (
     Plan,
     Replacement,
@@ -30,7 +30,7 @@ from understudy.stages._swap_plan import (
     track_ends,
 )
 from understudy.stages._swap_report import Keepsakes, write_swap_report
-from understudy.stages._swapping import SwappedFrame, frames_to_sample, margin, sample_looks, swapped_frames, with_looks
+from understudy.stages._swapping import SwappedFrame, margin, swapped_frames
 from understudy.store.atomic import atomic_write_text
 from understudy.store.checkpoints import STATE_FILE
 from understudy.store.events import combine, event_log
@@ -59,9 +59,6 @@ from understudy.types import (
 STAGE = "convert"
 LEDGER_FILE, REPORT_FILE, ALIGNMENT_FILE = "ledger.jsonl", "report.html", "passes/alignment.jsonl"
 _SECONDS_BETWEEN_EVENTS = 0.5
-
-LEAST_DETAIL_OF_MODEL = 0.5
-"""A model that draws less than this share of the plate's detail is a blur (docs/blending.md has the figures)."""
 
 
 def convert(
@@ -104,7 +101,7 @@ def convert(
             plan = make_plan(info, survey, swapper, roles, recipe, ranges)
             for role in roles:
                 check_plate_faces(role.replace, performers_faces(plan, role.replace), folder)
-            plan = measure_looks(info, plan, report)
+            plan = measure_looks(info, plan, out / PLATE_FOLDER, report)
             lineage = lineage_of(inputs, references, sha256_of_json(run.recipe), swapper.recipe.seed)
             figures, outputs = swap_footage(info, survey, plan, out, lineage, report)
             check_no_faults(figures, out)
@@ -203,31 +200,20 @@ def make_plan(
         float(info.frame_rate),
         survey.shot,
         parts_of(ranges, recipe, survey.shot),
+        transfer=info.colour.transfer,
     )
 
 
-def measure_looks(info: FootageInfo, plan: Plan, report: Reporter = silent) -> Plan:
-    """The plan with what the plate looks like and what the model makes of it, measured at samples over the whole clip."""
-    if not frames_to_sample(plan):
-        return plan
+def measure_looks(info: FootageInfo, plan: Plan, folder: Path, report: Reporter = silent) -> Plan:
+    """The plan with what the plate looks like and what the model makes of it, measured at samples over the whole clip.
+
+    folder: where the answers are kept, the survey's.
+    """
     progress = _Progress(info.num_frames_estimate, report, "measuring colours")
-    plan = with_looks(plan, sample_looks(read_ahead(read_frames(info.path)), plan, progress.tell))
+    plan = measured(plan, lambda: read_ahead(read_frames(info.path)), folder, progress.tell)
     for words in rawness_warnings(plan):
         report(Event(STAGE, "warning", message=words))
     return plan
-
-
-def rawness_warnings(plan: Plan) -> list[str]:
-    """What to tell of a model that is too raw for this plate; nothing of one that is ready."""
-    words = []
-    for role in plan.replacements:
-        details = [detail_of_model(look) for track, look in plan.looks.items() if plan.roles[track] == role]
-        if details and (detail := float(np.nanmedian(details))) < LEAST_DETAIL_OF_MODEL:
-            words.append(
-                f"the model is raw: its {role.with_} has {detail:.0%} of the detail of {role.replace}'s face there, "
-                f"so that much of {role.replace} will show; train longer"
-            )
-    return words
 
 
 def preview(info: FootageInfo, plan: Plan, frames: range) -> Iterator[SwappedFrame]:
