@@ -153,7 +153,7 @@ class _UsualFaces(Mapping[int, UsualFace]):
             arrays = load_file(_usual_path(self._folder, track))
         except FileNotFoundError:
             raise KeyError(track) from None
-        return UsualFace(arrays["textures"].astype(np.float32), arrays["shapes"])
+        return UsualFace(**{name: array.astype(np.float32) for name, array in arrays.items()})
 
 
 def _write_usual(folder: Path, track: int, several: list[Drawn], plan: Plan) -> None:
@@ -161,7 +161,7 @@ def _write_usual(folder: Path, track: int, several: list[Drawn], plan: Plan) -> 
 
     crops: list[Image] = [as_bytes(drawn.crop) for drawn in several]
     usual = usual_appearance(crops, [landmarks_in_crop(drawn.face, plan.swapper) for drawn in several])
-    data = save({"textures": usual.textures.astype(np.float16), "shapes": usual.shapes})
+    data = save({name: np.ascontiguousarray(array, np.float16) for name, array in vars(usual).items()})
     atomic_write_bytes(_usual_path(folder, track), data, is_durable=False)
 
 
