@@ -215,3 +215,51 @@ def test_what_a_stage_made_before_is_kept(folder: Path) -> None:
     kept = sorted(project.out.glob("previous/*/model"))
     assert len(kept) == 2
     assert (kept[0] / "weights").read_text(encoding="utf-8") == "a night's work"
+
+
+# ---- curating -------------------------------------------------------------------------------------------------------------
+
+CURATIONS = ["faces/abel/curation", "faces/bea/curation"]
+
+
+def finished_with_curation(folder: Path) -> Project:
+    project = project_with(folder, "[train]", "[curate]\nset = { blur_fraction = 0.5 }\n\n[train]")
+    for step in steps_of(project):
+        pretend_finished(project, step)
+    return project
+
+
+def test_a_project_that_curates_does_so_between_extraction_and_training(folder: Path) -> None:
+    project = project_with(folder, "[train]", "[curate]\nset = { blur_fraction = 0.5 }\n\n[train]")
+    steps = steps_of(project)
+    assert [step.name for step in steps] == [*NAMES[:2], *CURATIONS, *NAMES[2:]]
+    assert [step.out for step in steps[2:4]] == [project.out / name for name in CURATIONS]
+    assert [step.arguments["against"] for step in steps[2:4]] == [project.out / "faces/bea", project.out / "faces/abel"]
+    assert project.curation is not None
+    assert project.curation.blur_fraction == 0.5
+
+
+def test_a_finished_project_that_curates_has_nothing_to_do(folder: Path) -> None:
+    project = finished_with_curation(folder)
+    assert set(states(plan(project)).values()) == {"up to date"}
+
+
+def test_another_curation_trains_anew_but_extracts_nothing(folder: Path) -> None:
+    project = finished_with_curation(folder)
+    assert project.curation is not None
+    other = replace(project, curation=replace(project.curation, blur_fraction=0.6))
+    assert states(plan(other)) == {**dict.fromkeys([*CURATIONS, *NAMES[2:]], "changed"), **dict.fromkeys(NAMES[:2], "up to date")}
+
+
+def test_a_face_set_that_was_curated_by_hand_is_trained_on_anew(folder: Path) -> None:
+    project = finished(folder)
+    curation = project.out / CURATIONS[0]
+    curation.mkdir()
+    write_manifest(curation, Manifest("curate", {}, recipe_sha256="", figures={"num_kept": 30}, outputs={}))
+    planned = states(plan(project))
+    assert (planned["faces/abel"], planned["faces/bea"], planned["model"]) == ("up to date", "up to date", "changed")
+
+
+def test_a_mistake_in_the_curate_table_names_the_key(folder: Path) -> None:
+    with pytest.raises(BadInput, match="curate: setting 'blur_fractoin' is unknown to this recipe; did you mean 'blur_fraction'"):
+        project_with(folder, "[train]", "[curate]\nset = { blur_fractoin = 0.5 }\n\n[train]")

@@ -9,6 +9,7 @@ from understudy.api import (
     consent_revoke,
     consent_show,
     convert,
+    curate,
     demo,
     doctor,
     evaluate,
@@ -17,12 +18,13 @@ from understudy.api import (
     train,
     verify,
 )
-from understudy.types import BadInput, ConvertRecipe, Refused, StageResult, TrainRecipe, UnderstudyError
+from understudy.types import BadInput, ConvertRecipe, CurateRecipe, Refused, StageResult, TrainRecipe, UnderstudyError
 from understudy.version import __version__
 
 __all__ = [
     "BadInput",
     "ConvertRecipe",
+    "CurateRecipe",
     "Refused",
     "StageResult",
     "TrainRecipe",
@@ -33,6 +35,7 @@ __all__ = [
     "consent_revoke",
     "consent_show",
     "convert",
+    "curate",
     "demo",
     "doctor",
     "evaluate",

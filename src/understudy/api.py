@@ -16,7 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from understudy.types import ConvertRecipe, RangeSettings, Reporter, StageResult, TrainRecipe, silent
+from understudy.types import ConvertRecipe, CurateRecipe, RangeSettings, Reporter, StageResult, TrainRecipe, silent
 
 if TYPE_CHECKING:
     from understudy.trust.records import Grant, Kind, Person, Purpose, Review, SignedRecord
@@ -41,6 +41,35 @@ def extract(
     from understudy.stages.extract import extract as stage
 
     return stage(_paths(footage), performer, Path(out), like=_paths(like), detector=detector, report=report)
+
+
+def curate(
+    faces: AnyPath,
+    *,
+    against: AnyPath | None = None,
+    recipe: CurateRecipe | None = None,
+    keep: Iterable[int] = (),
+    leave_out: Iterable[int] = (),
+    is_undo: bool = False,
+    report: Reporter = silent,
+) -> StageResult:
+    """Choose which faces of a face set training sees; what is left out has a reason and stays on disk.
+
+    against: the other performer's face set, for what one shows and the other lacks, and for faces in the wrong set.
+    keep, leave_out: numbers of faces to set by hand, for good. is_undo: keep again what was left out.
+    """
+    from understudy.recipes import curate_recipe
+    from understudy.stages.curate import curate as stage
+
+    return stage(
+        Path(faces),
+        against=_maybe(against),
+        recipe=recipe or curate_recipe(),
+        keep=tuple(keep),
+        leave_out=tuple(leave_out),
+        is_undo=is_undo,
+        report=report,
+    )
 
 
 def train(

@@ -102,6 +102,47 @@ def extract(
 
 
 @app.command()
+def curate(
+    faces: Annotated[Path, typer.Argument(metavar="FACES", help="The face set to choose from.")],
+    against: Annotated[
+        Path | None, typer.Option(metavar="FACES", help="Face set of the other performer, to compare with; it is not changed.")
+    ] = None,
+    settings: Settings = [],  # noqa: B006
+    keep: Annotated[
+        list[str], typer.Option(metavar="NUMBERS", help="Faces to keep whatever the rules say: 12,40-60; repeatable.")
+    ] = [],  # noqa: B006
+    leave_out: Annotated[
+        list[str], typer.Option(metavar="NUMBERS", help="Faces to leave out whatever the rules say; repeatable.")
+    ] = [],  # noqa: B006
+    is_undo: Annotated[bool, typer.Option("--undo", help="Keep again everything that curate left out.")] = False,
+    is_json: Json = False,
+    is_dry_run: DryRun = False,
+) -> None:
+    """Choose which faces training sees: quality, wrong persons, doubles, coverage.
+
+    Nothing is deleted: what is left out has a reason in the report, and comes back with --keep or --undo.
+    """
+    from understudy.recipes import curate_recipe, parse_settings
+
+    if is_undo and (settings or keep or leave_out or against):
+        raise BadInput("--undo takes no other options; it keeps again everything that curate left out")
+    asked = {"faces": faces, "against": against, "recipe": curate_recipe(parse_settings(settings)), "is_undo": is_undo}
+    numbers = {"keep": _face_numbers("--keep", keep), "leave_out": _face_numbers("--leave-out", leave_out)}
+    _do("curate", {**asked, **numbers}, is_json, is_dry_run)
+
+
+def _face_numbers(option: str, values: Sequence[str]) -> tuple[int, ...]:
+    """`["12,40-42"]` -> `(12, 40, 41, 42)`."""
+    numbers: list[int] = []
+    for part in (part.strip() for value in values for part in value.split(",")):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise BadInput(f"{option}: expected numbers of faces such as 12,40-60, got {part!r}; report.html shows each face's")
+        numbers += range(int(first), int(last if dash else first) + 1)
+    return tuple(numbers)
+
+
+@app.command()
 def train(
     face_sets: Annotated[list[Path], typer.Argument(metavar="FACES", help="Face sets of two or more performers.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the model.")],
@@ -244,7 +285,7 @@ def _do(verb: Verb, arguments: Mapping[str, object], is_json: bool, is_dry_run: 
     from understudy.console import progress, result_text
     from understudy.project import Step, call, finished_result
 
-    step = Step(str(arguments["out"]), verb, arguments)
+    step = Step(verb, verb, arguments)
     if is_dry_run:
         return _print_plan([(step, "asked for")], is_json)
     try:

@@ -185,7 +185,7 @@ def _plan_lines(planned: Mapping[str, object]) -> list[str]:
     seconds, memory = planned["estimated_seconds"], planned["estimated_memory_gb"]
     assert isinstance(seconds, int)
     cost = f"about {duration(seconds)} on two CPU cores, {memory} GB of memory"
-    lines = [f"{planned['stage']} {asked['out']}: {planned['state']}; {cost}"]
+    lines = [f"{planned['stage']} {planned['out']}: {planned['state']}; {cost}"]
     for name, value in asked.items():
         if isinstance(value, Mapping):
             lines += [f"  {name}.{field:<24} {item}" for field, item in value.items()]

@@ -11,6 +11,7 @@ from understudy.types import TrainRecipe
 
 # Measured on two idle cores of a server CPU (AMD EPYC, AVX2), 512 px footage with one face; a GPU is several times faster.
 EXTRACT_SECONDS_PER_FRAME = 0.06
+CURATE_SECONDS_PER_FACE = 0.004
 CONVERT_SECONDS_PER_FRAME = 0.08
 EVALUATE_SECONDS_PER_FRAME = 0.30
 START_SECONDS = 4.0
@@ -36,6 +37,9 @@ def estimate(verb: str, arguments: Mapping[str, object]) -> Estimate:
     if verb == "extract":
         footage = cast(tuple[Path, ...], arguments["footage"])
         return Estimate(START_SECONDS + sum(map(_num_frames, footage)) * EXTRACT_SECONDS_PER_FRAME, BASE_GIGABYTES + 0.5)
+    if verb == "curate":
+        sets = [cast(Path, arguments[role]) for role in ("faces", "against") if arguments[role] is not None]
+        return Estimate(START_SECONDS + sum(map(_num_faces, sets)) * CURATE_SECONDS_PER_FACE, BASE_GIGABYTES)
     if verb == "convert":
         seconds = _num_frames(cast(Path, arguments["footage"])) * CONVERT_SECONDS_PER_FRAME
         return Estimate(START_SECONDS + seconds, BASE_GIGABYTES + 0.8)
@@ -55,6 +59,16 @@ def _training(arguments: Mapping[str, object]) -> Estimate:
     weights_gb, activations_gb = cost.num_parameters * 4 / 1e9, 2 * recipe.batch_size * cost.activations * 8 / 1e9
     # Weights, their average, gradients and two moments; activations and the crops held in memory.
     return Estimate(START_SECONDS + seconds, BASE_GIGABYTES + 5 * weights_gb + activations_gb + 0.3)
+
+
+def _num_faces(folder: Path) -> int:
+    """0 where the face set is still to be extracted."""
+    from understudy.store.faceset import INDEX_FILE, FaceSet
+
+    if not (folder / INDEX_FILE).is_file():
+        return 0
+    with FaceSet.open(folder) as face_set:
+        return len(face_set)
 
 
 def _num_frames(footage: Path) -> int:

@@ -1,8 +1,9 @@
-"""From a project to the stages that are out of date, in order: extract each performer, train, convert and evaluate each plate.
+"""From a project to the stages that are out of date, in order: extract and, if asked, curate each performer, train, convert and
+evaluate each plate.
 
-The project's `out` folder holds `faces/NAME`, `model`, `swaps/NAME`, `reports/NAME` and `stages.json`, which records what each
-was asked for. A stage runs again when that has changed, its inputs have, or a stage before it ran; what it made before is then
-moved to `previous/`, never deleted.
+The project's `out` folder holds `faces/NAME` (and in it `curation`), `model`, `swaps/NAME`, `reports/NAME` and `stages.json`,
+which records what each was asked for. A stage runs again when that has changed, its inputs have, or a stage before it ran; what
+it made before is then moved to `previous/`, never deleted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from understudy.projectfile import Project, Swap, read_project
 from understudy.store.hashing import sha256_of_file, sha256_of_footage
 from understudy.store.json_files import as_plain, read_json, write_json
 from understudy.store.manifest import MANIFEST_FILE, check_schema, read_manifest, stage_result
+from understudy.store.selection import CURATION_FOLDER
 from understudy.types import BadInput, Event, Json, Reporter, StageResult, silent
 
 RECORD_FILE = "stages.json"
@@ -40,7 +42,7 @@ SAMPLE = Path(__file__).parent / "sample"
 
 DEMO_MINUTES_ON_A_GPU = 2.0
 
-Verb = Literal["extract", "train", "convert", "evaluate"]
+Verb = Literal["extract", "curate", "train", "convert", "evaluate"]
 State = Literal["up to date", "new", "unfinished", "changed"]
 
 
@@ -54,6 +56,8 @@ class Step:
 
     @property
     def out(self) -> Path:
+        if self.verb == "curate":  # writes inside the face set that it chooses from
+            return cast(Path, self.arguments["faces"]) / CURATION_FOLDER
         return cast(Path, self.arguments["out"])
 
     def inputs(self) -> dict[str, Path]:
@@ -98,11 +102,29 @@ def steps_of(project: Project) -> tuple[Step, ...]:
         )
         for name, performer in project.performers.items()
     ]
+    curations = [
+        Step(
+            f"faces/{name}/{CURATION_FOLDER}", "curate", {"faces": folder, "against": faces[other], "recipe": project.curation}
+        )
+        for name, folder in faces.items()
+        for other in [_counterpart(project, name)]
+        if project.curation
+    ]
     model = project.out / "model"
     asked = {"recipe": project.recipe, "minutes": project.minutes, "steps": project.steps, "consent": project.consent}
     train = Step("model", "train", {"face_sets": tuple(faces.values()), "out": model, **asked})
     swaps = [step for swap in project.swaps for step in _swap_steps(project, swap, model, faces[swap.with_])]
-    return (*extracts, train, *swaps)
+    return (*extracts, *curations, train, *swaps)
+
+
+def _counterpart(project: Project, performer: str) -> str:
+    """Whom a performer's faces are compared with: the other one of the first swap that they are in, else the first other."""
+    swapped = [pair[1 - pair.index(performer)] for pair in map(_pair, project.swaps) if performer in pair]
+    return swapped[0] if swapped else next(name for name in project.performers if name != performer)
+
+
+def _pair(swap: Swap) -> tuple[str, str]:
+    return swap.replace, swap.with_
 
 
 def _swap_steps(project: Project, swap: Swap, model: Path, faces: Path) -> tuple[Step, Step]:
@@ -172,15 +194,20 @@ class Records:
     def _record(self, step: Step) -> Json:
         """What decides a step's result: its arguments, and the sha256 of all that it reads; where it lies does not matter."""
         fixed = {name: value for name, value in step.arguments.items() if name not in NOT_INPUTS and not _holds_paths(value)}
-        inputs = {name: self._digest(path) for name, path in step.inputs().items()}
+        inputs = {name: self._digest(path, step) for name, path in step.inputs().items()}
         return cast(Json, as_plain({"verb": step.verb, **fixed, "inputs": inputs}))
 
-    def _digest(self, path: Path) -> str:
-        """The sha256 of footage, or of the manifest of the step that makes it; empty where that is not there yet."""
+    def _digest(self, path: Path, reader: Step) -> str:
+        """The sha256 of footage, or of the manifest of the step that makes it; empty where that is not there yet.
+
+        A face set that was curated has two manifests. Curation itself looks at all that was extracted: only the first counts.
+        """
         maker = next((step for step in self._steps if path.is_relative_to(step.out)), None)
         if maker is not None:
-            manifest = maker.out / MANIFEST_FILE
-            return sha256_of_file(manifest) if manifest.is_file() else ""
+            manifests = [maker.out / MANIFEST_FILE, maker.out / CURATION_FOLDER / MANIFEST_FILE][
+                : 1 if reader.verb == "curate" else 2
+            ]
+            return " ".join(sha256_of_file(manifest) for manifest in manifests if manifest.is_file())
         if path not in self._digests:
             self._digests[path] = sha256_of_footage(path)
         return self._digests[path]
@@ -191,6 +218,8 @@ def _holds_paths(value: object) -> bool:
 
 
 def _reads_from(step: Step, other: Step) -> bool:
+    if other.verb == "curate":  # what is chosen there is read with the face set that it is in
+        return step.verb != "curate" and any(other.out.is_relative_to(path) for path in step.inputs().values())
     return any(path.is_relative_to(other.out) for path in step.inputs().values())
 
 
@@ -223,7 +252,7 @@ def describe(step: Step, state: str) -> Json:
     cost = estimate(step.verb, step.arguments)
     asked = cast(Json, as_plain(step.arguments))
     expected = {"estimated_seconds": round(cost.seconds), "estimated_memory_gb": round(cost.memory_gb, 1)}
-    return {"stage": step.verb, "state": state, **expected, "asked": asked}
+    return {"stage": step.verb, "out": str(step.out), "state": state, **expected, "asked": asked}
 
 
 # ---- doing it -------------------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from understudy.recipes import convert_recipe, did_you_mean, train_recipe
+from understudy.recipes import convert_recipe, curate_recipe, did_you_mean, train_recipe
 from understudy.trust.consent import consent_folder
-from understudy.types import BadInput, ConvertRecipe, TrainRecipe, check_performer_name
+from understudy.types import BadInput, ConvertRecipe, CurateRecipe, TrainRecipe, check_performer_name
 
 # ---- a project, resolved --------------------------------------------------------------------------------------------------
 
@@ -49,6 +49,7 @@ class Project:
     """A project file with its paths found and its recipes complete; `out` is the one folder that is written to.
 
     consent: the folder of the performers' consent records, `consent` beside the project file unless $UNDERSTUDY_CONSENT is set.
+    curation: how face sets are curated before training; None where the file has no [curate].
     """
 
     name: str
@@ -59,6 +60,7 @@ class Project:
     minutes: float | None
     steps: int | None
     swaps: tuple[Swap, ...]
+    curation: CurateRecipe | None = None
 
 
 def read_project(path: Path) -> Project:
@@ -68,6 +70,8 @@ def read_project(path: Path) -> Project:
         recipe = train_recipe(tables.train.recipe, tables.train.settings)
     with _blamed(path, "project.out"):
         _check_place(tables.project.out)
+    with _blamed(path, "curate"):
+        curation = curate_recipe(tables.curate.settings) if tables.curate else None
     return Project(
         name=tables.project.name,
         out=path.parent / tables.project.out,
@@ -77,6 +81,7 @@ def read_project(path: Path) -> Project:
         minutes=tables.train.minutes,
         steps=tables.train.steps,
         swaps=_swaps(path, tables),
+        curation=curation,
     )
 
 
@@ -95,6 +100,10 @@ class _ProjectTable(_Table):
 class _PerformerTable(_Table):
     footage: list[str] = Field(min_length=1)
     like: list[str] = []
+
+
+class _CurateTable(_Table):
+    settings: dict[str, bool | int | float | str] = Field(default={}, alias="set")
 
 
 class _TrainTable(_Table):
@@ -118,6 +127,7 @@ class _SwapTable(_Table):
 class _File(_Table):
     project: _ProjectTable
     performers: dict[str, _PerformerTable] = Field(min_length=2)
+    curate: _CurateTable | None = None
     train: _TrainTable = _TrainTable()
     swap: list[_SwapTable] = Field(min_length=1)
 
@@ -148,6 +158,7 @@ def _keys_beside(location: Sequence[str | int]) -> list[str]:
     tables: dict[str, type[_Table]] = {
         "project": _ProjectTable,
         "performers": _PerformerTable,
+        "curate": _CurateTable,
         "train": _TrainTable,
         "swap": _SwapTable,
     }

@@ -9,9 +9,25 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from understudy.types import BadInput, ConvertRecipe, TrainRecipe
+from understudy.types import BadInput, ConvertRecipe, CurateRecipe, TrainRecipe
 
-Recipe = TypeVar("Recipe", TrainRecipe, ConvertRecipe)
+Recipe = TypeVar("Recipe", CurateRecipe, TrainRecipe, ConvertRecipe)
+
+# ---- curating -------------------------------------------------------------------------------------------------------------
+
+
+def curation() -> CurateRecipe:
+    """Leaves out what is plainly unusable and what is there twice; of what is merely poor it keeps what the footage has.
+
+    Command: `understudy curate faces/abel --against faces/bea`
+    Time:    3 seconds for the two sets of the demo on two cores of a server CPU, about 4 milliseconds a face
+    Memory:  0.5 GB
+    Score:   see docs/log.md: planted faults found, and faces left out without cause
+    """
+    return CurateRecipe()
+
+
+CURATE_RECIPES: Mapping[str, Callable[[], CurateRecipe]] = {"default": curation}
 
 # ---- training -------------------------------------------------------------------------------------------------------------
 
@@ -150,6 +166,11 @@ def truth_benchmark() -> ConvertRecipe:
 CONVERT_RECIPES: Mapping[str, Callable[[], ConvertRecipe]] = {"delivery": delivery, "truth-benchmark": truth_benchmark}
 
 # ---- choosing and changing ------------------------------------------------------------------------------------------------
+
+
+def curate_recipe(settings: Mapping[str, object] | None = None, name: str = "default") -> CurateRecipe:
+    """The curation preset with settings applied; raises BadInput with the valid choices."""
+    return with_settings(_preset(CURATE_RECIPES, name), settings or {})
 
 
 def train_recipe(name: str, settings: Mapping[str, object] | None = None) -> TrainRecipe:

@@ -314,6 +314,32 @@ class RangeSettings:
 
 
 @dataclass(frozen=True)
+class CurateRecipe:
+    """What a face must be to be kept for training; each field can be set by `--set key=value`, and 0 switches a check off.
+
+    A face is left out only where it is poor by the figure below and also far off what is usual in its own set, so that soft,
+    dark or small footage is not thrown away whole. `alike_levels`: how little (levels of 255) a face may differ from a sharper
+    one. `identity_distance`: how far it may be from the performer's other faces. `blur_fraction`: the share of the usual fine
+    detail that it must have. `clipped_fraction`: how much of it may be pure white or black; `least_brightness` and
+    `most_brightness`: 0..1. `misfit`, `deviation`: how far (face units) landmarks may be from a head's shape, and an alignment
+    from its track's. `occluded_fraction`: how much of it may be hidden. `least_width_px`: from brow end to brow end, in the
+    footage.
+    """
+
+    name: str = "default"
+    identity_distance: float = 0.45
+    misfit: float = 0.03
+    deviation: float = 0.12
+    occluded_fraction: float = 0.35
+    blur_fraction: float = 0.65
+    clipped_fraction: float = 0.45
+    least_brightness: float = 0.08
+    most_brightness: float = 0.92
+    least_width_px: float = 40.0
+    alike_levels: float = 1.5
+
+
+@dataclass(frozen=True)
 class StageResult:
     """What a stage hands back: the figures of its manifest and the paths it wrote; `--json` prints exactly this."""
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from understudy.store.atomic import atomic_write_text
+from understudy.store.charts import Chart
 from understudy.version import __version__
 
 Value = str | int | float
@@ -39,7 +40,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report. text: paragraphs parted by empty lines; all but the title may be left out."""
+    """A part of a report. text: paragraphs parted by empty lines; all but the title may be left out.
+
+    are_tiles: the pictures are many and small, and stand close together.
+    """
 
     title: str
     text: str = ""
@@ -47,6 +51,8 @@ class Section:
     pictures: Sequence[Picture] = ()
     table: Table | None = None
     items: Sequence[str] = ()
+    charts: Sequence[Chart] = ()
+    are_tiles: bool = False
 
 
 class Size(NamedTuple):

@@ -105,17 +105,20 @@ class Run:
             self.close()
 
 
-def open_run(folder: Path, stage: str, recipe: object, inputs: Mapping[str, InputFile]) -> Run:
+def open_run(folder: Path, stage: str, recipe: object, inputs: Mapping[str, InputFile], *, may_replace: bool = False) -> Run:
     """Open the folder of a stage for work, and write down what is asked (`recipe.json`) where that is new.
 
     recipe: a dataclass or JSON object without what may grow later (minutes, steps). inputs: by role, from `describe_input`.
     Raises BadInput where another process works in the folder, or it holds other work: the message shows each difference.
+    may_replace: the stage's own work on other terms is removed instead, because seconds bring it back.
     """
     asked = _what_is_asked(stage, recipe, inputs)
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder)
     try:
+        if may_replace:
+            _remove_work_on_other_terms(folder, asked)
         state = _compare_with_folder(folder, asked)
         manifest = read_manifest(folder) if state != "fresh" else None
         if state == "fresh":
@@ -154,6 +157,23 @@ def _compare_with_folder(folder: Path, asked: Json) -> RunState:
             f"{folder} was made with other settings: {'; '.join(differences)}. Name another --out, or ask for the old settings"
         )
     return "resume"
+
+
+def _remove_work_on_other_terms(folder: Path, asked: Json) -> None:
+    """Empties a folder of the same stage that was asked for something else: the manifest goes first, the recipe last."""
+    path = folder / RECIPE_FILE
+    if not path.is_file():
+        return
+    there = read_json(path)
+    if there.get("stage") != asked["stage"] or not recipe_differences(there, asked):
+        return
+    with writing_to(folder):
+        (folder / MANIFEST_FILE).unlink(missing_ok=True)
+        for item in folder.iterdir():
+            if item.is_file() and item.name not in (RECIPE_FILE, LOCK_FILE, EVENTS_FILE):
+                item.unlink()
+        path.unlink()
+        sync_folder(folder)
 
 
 def recipe_differences(there: Json, now: Json) -> list[str]:
