@@ -248,7 +248,10 @@ def test_another_curation_trains_anew_but_extracts_nothing(folder: Path) -> None
     project = finished_with_curation(folder)
     assert project.curation is not None
     other = replace(project, curation=replace(project.curation, blur_fraction=0.6))
-    assert states(plan(other)) == {**dict.fromkeys([*CURATIONS, *NAMES[2:]], "changed"), **dict.fromkeys(NAMES[:2], "up to date")}
+    assert states(plan(other)) == {
+        **dict.fromkeys([*CURATIONS, *NAMES[2:]], "changed"),
+        **dict.fromkeys(NAMES[:2], "up to date"),
+    }
 
 
 def test_a_face_set_that_was_curated_by_hand_is_trained_on_anew(folder: Path) -> None:
@@ -261,5 +264,7 @@ def test_a_face_set_that_was_curated_by_hand_is_trained_on_anew(folder: Path) ->
 
 
 def test_a_mistake_in_the_curate_table_names_the_key(folder: Path) -> None:
-    with pytest.raises(BadInput, match="curate: setting 'blur_fractoin' is unknown to this recipe; did you mean 'blur_fraction'"):
+    with pytest.raises(
+        BadInput, match="curate: setting 'blur_fractoin' is unknown to this recipe; did you mean 'blur_fraction'"
+    ):
         project_with(folder, "[train]", "[curate]\nset = { blur_fractoin = 0.5 }\n\n[train]")
