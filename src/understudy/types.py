@@ -189,6 +189,9 @@ class Framing:
     side: float
 
 
+Codec = Literal["h264", "h265", "prores_422_hq", "prores_4444", "ffv1", "vp9", "av1", "png", "tiff", "exr"]
+"""What a picture can be written as (media/codecs.py)."""
+
 # ---- what a run is asked to do --------------------------------------------------------------------------------------------
 
 
@@ -286,7 +289,7 @@ class ConvertRecipe:
     weights: Literal["ema", "raw"] = "ema"
     identity_distance: float = 0.5
     batch_size: int = 16
-    codec: Literal["h264", "ffv1", "png"] = "h264"
+    codec: Codec = "h264"
     crf: int = 14
     notice: Literal["corner", "end-card"] = "corner"
     notice_language: str = "en"

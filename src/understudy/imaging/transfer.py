@@ -1,9 +1,9 @@
 """Transfer curves: from a picture's code values to linear light and back, where mixing two pictures means mixing their light.
 
-Convention: signals are code values between 0 (black) and 1 (white). Curves go by the transfer number of ITU-T H.273, which files
-carry: 1, 6, 14, 15 = BT.709, BT.601 and BT.2020; 13 = sRGB; 16 = PQ; 18 = HLG; 8 = linear. Light is 0 to 1 too: for PQ, 1 is
-10,000 cd/m2; for HLG it is the scene's light at the brightest code. Values beyond 0 and 1 follow the curve, below 0 its mirror
-image, so that what a filter overshoots comes back as it was.
+Convention: signals are code values between 0 (black) and 1 (white). Curves go by the transfer number of ITU-T H.273, which
+files carry: 1, 6, 14, 15 = BT.709, BT.601 and BT.2020; 13 = sRGB; 16 = PQ; 18 = HLG; 8 = linear. Light is 0 to 1 too: for PQ,
+1 is 10,000 cd/m2; for HLG it is the scene's light at the brightest code. Values beyond 0 and 1 follow the curve, below 0 its
+mirror image, so that what a filter overshoots comes back as it was.
 """
 
 from __future__ import annotations

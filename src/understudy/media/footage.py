@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -23,6 +23,8 @@ from understudy.media.images import MAX_PIXELS, footage_images, picture_kind, re
 from understudy.types import AnyImage, AnyMatte, BadInput, Image
 
 FOLDER_FRAME_RATE = Fraction(25)
+BOTTOM_FIELD_FIRST = (3, 5)
+"""AVFieldOrder: bottom field stored first, or shown first."""
 
 # A text that poses as a video (a playlist) could otherwise make ffmpeg open any other file or address.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mxf,mpegts,mpeg,mpegvideo,gif,ogg"
@@ -37,12 +39,28 @@ def ignore_losses(message: str) -> None:
 
 
 @dataclass(frozen=True)
+class HdrMetadata:
+    """For which display an HDR picture was made (SMPTE ST 2086) and how bright it gets (CTA-861.3), in cd/m2.
+
+    chromaticities: x and y of red, green, blue and white; None where it is not stated, like 0 for the light levels.
+    """
+
+    chromaticities: tuple[float, ...] | None
+    darkest_nits: float
+    brightest_nits: float
+    max_content_nits: int
+    max_average_nits: int
+
+
+@dataclass(frozen=True)
 class FootageInfo:
     """What is known of footage before it is read through.
 
     width, height: of the upright picture. sample_aspect_ratio: width to height of one upright pixel (1 = square).
     rotation_degrees: clockwise turn that made the stored picture upright. time_base: seconds per unit of `FrameRecord.pts`.
     clock_start_seconds is taken off the times of the file: where an MPEG stream's clock starts, 0 for other containers.
+    display_matrix: the nine numbers of libavutil/display.h by which the file asks to be turned, None where it does not.
+    timecode: of the first frame, "HH:MM:SS:FF" or with ";" before FF where frames are dropped; "" where none is stated.
     duration_seconds and num_frames_estimate come from the header; 0 where it does not say.
     """
 
@@ -63,6 +81,20 @@ class FootageInfo:
     bits_per_channel: int
     has_alpha: bool
     is_interlaced: bool
+    is_bottom_field_first: bool = False
+    display_matrix: tuple[int, ...] | None = None
+    timecode: str = ""
+    hdr: HdrMetadata | None = None
+
+    @property
+    def turn(self) -> tuple[bool, bool, bool]:
+        """What made the stored picture upright, see `upright_turn`."""
+        return _turn(self.display_matrix) if self.display_matrix else (False, False, False)
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether the stored picture lies on its side."""
+        return self.turn[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +165,11 @@ def upright_turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """What makes a decoded frame upright: (transpose, then flip left-right, then flip top-bottom)."""
     if SideDataType.DISPLAYMATRIX not in frame.side_data:
         return False, False, False
-    # p' = (a x + c y, b x + d y): libavutil/display.h
-    a, b, _, c, d = np.frombuffer(frame.side_data[SideDataType.DISPLAYMATRIX], np.int32)[:5].tolist()
+    return _turn(np.frombuffer(frame.side_data[SideDataType.DISPLAYMATRIX], np.int32)[:9].tolist())
+
+
+def _turn(matrix: Sequence[int]) -> tuple[bool, bool, bool]:
+    a, b, _, c, d = matrix[:5]  # p' = (a x + c y, b x + d y): libavutil/display.h
     if abs(a) >= abs(b):
         return False, a < 0, d < 0
     return True, c < 0, b < 0
@@ -149,6 +184,18 @@ def turned(picture: AnyImage, turn: tuple[bool, bool, bool]) -> AnyImage:
         picture = picture[:, ::-1]
     if is_flipped_down:
         picture = picture[::-1]
+    return picture.copy() if any(turn) else picture
+
+
+def turned_back(picture: AnyImage, turn: tuple[bool, bool, bool]) -> AnyImage:
+    """The inverse of `turned`."""
+    is_transposed, is_flipped_across, is_flipped_down = turn
+    if is_flipped_down:
+        picture = picture[::-1]
+    if is_flipped_across:
+        picture = picture[:, ::-1]
+    if is_transposed:
+        picture = picture.swapaxes(0, 1)
     return picture.copy() if any(turn) else picture
 
 
@@ -192,6 +239,42 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, frame: av.
         bits_per_channel=bits_of(frame),
         has_alpha=has_alpha(frame) and stream.codec_context.name != "gif",  # a GIF's holes show the frame before
         is_interlaced=frame.interlaced_frame,
+        is_bottom_field_first=stream.codec_context.field_order in BOTTOM_FIELD_FIRST,
+        display_matrix=_display_matrix(frame),
+        timecode=_timecode(container, stream),
+        hdr=_hdr_metadata(frame),
+    )
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    if SideDataType.DISPLAYMATRIX not in frame.side_data or not any(upright_turn(frame)):
+        return None
+    return tuple(np.frombuffer(frame.side_data[SideDataType.DISPLAYMATRIX], np.int32)[:9].tolist())
+
+
+def _timecode(container: InputContainer, stream: VideoStream) -> str:
+    """Of the picture's own track, the container, or a timecode track beside it (MOV)."""
+    holders = [stream.metadata, container.metadata, *(other.metadata for other in container.streams)]
+    tags = ({name.lower(): value for name, value in holder.items()} for holder in holders)
+    return next((each["timecode"] for each in tags if each.get("timecode")), "")
+
+
+def _hdr_metadata(frame: av.VideoFrame) -> HdrMetadata | None:
+    """From the frame's side data (libavutil/mastering_display_metadata.h: fractions, then what is stated)."""
+    display, light = (
+        np.frombuffer(frame.side_data[kind], np.int32) if kind in frame.side_data else None
+        for kind in (SideDataType.MASTERING_DISPLAY_METADATA, SideDataType.CONTENT_LIGHT_LEVEL)
+    )
+    if display is None and light is None:
+        return None
+    values = [0.0] * 10 if display is None else (display[:20:2] / np.maximum(display[1:20:2], 1)).tolist()
+    has_primaries, has_luminance = (False, False) if display is None else (bool(display[20]), bool(display[21]))
+    return HdrMetadata(
+        chromaticities=tuple(values[:8]) if has_primaries else None,
+        darkest_nits=values[8] if has_luminance else 0.0,
+        brightest_nits=values[9] if has_luminance else 0.0,
+        max_content_nits=0 if light is None else int(light[0]),
+        max_average_nits=0 if light is None else int(light[1]),
     )
 
 

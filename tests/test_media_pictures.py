@@ -1,0 +1,80 @@
+"""Folders of pictures and single pictures: natural order, every kind, nothing that bursts."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from clips import number_in, picture, seconds_of
+from understudy.media import encode_jpeg, probe, read_frames, read_image, write_jpeg, write_png
+from understudy.types import BadInput
+
+pytestmark = pytest.mark.slow  # real networks, codecs and clips
+
+
+def test_a_folder_of_pictures_is_read_in_natural_order(tmp_path: Path) -> None:
+    folder = tmp_path / "Bilder 顔 (1)'s"
+    for number in (1, 2, 9, 10, 11, 100):
+        write_png(folder / f"frame{number}.png", picture(number))
+    (folder / "notes.txt").write_text("not a picture")
+    frames = list(read_frames(folder))
+    assert [number_in(frame.image) for frame in frames] == [1, 2, 9, 10, 11, 100]
+    assert seconds_of(frames) == [Fraction(time, 25) for time in range(6)]
+    assert seconds_of(list(read_frames(folder, folder_frame_rate=Fraction(10)))) == [Fraction(time, 10) for time in range(6)]
+    assert [frame.index for frame in read_frames(folder, 2, 4)] == [2, 3]
+    assert probe(folder).is_folder
+    assert probe(folder).num_frames_estimate == 6
+
+
+def test_pictures_of_mixed_sizes_are_refused_by_name(tmp_path: Path) -> None:
+    write_png(tmp_path / "a1.png", picture(1))
+    write_png(tmp_path / "a2.png", picture(2, 80, 64))
+    with pytest.raises(BadInput, match=r"a2\.png: is 80x64.*96x64"):
+        list(read_frames(tmp_path))
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="holds no pictures"):
+        probe(tmp_path)
+
+
+def test_a_png_comes_back_as_it_went(tmp_path: Path) -> None:
+    write_png(tmp_path / "é 顔.png", picture(5))
+    np.testing.assert_array_equal(read_image(tmp_path / "é 顔.png"), picture(5))
+    assert [path.name for path in tmp_path.iterdir()] == ["é 顔.png"]
+
+
+def test_a_jpeg_keeps_full_chroma(tmp_path: Path) -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = (255, 0, 0)
+    stripes[:, 1::2] = (0, 0, 255)
+    write_jpeg(tmp_path / "stripes.jpg", stripes, quality=98)
+    assert np.abs(read_image(tmp_path / "stripes.jpg").astype(int) - stripes).mean() < 6
+    assert (tmp_path / "stripes.jpg").read_bytes() == encode_jpeg(stripes, quality=98)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp", ".webp"])
+def test_every_kind_of_picture_is_read_whatever_its_name(tmp_path: Path, suffix: str) -> None:
+    cv2.imwrite(str(tmp_path / f"picture{suffix}"), picture(3)[:, :, ::-1])
+    (tmp_path / f"picture{suffix}").rename(tmp_path / "picture.dat")
+    assert np.abs(read_image(tmp_path / "picture.dat").astype(int) - picture(3)).mean() < 8
+
+
+def test_a_picture_that_claims_gigabytes_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    write_png(tmp_path / "bomb.png", picture(1))
+    data = bytearray((tmp_path / "bomb.png").read_bytes())
+    data[16:24] = (40000).to_bytes(4, "big") * 2
+    (tmp_path / "bomb.png").write_bytes(data)
+    with pytest.raises(BadInput, match=r"bomb\.png: 40000x40000 is larger"):
+        read_image(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\x00\x10JFIF"])
+def test_a_broken_picture_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.png").write_bytes(content)
+    with pytest.raises(BadInput, match=r"broken\.png"):
+        read_image(tmp_path / "broken.png")

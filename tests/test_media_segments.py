@@ -1,0 +1,122 @@
+"""Long footage in segments: killed anywhere it goes on, and the joined files are the same byte for byte."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clips import make_clip, number_in, packets_of, picture, seconds_of
+from killing import kill, start, wait_for_changes
+from understudy.media import probe, read_frames
+from understudy.media.codecs import Track
+from understudy.media.segments import Layer, SegmentedWriter
+
+EVERY = 8
+NUM_FRAMES = 45
+
+
+def tracks_in(folder: Path) -> dict[str, Track]:
+    return {
+        "swap": Track(folder / "swap.mp4", "h264", metadata={"comment": "AI-manipulated"}),
+        "matte": Track(folder / "matte.mkv", "ffv1", has_sound=False, is_grey=True),
+        "frames": Track(folder / "frames", "png"),
+    }
+
+
+def render(plate: Path, folder: Path, stop: int | None = None) -> SegmentedWriter:
+    """Writes the plate up to `stop` frames, as a conversion would, and joins it where it is complete."""
+    with SegmentedWriter(folder / "segments", probe(plate), tracks_in(folder), EVERY) as writer:
+        for frame in read_frames(plate, writer.num_done, stop):
+            matte = np.full(frame.image.shape[:2], frame.index * 1000, np.uint16)
+            layers = {"swap": Layer(frame.image), "matte": Layer(matte), "frames": Layer(frame.image)}
+            writer.write(frame, layers, {"frame": frame.index, "status": "swapped"})
+        if stop is None:
+            (folder / "ledger.json").write_text(json.dumps(list(writer.notes())))
+            writer.join()
+    return writer
+
+
+def render_slowly(plate: Path, folder: Path) -> None:
+    write = SegmentedWriter.write
+
+    def slowly(self: SegmentedWriter, *rest: Any) -> None:
+        write(self, *rest)
+        time.sleep(0.02)
+
+    SegmentedWriter.write = slowly  # type: ignore[method-assign]
+    render(plate, folder)
+
+
+def long_plate(path: Path, times: Sequence[int] = range(NUM_FRAMES)) -> Path:
+    return make_clip(path, times=times, options={"bf": "3"}, num_sounds=1, sound_seconds=1.5)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("stops", [(3,), (8, 9), (20, 21, 44), (45,)], ids=str)
+def test_a_run_that_stopped_goes_on_and_ends_the_same_byte_for_byte(tmp_path: Path, stops: Sequence[int]) -> None:
+    plate = long_plate(tmp_path / "plate.mp4")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    render(plate, tmp_path / "whole")
+    for stop in stops:
+        render(plate, tmp_path / "parts", stop)
+    assert render(plate, tmp_path / "parts").num_done == stops[-1] // EVERY * EVERY
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert not (tmp_path / "parts" / "segments").exists()
+    assert [note["frame"] for note in json.loads((tmp_path / "parts" / "ledger.json").read_text())] == list(range(NUM_FRAMES))
+
+
+def test_a_run_that_is_killed_at_any_moment_ends_the_same_byte_for_byte(tmp_path: Path) -> None:
+    plate = long_plate(tmp_path / "plate.mp4")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed" / "segments").mkdir(parents=True)
+    render(plate, tmp_path / "whole")
+    for num_changes in (2, 3, 2):
+        process = start(render_slowly, plate, tmp_path / "killed")
+        wait_for_changes(tmp_path / "killed" / "segments", num_changes, process)
+        kill(process)
+    render(plate, tmp_path / "killed")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_the_joined_film_has_the_plates_times_and_sound(tmp_path: Path) -> None:
+    times = [number * 1001 + (number % 3) * 7 for number in range(NUM_FRAMES)]
+    plate = make_clip(tmp_path / "plate.mp4", times=times, time_base=Fraction(1, 30000), num_sounds=1, sound_seconds=1.5)
+    render(plate, tmp_path)
+    copies, frames = list(read_frames(tmp_path / "swap.mp4")), list(read_frames(plate))
+    assert [number_in(copy.image) for copy in copies] == list(range(NUM_FRAMES))
+    assert seconds_of(copies) == seconds_of(frames)
+    assert packets_of(tmp_path / "swap.mp4", "audio") == packets_of(plate, "audio")
+    mattes = [int(frame.image[0, 0, 0]) for frame in read_frames(tmp_path / "matte.mkv")]
+    assert mattes == [index * 1000 for index in range(NUM_FRAMES)]
+    assert [path.name for path in sorted((tmp_path / "frames").iterdir())] == [
+        f"{index:06d}.png" for index in range(NUM_FRAMES)
+    ]
+
+
+def test_another_request_starts_anew_and_a_failed_one_keeps_its_segments(tmp_path: Path) -> None:
+    plate = long_plate(tmp_path / "plate.mp4")
+    render(plate, tmp_path, 20)
+    kept = {path.name for path in (tmp_path / "segments").iterdir()}
+    assert kept == {"plan.json", "000000", "000001"}
+    other = {"swap": Track(tmp_path / "swap.mp4", "h264", crf=30)}
+    assert SegmentedWriter(tmp_path / "segments", probe(plate), other, EVERY).num_done == 0
+
+
+def test_discarding_leaves_nothing(tmp_path: Path) -> None:
+    plate = long_plate(tmp_path / "plate.mp4")
+    with SegmentedWriter(tmp_path / "segments", probe(plate), {"swap": Track(tmp_path / "swap.mp4", "h264")}, EVERY) as writer:
+        for frame in read_frames(plate, stop=12):
+            writer.write(frame, {"swap": Layer(picture(1))})
+        writer.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["plate.mp4"]
