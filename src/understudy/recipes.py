@@ -91,6 +91,7 @@ def original() -> TrainRecipe:
         standardise_colour=False,
         is_first_shifted_to_second=True,
         is_target_aligned_to_warp=True,
+        held_out_fraction=0.0,  # it learned from all it had; its progress is judged by the training loss alone
         default_minutes=60.0,
     )
 

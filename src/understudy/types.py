@@ -245,6 +245,7 @@ class TrainRecipe:
     half_pixel_fault: bool = False
     # The run
     default_minutes: float = 9.0
+    held_out_fraction: float = 0.08
     checkpoint_seconds: float = 60.0
     preview_seconds: float = 60.0
     keep_checkpoints: int = 3

@@ -11,17 +11,22 @@ from understudy.types import TrainRecipe
 
 @dataclass(frozen=True)
 class Moment:
-    """What is in force in one step. progress: 0..1 through the run; warp_strength: 0..1, the share of the recipe's warp."""
+    """What is in force in one step. progress: 0..1 through the run; warp_strength: 0..1, the share of the recipe's warp.
+
+    attempt: how often the run was taken back to an earlier state; each time the draws change and the learning rate halves.
+    """
 
     step: int
+    attempt: int
     progress: float
     learning_rate: float
     warp_strength: float
 
 
-def moment(recipe: TrainRecipe, num_steps: int, progress: float) -> Moment:
+def moment(recipe: TrainRecipe, num_steps: int, progress: float, attempt: int = 0) -> Moment:
     """The schedules of step `num_steps` (from 0)."""
-    return Moment(num_steps, progress, scheduled_learning_rate(recipe, num_steps, progress), scheduled_warp(recipe, progress))
+    learning_rate = scheduled_learning_rate(recipe, num_steps, progress) * 0.5**attempt
+    return Moment(num_steps, attempt, progress, learning_rate, scheduled_warp(recipe, progress))
 
 
 def scheduled_learning_rate(recipe: TrainRecipe, num_steps: int, progress: float) -> float:
@@ -39,6 +44,6 @@ def scheduled_warp(recipe: TrainRecipe, progress: float) -> float:
     return max(0.0, 1 - progress / recipe.warp_until) if recipe.warp_until else 1.0
 
 
-def step_generator(seed: int, step: int, stream: int) -> torch.Generator:
+def step_generator(seed: int, step: int, stream: int, attempt: int = 0) -> torch.Generator:
     """The randomness of one performer in one step."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + stream)
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + stream + (attempt << 52))

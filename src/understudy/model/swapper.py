@@ -20,6 +20,8 @@ from understudy.store.checkpoints import best_valid, load_tensors
 from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe, check_performer_name
 
 GALLERIES_FILE = "galleries.safetensors"
+ANCESTORS_FILE = "ancestors.safetensors"
+"""Embeddings of performers whom this model cannot draw, but whose faces the models it began from were trained on."""
 MAX_RESOLUTION_PX = 2048
 
 
@@ -159,12 +161,22 @@ def standards_from_json(values: Json) -> dict[str, ColourStandard]:
 
 def read_galleries(model: Path) -> dict[str, FloatArray]:
     """The performers' identity embeddings that lie beside the checkpoints."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     path = model / GALLERIES_FILE
     if not path.is_file():
         raise BadInput(f"{model} lacks {GALLERIES_FILE}, which says who its performers are; train again with the same command")
+    return _read_embeddings(path)
+
+
+def read_ancestors(model: Path) -> dict[str, FloatArray]:
+    """The embeddings of others whose faces are in the model's weights; none where it began from nothing."""
+    path = model / ANCESTORS_FILE
+    return _read_embeddings(path) if path.is_file() else {}
+
+
+def _read_embeddings(path: Path) -> dict[str, FloatArray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     try:
         galleries = dict(load_file(path))
     except (SafetensorError, ValueError, TypeError, RecursionError) as error:

@@ -20,7 +20,7 @@ from understudy import parallel
 from understudy.model.augment import Batch, make_batch
 from understudy.model.colour import ColourStandard, mean_skin, without_rim
 from understudy.model.losses import reconstruction_loss
-from understudy.model.networks import FaceSwapNetwork, build_network
+from understudy.model.networks import FaceSwapNetwork, begin_from, build_network
 from understudy.model.optimisers import load_optimizers, make_optimizer, optimizer_tensors, parameters_of
 from understudy.model.precision import autocast, compiled, working_type
 from understudy.model.schedule import Moment, moment, step_generator
@@ -87,8 +87,8 @@ class Trainer:
     crops: by performer, (N, 5, S, S) uint8: RGB, face mask, feature mask, `margin` times as wide as the network's framing.
     frozen: parts that do not learn: "encoder", or performers' names. micro_batch: faces of each performer that go through the
     network at once; it halves when memory runs out, the batch that a step learns from stays.
-    The draw of step n follows from (seed, n) alone, so a resumed run goes on exactly as an unbroken one, and a run that several
-    processes share (parallel.py) sees the same batches: each takes its share of every batch.
+    The draw of step n follows from (seed, attempt, n) alone, so a resumed run goes on exactly as an unbroken one, and a run
+    that several processes share (parallel.py) sees the same batches: each takes its share of every batch.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Trainer:
         self.loss_scale = LOSS_SCALE if self.working_type is torch.float16 else 1.0
         self._encode, self._decode = compiled(self.network, recipe, device)
         self.optimizers = [make_optimizer(self._learning(performers), recipe) for performers in self._turns()]
-        self.num_steps, self.micro_batch = 0, recipe.batch_size
+        self.num_steps, self.attempt, self.micro_batch = 0, 0, recipe.batch_size
         if recipe.batch_size < parallel.world():
             raise BadInput(f"batch_size={recipe.batch_size} cannot be shared by {parallel.world()} processes; raise it")
         num_workers = min(len(self.performers), torch.get_num_threads()) if device.type == "cpu" else 1
@@ -126,7 +126,7 @@ class Trainer:
 
         A step whose loss or gradient is not finite leaves the weights as they were.
         """
-        now = moment(self.recipe, self.num_steps, progress)
+        now = moment(self.recipe, self.num_steps, progress, self.attempt)
         self.network.train()
         results = [
             self._descend(performers, optimizer, now)
@@ -218,7 +218,7 @@ class Trainer:
     def _draw(self, performer: str, now: Moment) -> Batch:
         """The performer's training pairs of this step."""
         crops, recipe = self.crops[performer], self.recipe
-        random = step_generator(recipe.seed, now.step, self.performers.index(performer))
+        random = step_generator(recipe.seed, now.step, self.performers.index(performer), now.attempt)
         chosen = torch.randint(len(crops), (recipe.batch_size,), generator=random)
         return make_batch(crops[chosen.to(crops.device)], recipe, self.margin, now.warp_strength, random)
 
@@ -319,6 +319,18 @@ class Trainer:
     def is_finite(self) -> bool:
         """Whether all weights are still numbers."""
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters())
+
+    def begin(self, tensors: Mapping[str, Tensor] | None = None) -> list[str]:
+        """Start anew from the seed, then from the weights of a trained network where they fit; returns what was taken over."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.recipe.seed)
+            self.network.load_state_dict(build_network(self.recipe, self.performers).state_dict())
+        taken = begin_from(self.network, tensors or {})
+        self.averaged.load_state_dict(self.network.state_dict())
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+        self.num_steps = 0
+        return taken
 
     # ---- saving and going on ----------------------------------------------------------------------------------------------
 

@@ -10,62 +10,39 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import cast
 
-import numpy as np
+from torch import Tensor
 
-from understudy.media import write_jpeg
-from understudy.model.augment import make_batch
+from understudy import parallel
 from understudy.model.colour import UNCHANGED, measure_standard
-from understudy.model.schedule import step_generator
-from understudy.model.swapper import GALLERIES_FILE, best_device, recipe_as_json
+from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
 from understudy.stages._training_faces import MARGIN, PerformerFaces, load_performers
-from understudy.store.atomic import atomic_write_bytes
-from understudy.store.checkpoints import latest_valid, load_tensors, prune, save_checkpoint
+from understudy.stages._training_judge import Judge, has_stopped_improving, split_faces, verdict
+from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, write_preview
+from understudy.stages._training_start import Start, Take, begin, write_galleries
+from understudy.stages._training_state import Budget, Progress, Until, save, take_up
+from understudy.stages._training_watchdog import Watchdog, note_incident, roll_back
+from understudy.store.checkpoints import latest_valid
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
-from understudy.store.manifest import InputFile
+from understudy.store.manifest import InputFile, read_manifest, stage_result
 from understudy.store.runs import Run, open_run
 from understudy.trust import gate
 from understudy.trust.consent import consent_folder
+from understudy.trust.lineage import START_MODEL
 from understudy.trust.permission import gate_face_sets, may_train
-from understudy.types import BadInput, Event, Image, Json, Reporter, StageResult, TrainingDiverged, TrainRecipe, silent
+from understudy.types import BadInput, Event, Json, Reporter, StageResult, TrainRecipe, silent
 
 STAGE = "train"
 REPORT_SECONDS = 1.0
-LOSS_HISTORY = 240
-PREVIEW_FACES = 4
+JUDGE_SHARE = 0.03
+"""Judging takes no more of the time than this, however often checkpoints are saved."""
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to train: until `steps` are done, or for `seconds` of training, resumed sessions counted together."""
-
-    steps: int | None
-    seconds: float | None
-
-    def progress(self, progress: Progress) -> float:
-        """0..1; 1 means that the budget is spent."""
-        done, total = (progress.num_steps, self.steps) if self.steps is not None else (progress.seconds, self.seconds)
-        assert total is not None
-        return min(1.0, done / total) if total > 0 else 1.0
-
-
-@dataclass
-class Progress:
-    """Where the run stands: what a checkpoint remembers besides the tensors."""
-
-    num_steps: int = 0
-    num_faces_seen: int = 0
-    seconds: float = 0.0
-    smooth_loss: float = 0.0
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    steps_between_losses: int = 1
-    lineage: list[Json] = field(default_factory=list)
 
 
 def train(
@@ -75,71 +52,207 @@ def train(
     recipe: TrainRecipe,
     minutes: float | None = None,
     steps: int | None = None,
+    until: Until = "spent",
+    start_from: Path | None = None,
+    take: Take = "all",
+    freeze: Sequence[str] = (),
     consent: Path | None = None,
     report: Reporter = silent,
 ) -> StageResult:
     """Train on the kept faces of `face_sets` into the model folder `out`; the same call again goes on where it was.
 
     minutes, steps: how long, counted over all sessions (the recipe's minutes where neither is given); more may be asked for
-    later. consent: the folder of the performers' consent records (see trust/consent.py for where it is looked for). Returns
-    step, num_faces_seen, faces_per_second, loss and verdict. Raises Refused without consent for each performer or where the
-    content gate says so, BadInput for unusable face sets or a folder that holds another recipe's work, TrainingDiverged where a
-    loss stops being a number: the last good checkpoint is kept.
+    later. until: with "plateau" the run cools down and ends as soon as it no longer gets better. start_from: a trained model to
+    begin from; take: all of it that fits, or its encoder. freeze: parts that do not learn, "encoder" or performers' names.
+    consent: the folder of the performers' consent records (see trust/consent.py for where it is looked for). Several processes
+    that torchrun started share the work (parallel.py). Returns step, num_faces_seen, faces_per_second, loss and verdict. Raises
+    Refused without consent for each performer, also of the model begun from, or where the content gate says so; BadInput for
+    unusable face sets or a folder that holds another recipe's work; TrainingDiverged where going back does not help.
     """
-    budget = _budget(recipe, minutes, steps)
-    inputs = _describe(face_sets)
-    with open_run(out, STAGE, {**asdict(recipe), "performers": list(inputs)}, inputs) as run:
+    budget = _budget(recipe, minutes, steps, until)
+    parallel.join()
+    start = Start.of(start_from, take) if start_from is not None else None
+    if parallel.rank():
+        return _follow(face_sets, out, recipe, budget, start, freeze)
+    inputs = {**_describe(face_sets), **(start.inputs() if start else {})}
+    with open_run(out, STAGE, _asked(recipe, inputs, start, freeze), inputs) as run:
         report = combine(event_log(out), report)
-        references = may_train(face_sets, consent_folder(consent))
+        references = [*(start.may_train(consent_folder(consent), out) if start else ())]
+        references += may_train(face_sets, consent_folder(consent))
         gate_face_sets(face_sets, out)
-        keep_freed_memory()
-        performers = load_performers(face_sets, recipe)
-        trainer = build_trainer(performers, recipe)
-        progress = _resume(trainer, out, report)
+        parallel.barrier()  # the others wait until it is permitted
+        session = _prepare(face_sets, out, recipe, start, freeze, report)
+        is_needed = run.state != "finished" or budget.progress(session.progress) < 1
+        parallel.from_rank_zero([float(is_needed)])
+        if not is_needed:
+            return run.result()
         if run.state == "finished":
-            if budget.progress(progress) >= 1:
-                return run.result()
             run.reopen()
-        _write_galleries(out, performers)
-        report(Event(STAGE, "started", message=_opening_words(performers, progress)))
-        _train_until_spent(trainer, progress, budget, out, report)
-        return _finish(run, trainer, progress, {each.performer: each.record_sha256 for each in references}, report)
+        write_galleries(out, session.performers, start)
+        report(Event(STAGE, "started", message=_opening_words(session)))
+        _train_until_spent(session, budget, out, report)
+        write_film(out)
+        result = _finish(run, session, {each.performer: each.record_sha256 for each in references}, report)
+        parallel.barrier()
+        return result
 
 
-def build_trainer(performers: Sequence[PerformerFaces], recipe: TrainRecipe) -> Trainer:
+def _follow(
+    face_sets: Sequence[Path], out: Path, recipe: TrainRecipe, budget: Budget, start: Start | None, freeze: Sequence[str]
+) -> StageResult:
+    """The part of the other processes of a run that several share: the same steps, and nothing written."""
+    parallel.barrier()
+    session = _prepare(face_sets, out, recipe, start, freeze, silent)
+    (is_needed,) = parallel.from_rank_zero([0.0])
+    if is_needed:
+        _train_until_spent(session, budget, out, silent)
+        parallel.barrier()
+    manifest = read_manifest(out)
+    assert manifest is not None
+    return stage_result(out, manifest)
+
+
+@dataclass
+class _Session:
+    """A run that is ready to go on."""
+
+    performers: list[PerformerFaces]
+    trainer: Trainer
+    judge: Judge | None
+    progress: Progress
+    begin: Callable[[], Progress]
+
+
+def _prepare(
+    face_sets: Sequence[Path],
+    out: Path,
+    recipe: TrainRecipe,
+    start: Start | None,
+    freeze: Sequence[str],
+    report: Reporter,
+) -> _Session:
+    """Load the faces, hold some out, and take the run up where it was, or begin it."""
+    keep_freed_memory()
+    performers, held_out = split_faces(load_performers(face_sets, recipe), recipe.held_out_fraction)
+    trainer = build_trainer(performers, recipe, freeze)
+    has_judge = all(len(crops) for crops in held_out.values())
+    judge = Judge(held_out, {each.performer: each.gallery for each in performers}) if has_judge else None
+    begin_anew = partial(begin, trainer, start)
+    checkpoint = latest_valid(out, report)
+    progress = begin_anew() if checkpoint is None else take_up(trainer, checkpoint)
+    if checkpoint is not None:
+        progress.lineage.append({"resumed_at_step": checkpoint.step})
+    return _Session(performers, trainer, judge, progress, begin_anew)
+
+
+def build_trainer(performers: Sequence[PerformerFaces], recipe: TrainRecipe, freeze: Sequence[str] = ()) -> Trainer:
     """A trainer with the faces on the device that it runs on."""
     device = best_device()
-    crops = {each.performer: each.crops.to(device) for each in performers}
+    crops: dict[str, Tensor] = {each.performer: each.crops.to(device) for each in performers}
     if recipe.is_first_shifted_to_second:
         first, second = list(crops)[:2]
         shift = crops[second][:, :3].float().mean((0, 2, 3)) - crops[first][:, :3].float().mean((0, 2, 3))
         shifted = crops[first][:, :3].float() + shift[:, None, None]
         crops[first][:, :3] = shifted.round().clamp(0, 255).to(crops[first].dtype)
     standards = {name: measure_standard(faces) if recipe.standardise_colour else UNCHANGED for name, faces in crops.items()}
-    return Trainer(crops, standards, recipe, MARGIN)
+    return Trainer(crops, standards, recipe, MARGIN, frozen=freeze)
 
 
-def _train_until_spent(trainer: Trainer, progress: Progress, budget: Budget, out: Path, report: Reporter) -> None:
-    """The loop: step, count, and once in a while report, preview and save. Stopped by the user, it saves first."""
-    recipe = trainer.recipe
-    clock = _Clock(recipe)
+# ---- the loop -------------------------------------------------------------------------------------------------------------
+
+
+def _train_until_spent(session: _Session, budget: Budget, out: Path, report: Reporter) -> None:
+    """The loop: step, look whether all is well, and once in a while report, preview, judge and save.
+
+    Stopped by the user, it saves first. Where several processes share the run, process 0 decides for all.
+    """
+    trainer, clock, watchdog, wrong = session.trainer, _Clock(session.trainer.recipe), Watchdog(), ""
     with _interrupts_between_steps() as was_interrupted:
-        while (share := budget.progress(progress)) < 1 and not was_interrupted():
+        while True:
+            decided = [budget.progress(session.progress), float(was_interrupted()), float(bool(wrong))]
+            share, is_stopped, has_collapsed = parallel.from_rank_zero(decided)
+            if has_collapsed:
+                session.progress = roll_back(trainer, session.progress, out, wrong, session.begin, report)
+                watchdog, wrong = Watchdog(), ""
+                continue
+            if share >= 1 or is_stopped:
+                wrong = _save_at_the_end(session, out, report) if not parallel.rank() else ""
+                if share >= 1 and not is_stopped and parallel.from_rank_zero([float(bool(wrong))])[0]:
+                    continue
+                break
             step = trainer.step(share)
-            _stop_unless_finite(step, progress, out)
-            progress.seconds += clock.tick()
-            _count(trainer, progress, step)
-            if clock.is_due("report", REPORT_SECONDS):
-                report(_progress_event(trainer, progress, budget, step))
-            if clock.is_due("preview", recipe.preview_seconds):
-                write_preview(trainer, out)
-            if clock.is_due("checkpoint", recipe.checkpoint_seconds):
-                _save(trainer, progress, out)
+            session.progress.seconds += clock.tick()
+            wrong = watchdog.look(step)
+            _count(session, step, report)
+            if not wrong and not parallel.rank():
+                wrong = _look_after(session, budget, step, clock, watchdog, out, report)
             clock.leave_out()
-        _save(trainer, progress, out)
-        if was_interrupted():
-            raise KeyboardInterrupt
+    if is_stopped:
+        raise KeyboardInterrupt
+
+
+def _count(session: _Session, step: StepResult, report: Reporter) -> None:
+    """Add the step to what was done, or note that it was left out."""
+    if step.is_applied:
+        session.progress.count(session.trainer, step)
+        return
+    session.progress.num_steps = session.trainer.num_steps
+    bad = [name for name, loss in step.losses.items() if not math.isfinite(loss)] or list(step.losses)
+    what = f"the loss of {', '.join(bad)}, or its gradient, is no number"
+    note_incident(session.progress, session.progress.num_steps, what, "the batch was left out", report)
+
+
+def _look_after(
+    session: _Session, budget: Budget, step: StepResult, clock: _Clock, watchdog: Watchdog, out: Path, report: Reporter
+) -> str:
+    """Report, preview, judge and save what is due; returns what is wrong with the run, "" where nothing is."""
+    trainer, progress, recipe = session.trainer, session.progress, session.trainer.recipe
+    if clock.is_due("report", REPORT_SECONDS):
+        report(_progress_event(trainer, progress, budget, step))
+    if clock.is_due("preview", recipe.preview_seconds):
         write_preview(trainer, out)
+    if not clock.is_due("checkpoint", recipe.checkpoint_seconds):
+        return ""
+    if session.judge is not None and clock.is_due("judge", clock.judge_seconds / JUDGE_SHARE):
+        with clock.judging():
+            _judge(session, report)
+        if wrong := watchdog.look_at(progress.judgements[-1]):
+            return wrong
+        if budget.until == "plateau" and progress.plateau_at is None and not budget.is_cooling(progress):
+            progress.plateau_at = budget.done(progress) if has_stopped_improving(progress.judgements) else None
+    return _save_if_sound(trainer, progress, out)
+
+
+def _judge(session: _Session, report: Reporter) -> None:
+    """Add a judgement of this step, and tell it."""
+    assert session.judge is not None
+    progress = session.progress
+    judgement = session.judge.judge(session.trainer, progress.seconds, report)
+    progress.judgements.append(judgement)
+    figures = {"held_out_error": round(judgement.error, 5), "train_error": round(judgement.train_error, 5)}
+    words = verdict(progress.judgements, progress.losses)
+    report(Event(STAGE, "figures", message=words, figures={"step": progress.num_steps, **figures, **judgement.figures}))
+
+
+def _save_if_sound(trainer: Trainer, progress: Progress, out: Path) -> str:
+    """Save, unless the weights are spoiled: then says so, and the last good checkpoint is kept."""
+    if not trainer.is_finite():
+        return "the weights are no longer numbers"
+    if progress.num_steps:
+        save(trainer, progress, out)
+    return ""
+
+
+def _save_at_the_end(session: _Session, out: Path, report: Reporter) -> str:
+    """The last judgement, checkpoint and preview; returns what is wrong, "" where nothing is."""
+    progress = session.progress
+    is_judged = bool(progress.judgements) and progress.judgements[-1].step == progress.num_steps
+    if session.judge is not None and progress.num_steps and not is_judged and session.trainer.is_finite():
+        _judge(session, report)
+    wrong = _save_if_sound(session.trainer, progress, out)
+    if not wrong:
+        write_preview(session.trainer, out)
+    return wrong
 
 
 @contextmanager
@@ -165,7 +278,16 @@ class _Clock:
         self._last_tick = now
         # The first preview comes early, so that a wrong start is seen at once.
         first_preview = now + min(15.0, recipe.preview_seconds) - recipe.preview_seconds
-        self._last = {"report": now, "preview": first_preview, "checkpoint": now}
+        self._last = {"report": now, "preview": first_preview, "checkpoint": now, "judge": -1e9}
+
+        self.judge_seconds = 0.0
+
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Measures what a judgement takes."""
+        began = time.monotonic()
+        yield
+        self.judge_seconds = time.monotonic() - began
 
     def tick(self) -> float:
         now = time.monotonic()
@@ -184,151 +306,42 @@ class _Clock:
         return True
 
 
-def _count(trainer: Trainer, progress: Progress, step: StepResult) -> None:
-    progress.num_steps = trainer.num_steps
-    progress.num_faces_seen += trainer.recipe.batch_size * len(trainer.performers)
-    mean_loss = float(np.mean(list(step.losses.values())))
-    progress.smooth_loss = 0.98 * progress.smooth_loss + 0.02 * mean_loss if progress.losses else mean_loss
-    if progress.losses and progress.num_steps - progress.losses[-1][0] < progress.steps_between_losses:
-        return
-    progress.losses.append((progress.num_steps, progress.smooth_loss))
-    if len(progress.losses) > 2 * LOSS_HISTORY:  # an even history of the whole run, never longer than this
-        del progress.losses[1::2]
-        progress.steps_between_losses *= 2
-
-
-def _stop_unless_finite(step: StepResult, progress: Progress, out: Path) -> None:
-    if not step.is_applied:
-        bad = [name for name, loss in step.losses.items() if not np.isfinite(loss)] or list(step.losses)
-        raise TrainingDiverged(
-            f"the loss of {', '.join(bad)} is no longer a number at step {progress.num_steps + 1}; the last good checkpoint in "
-            f"{out} is kept: train on from it with a lower learning_rate into another --out"
-        )
-
-
 def _progress_event(trainer: Trainer, progress: Progress, budget: Budget, step: StepResult) -> Event:
-    in_steps, in_seconds = (progress.num_steps, budget.steps, "steps"), (progress.seconds, budget.seconds, "seconds")
-    done, total, unit = in_seconds if budget.steps is None else in_steps
+    unit = "seconds" if budget.steps is None else "steps"
     figures: dict[str, float | int | str] = {
         "step": progress.num_steps,
-        "faces_per_second": round(progress.num_faces_seen / max(progress.seconds, 1e-9), 1),
+        "faces_per_second": round(progress.faces_per_second, 1),
         "loss": round(progress.smooth_loss, 4),
     }
-    figures |= {f"loss_{name}": round(loss, 4) for name, loss in step.losses.items()}
+    figures |= {f"loss_{name}": round(loss, 4) for name, loss in step.losses.items() if math.isfinite(loss)}
+    if math.isfinite(step.gradient_norm):
+        figures["gradient_norm"] = round(step.gradient_norm, 4)
     figures |= {name: round(value, 4) for name, value in step.adversary.items()}
-    return Event(STAGE, "progress", done=float(done), total=float(total or 0), unit=unit, figures=figures)
+    return Event(STAGE, "progress", done=budget.done(progress), total=budget.total(progress), unit=unit, figures=figures)
 
 
-# ---- saving ---------------------------------------------------------------------------------------------------------------
+# ---- the end --------------------------------------------------------------------------------------------------------------
 
 
-def _save(trainer: Trainer, progress: Progress, out: Path) -> None:
-    if not progress.num_steps:
-        return
-    if not trainer.is_finite():
-        raise TrainingDiverged(
-            f"the weights are no longer numbers at step {progress.num_steps}; the last good checkpoint in {out} is kept: "
-            "train again with a lower learning_rate into another --out"
-        )
-    state: Json = {
-        "recipe": recipe_as_json(trainer.recipe),
-        "performers": list(trainer.performers),
-        "colour": {name: standard.as_json() for name, standard in trainer.standards.items()},
-        "skin_offsets": trainer.skin_offsets() if trainer.recipe.standardise_colour else {},
-        "random": {"scheme": "one generator for each (seed, step, performer)", "seed": trainer.recipe.seed},
-        "num_faces_seen": progress.num_faces_seen,
-        "seconds": progress.seconds,
-        "smooth_loss": progress.smooth_loss,
-        "losses": [list(pair) for pair in progress.losses],
-        "steps_between_losses": progress.steps_between_losses,
-        "lineage": progress.lineage,
-    }
-    save_checkpoint(out, progress.num_steps, trainer.tensors(), state)
-    prune(out, trainer.recipe.keep_checkpoints)
-
-
-def _resume(trainer: Trainer, out: Path, report: Reporter) -> Progress:
-    """Load the newest whole checkpoint into the trainer, where there is one."""
-    checkpoint = latest_valid(out, report)
-    if checkpoint is None:
-        return Progress()
-    trainer.load({name: load_tensors(checkpoint, name) for name in trainer.tensors()}, checkpoint.step)
-    state = checkpoint.state
-    return Progress(
-        num_steps=checkpoint.step,
-        num_faces_seen=int(cast(int, state["num_faces_seen"])),
-        seconds=float(cast(float, state["seconds"])),
-        smooth_loss=float(cast(float, state["smooth_loss"])),
-        steps_between_losses=int(cast(int, state["steps_between_losses"])),
-        losses=[(int(step), float(loss)) for step, loss in cast(list[list[float]], state["losses"])],
-        lineage=[*cast(list[Json], state["lineage"]), {"resumed_at_step": checkpoint.step}],
-    )
-
-
-def _write_galleries(out: Path, performers: Sequence[PerformerFaces]) -> None:
-    from safetensors.numpy import save
-
-    galleries = {each.performer: np.ascontiguousarray(each.gallery, np.float32) for each in performers}
-    atomic_write_bytes(out / GALLERIES_FILE, save(galleries))
-
-
-def _finish(run: Run, trainer: Trainer, progress: Progress, consent: Mapping[str, str], report: Reporter) -> StageResult:
-    figures = {
+def _finish(run: Run, session: _Session, consent: Mapping[str, str], report: Reporter) -> StageResult:
+    trainer, progress = session.trainer, session.progress
+    figures: dict[str, object] = {
         "step": progress.num_steps,
         "num_faces_seen": progress.num_faces_seen,
-        "faces_per_second": round(progress.num_faces_seen / max(progress.seconds, 1e-9), 2),
+        "faces_per_second": round(progress.faces_per_second, 2),
         "training_seconds": round(progress.seconds, 1),
         "loss": round(progress.smooth_loss, 5),
         "performers": list(trainer.performers),
-        "verdict": verdict(progress.losses),
+        "num_incidents": len(progress.incidents),
+        "verdict": verdict(progress.judgements, progress.losses),
     }
+    if progress.judgements:
+        best = min(progress.judgements, key=lambda each: each.error)
+        figures |= {"best_step": best.step, "held_out_error": round(best.error, 5), **best.figures}
     report(Event(STAGE, "finished", message=str(figures["verdict"])))
-    outputs = {"model": run.folder, "previews": run.folder / "previews"}
+    outputs = {"model": run.folder, "previews": run.folder / PREVIEWS_FOLDER}
     licences = {"content_gate": gate.LICENCE}
     return run.finish(figures, outputs, seed=trainer.recipe.seed, licences=licences, consent=consent)
-
-
-def verdict(losses: Sequence[tuple[int, float]]) -> str:
-    """In words, whether the training loss still falls: the last fifth of (step, smoothed loss) against the fifth before it."""
-    if len(losses) < 20:
-        return "too short to judge"
-    fifth = len(losses) // 5
-    before, last = (float(np.median([loss for _, loss in part])) for part in (losses[-2 * fifth : -fifth], losses[-fifth:]))
-    fall_percent = 100 * (before - last) / before
-    if fall_percent > 1:
-        return f"still improving: the training loss fell by {fall_percent:.0f} % over the last fifth of the run"
-    return f"plateau since about step {losses[-2 * fifth][0]}: the training loss no longer falls"
-
-
-# ---- seeing it ------------------------------------------------------------------------------------------------------------
-
-
-def write_preview(trainer: Trainer, out: Path) -> Path:
-    """A sheet in `out/previews`: for some faces of each performer the face, its restoration, the next performer, the mask."""
-    rows = [row for performer in trainer.performers for row in _preview_rows(trainer, performer)]
-    path = out / "previews" / f"{trainer.num_steps:06d}.jpg"
-    path.parent.mkdir(exist_ok=True)
-    write_jpeg(path, np.concatenate(rows, axis=0))
-    return path
-
-
-def _preview_rows(trainer: Trainer, performer: str) -> list[Image]:
-    import torch
-
-    names = trainer.performers
-    other = names[(names.index(performer) + 1) % len(names)]
-    crops = trainer.crops[performer]
-    chosen = torch.linspace(0, len(crops) - 1, PREVIEW_FACES + 2).round().long()[1:-1].to(crops.device)
-    plain = trainer.still_recipe()
-    batch = make_batch(crops[chosen], plain, trainer.margin, 0.0, step_generator(0, 0, 0))
-    network = trainer.averaged if trainer.recipe.ema_decay else trainer.network
-    with torch.inference_mode():
-        codes = network.encode(trainer.standards[performer].apply(batch.warped))
-        restored, swapped = network.decode(codes, performer), network.decode(codes, other)
-    mask = (swapped[:, 3:4] if swapped.shape[1] == 4 else batch.face).expand(-1, 3, -1, -1)
-    columns = torch.cat([batch.target, restored[:, :3], swapped[:, :3], mask], dim=3)  # N 3 R 4R
-    pictures = (columns.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return list(pictures)
 
 
 # ---- small matters --------------------------------------------------------------------------------------------------------
@@ -347,14 +360,23 @@ def keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
-def _budget(recipe: TrainRecipe, minutes: float | None, steps: int | None) -> Budget:
+def _budget(recipe: TrainRecipe, minutes: float | None, steps: int | None, until: Until) -> Budget:
     if minutes is not None and steps is not None:
         raise BadInput("expected --minutes or --steps, got both")
     if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps <= 0):
         raise BadInput(f"expected a training time above 0, got {minutes if minutes is not None else steps}")
+    if until == "plateau" and not recipe.held_out_fraction:
+        raise BadInput("--until plateau is judged on faces held out of training; give --set held_out_fraction=0.08 too")
     if steps is not None:
-        return Budget(steps, None)
-    return Budget(None, 60 * (recipe.default_minutes if minutes is None else minutes))
+        return Budget(steps, None, until, recipe.decay_fraction)
+    return Budget(None, 60 * (recipe.default_minutes if minutes is None else minutes), until, recipe.decay_fraction)
+
+
+def _asked(recipe: TrainRecipe, inputs: Mapping[str, InputFile], start: Start | None, freeze: Sequence[str]) -> Json:
+    """What the folder holds the work of, without what may grow later."""
+    performers = [name for name in inputs if name != START_MODEL]
+    beginning = {"take": start.take} if start else {}
+    return {**asdict(recipe), "performers": performers, **beginning, **({"freeze": list(freeze)} if freeze else {})}
 
 
 def _describe(face_sets: Sequence[Path]) -> dict[str, InputFile]:
@@ -365,6 +387,7 @@ def _describe(face_sets: Sequence[Path]) -> dict[str, InputFile]:
     return described
 
 
-def _opening_words(performers: Sequence[PerformerFaces], progress: Progress) -> str:
-    counts = ", ".join(f"{len(each.crops)} faces of {each.performer}" for each in performers)
-    return f"training on {counts}" + (f", going on at step {progress.num_steps}" if progress.num_steps else "")
+def _opening_words(session: _Session) -> str:
+    counts = ", ".join(f"{len(each.crops)} faces of {each.performer}" for each in session.performers)
+    num_steps = session.progress.num_steps
+    return f"training on {counts}" + (f", going on at step {num_steps}" if num_steps else "")

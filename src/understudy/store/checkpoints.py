@@ -80,19 +80,38 @@ def latest_valid(folder: Path, report: Reporter = silent) -> Checkpoint | None:
 
     A broken one is passed over with a warning. Raises BadInput where there are some and none is whole.
     """
-    problems = []
+    return next(valid_checkpoints(folder, report), None)
+
+
+def valid_checkpoints(folder: Path, report: Reporter = silent) -> Iterator[Checkpoint]:
+    """The checkpoints whose files match their sha256, newest first; each is read when it is asked for.
+
+    A broken one is passed over with a warning. Raises BadInput where there are some and none is whole.
+    """
+    problems, is_one_whole = [], False
     for path in _newest_first(folder):
         try:
-            return _read_checked(path)
+            checkpoint = _read_checked(path)
         except BadInput as problem:
             problems.append(str(problem))
             report(Event("train", "warning", message=f"passed over a broken checkpoint: {problem}"))
-    if problems:
+            continue
+        is_one_whole = True
+        yield checkpoint
+    if problems and not is_one_whole:
         raise BadInput(
             f"none of the {len(problems)} checkpoints in {folder / CHECKPOINTS_FOLDER} is whole ({problems[0]}); "
             "restore one from a copy, or train again into another --out"
         )
-    return None
+
+
+def discard_newer(folder: Path, step: int) -> None:
+    """Delete the checkpoints after `step`, also where one is the best: the run goes on from `step` by another way."""
+    if _best_name(folder).isdigit() and int(_best_name(folder)) > step:
+        (folder / CHECKPOINTS_FOLDER / BEST_FILE).unlink()
+    for path in _newest_first(folder):
+        if int(path.name.removeprefix(_REPLACED_PREFIX)) > step:
+            _delete_folder(path)
 
 
 def best_valid(folder: Path, report: Reporter = silent) -> Checkpoint | None:

@@ -19,6 +19,11 @@ from understudy.trust.consent import ConsentReference
 from understudy.trust.credentials import Lineage
 from understudy.types import BadInput
 
+START_MODEL = "start model"
+"""The role, among a training's inputs, of the checkpoint that it began from; no performer can be called so."""
+MOST_GENERATIONS = 16
+"""A longer line of models that began from each other is a forged one that begins from itself."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -54,11 +59,21 @@ def _all_inputs(inputs: Mapping[str, InputFile]) -> Iterator[tuple[str, InputFil
     yield from inputs.items()
     if "model" not in inputs:
         return
-    for performer, faces in _training_inputs(inputs["model"]).items():
-        yield f"faces {performer}", faces
+    yield from _behind_model(inputs["model"], "")
+
+
+def _behind_model(model: InputFile, whose: str) -> Iterator[tuple[str, InputFile]]:
+    """What a model was trained from, and the model that it began from in its turn; whose: how the roles end."""
+    for performer, faces in _training_inputs(model).items():
+        if performer == START_MODEL:
+            yield f"{START_MODEL}{whose}", faces
+            if whose.count(START_MODEL) < MOST_GENERATIONS:
+                yield from _behind_model(faces, f"{whose} of the {START_MODEL}")
+            continue
+        yield f"faces {performer}{whose}", faces
         manifest = _manifest_of(Path(faces.path))
         footage = [given for role, given in manifest.inputs.items() if role.startswith("footage")] if manifest else []
-        yield from ((f"footage {performer} {number}", given) for number, given in enumerate(footage, 1))
+        yield from ((f"footage {performer} {number}{whose}", given) for number, given in enumerate(footage, 1))
 
 
 def _training_inputs(model: InputFile) -> dict[str, InputFile]:

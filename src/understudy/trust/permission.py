@@ -43,6 +43,24 @@ def may_train(face_sets: Sequence[Path], folder: Path, on: datetime.date | None 
     return require(embeddings, "train", folder, tracks=tracks, footage_sha256=footage, on=on)
 
 
+def may_train_from(
+    start: Path, people: Mapping[str, FloatArray], folder: Path, model: Path, on: datetime.date | None = None
+) -> tuple[ConsentReference, ...]:
+    """Everybody whose face is in the weights that a training begins from has a record in force that permits training.
+
+    start: the model's folder; people: their embeddings by name; model: the folder of the new model, which inherits what is
+    known of their footage. Raises Refused.
+    """
+    footage = footage_behind(start)
+    record_virtual_actors(folder, footage)
+    references = require(people, "train", folder, footage_sha256=footage, on=on)
+    known = model / GATE_FILE
+    answers = read_json(known) if known.is_file() else {}
+    inherited = read_json(start / GATE_FILE) if (start / GATE_FILE).is_file() else {}
+    write_json(known, {**inherited, **answers})
+    return references
+
+
 def may_convert(
     galleries: Mapping[str, FloatArray],
     replace: str,

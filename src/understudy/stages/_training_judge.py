@@ -1,0 +1,228 @@
+"""Judges a run while it trains, on faces that it never learns from: how far off, how sharp, whose face, how alive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from understudy.imaging.framing import crop_from_face, framing
+from understudy.imaging.meanface import mean_face
+from understudy.imaging.metrics_geometry import expression_measures, frontal, identity_scores, mean_gain
+from understudy.imaging.similarity import apply
+from understudy.model.augment import Batch, make_batch
+from understudy.model.losses import reconstruction_loss
+from understudy.model.schedule import step_generator
+from understudy.model.trainer import Trainer
+from understudy.perception.embed import Embedder, dlib_embedder
+from understudy.perception.landmarks import UPRIGHT, MeshLandmarker, mesh_landmarker
+from understudy.stages._training_faces import PerformerFaces
+from understudy.stages._training_state import Judgement
+from understudy.types import BadInput, Box, Detection, FloatArray, Image, Reporter
+
+NUM_BLOCKS = 4
+"""Held-out faces are so many stretches of time: a single frame held out has twins beside it that are learned from."""
+
+MOST_FACES = 16
+NUM_SEEN_FACES = 8
+"""Faces of each performer that the two face networks look at: one judgement is then about a second on one core."""
+
+PERCEPTION_AFTER_SECONDS = 30.0
+"""Shorter runs are not worth loading the face networks for."""
+
+FEWEST_JUDGEMENTS = 6
+
+
+def is_held_out(num_faces: int, fraction: float) -> NDArray[np.bool_]:
+    """(num_faces,): which faces, in the order of time, are held out of training; always the same ones.
+
+    They are `NUM_BLOCKS` stretches at even distances (fewer where a stretch would be under two faces), none at either end.
+    """
+    held = np.zeros(num_faces, bool)
+    wanted = round(num_faces * fraction)
+    num_blocks = min(NUM_BLOCKS, wanted // 2)
+    for block in range(num_blocks):
+        length = (wanted * (block + 1)) // num_blocks - (wanted * block) // num_blocks
+        first = round((block + 0.5) / num_blocks * num_faces - length / 2)
+        held[first : first + length] = True
+    return held
+
+
+def split_faces(performers: Sequence[PerformerFaces], fraction: float) -> tuple[list[PerformerFaces], dict[str, Tensor]]:
+    """The faces to learn from, and by performer the crops that are held out."""
+    held = {each.performer: torch.from_numpy(is_held_out(len(each.crops), fraction)) for each in performers}
+    learned = [_only(each, ~held[each.performer]) for each in performers]
+    return learned, {each.performer: each.crops[held[each.performer]] for each in performers}
+
+
+def _only(performer: PerformerFaces, chosen: Tensor) -> PerformerFaces:
+    """Those faces alone, with all that is known of each."""
+    by_face = {
+        field.name: getattr(performer, field.name)[chosen]
+        for field in fields(performer)
+        if isinstance(getattr(performer, field.name), Tensor) and len(getattr(performer, field.name)) == len(chosen)
+    }
+    return replace(performer, **by_face)
+
+
+class Judge:
+    """Scores a trainer on the held-out faces; there must be some of each performer."""
+
+    def __init__(self, held_out: Mapping[str, Tensor], galleries: Mapping[str, FloatArray]) -> None:
+        self._held_out = {name: evenly(crops, MOST_FACES) for name, crops in held_out.items()}
+        self._people = {name: np.nanmean(np.asarray(each, np.float64), axis=0) for name, each in galleries.items()}
+        self._viewer: _Viewer | None = None
+
+    def judge(self, trainer: Trainer, seconds: float, report: Reporter) -> Judgement:
+        """Errors and figures of the network in use, after `seconds` of training."""
+        held = {name: _drawn_as(trainer, name, crops) for name, crops in self._held_out.items()}
+        learned = {name: _drawn_as(trainer, name, evenly(trainer.crops[name], MOST_FACES)) for name in self._held_out}
+        figures = {
+            "sharpness": _mean(_sharpness_ratio(batch, drawn[name]) for name, (batch, drawn) in held.items()),
+            "variation": _mean(_variation(batch, drawn[name]) for name, (batch, drawn) in held.items()),
+        }
+        if seconds >= PERCEPTION_AFTER_SECONDS:
+            figures |= self._seen(trainer, held)
+        known = {name: round(value, 4) for name, value in figures.items() if np.isfinite(value)}
+        return Judgement(trainer.num_steps, _error(trainer, held), _error(trainer, learned), known)
+
+    def _seen(self, trainer: Trainer, held: Mapping[str, tuple[Batch, Mapping[str, Tensor]]]) -> dict[str, float]:
+        """What a face network makes of the swaps: nearer to the performer or to the plate, and as lively as the plate?
+
+        The network that judges identity is never part of a loss. Nothing is told where its weights are not on this machine.
+        """
+        if self._viewer is None:
+            try:
+                self._viewer = _Viewer(trainer.recipe.framing, trainer.recipe.resolution_px)
+            except BadInput:
+                return {}
+        identity, expression = [], []
+        for name, (batch, drawn) in held.items():
+            for other in _others(trainer.performers, name):
+                plates, swaps = (as_pictures(evenly(each, NUM_SEEN_FACES)) for each in (batch.target, drawn[other][:, :3]))
+                identity.append(self._viewer.identity(swaps, self._people[name], self._people[other]))
+                expression.append(self._viewer.expression(swaps, plates))
+        return {"identity": _mean(identity), "expression": _mean(expression)}
+
+
+def _others(performers: Sequence[str], name: str) -> list[str]:
+    """Whom a performer is drawn as when it is judged: the next one, so that the time grows with their number only."""
+    return [performers[(performers.index(name) + 1) % len(performers)]]
+
+
+class _Viewer:
+    """The two face networks, told where the face lies in the network's pictures: where the mean face does."""
+
+    def __init__(self, region: str, size_px: int) -> None:
+        self._embedder: Embedder = dlib_embedder()
+        self._landmarker: MeshLandmarker = mesh_landmarker(UPRIGHT)
+        points = apply(crop_from_face(framing(region), size_px), mean_face()[:, :2])
+        low, high = points.min(0), points.max(0)
+        keypoints = points[[33, 263, 1, 13, 234, 454]]  # eye corners, nose, mouth, ears, in the mesh's order
+        self._where = Detection(Box(*map(float, (*low, *high))), 1.0, keypoints)
+        self._points = points
+
+    def identity(self, swaps: Sequence[Image], plate: FloatArray, performer: FloatArray) -> float:
+        """+1 is the performer, -1 the plate's own."""
+        embeddings = self._embedder.batch(swaps, [self._points] * len(swaps))
+        return float(np.mean(identity_scores(embeddings, plate, performer)))
+
+    def expression(self, swaps: Sequence[Image], plates: Sequence[Image]) -> float:
+        """How much of the plate's play of mouth, smile, brows and eyes the swaps have: 1 all of it."""
+        return mean_gain(np.stack([self._expressions(swaps), self._expressions(plates)], axis=1))
+
+    def _expressions(self, faces: Sequence[Image]) -> FloatArray:
+        """(N, 4): mouth, smile, brows and eyes of each face."""
+        found = self._landmarker.batch(faces, [self._where] * len(faces))
+        return expression_measures(frontal(np.stack([each.points for each in found]))[0])
+
+
+def evenly(values: Tensor, most: int) -> Tensor:
+    """At most so many rows, spread evenly over all."""
+    if len(values) <= most:
+        return values
+    return values[torch.linspace(0, len(values) - 1, most, device=values.device).round().long()]
+
+
+def as_pictures(pictures: Tensor) -> list[Image]:
+    """(N, 3, R, R) in 0..1 -> N pictures (R, R, 3) uint8."""
+    return list((pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+@torch.inference_mode()
+def _drawn_as(trainer: Trainer, name: str, crops: Tensor) -> tuple[Batch, dict[str, Tensor]]:
+    """A performer's faces undisturbed, and drawn as itself and as the next one."""
+    crops = crops.to(trainer.crops[name].device)
+    batch = make_batch(crops, trainer.still_recipe(), trainer.margin, 0.0, step_generator(0, 0, 0))
+    codes = trainer.shown.encode(trainer.standards[name].apply(batch.warped))
+    return batch, {other: trainer.shown.decode(codes, other) for other in (name, *_others(trainer.performers, name))}
+
+
+def _error(trainer: Trainer, faces: Mapping[str, tuple[Batch, Mapping[str, Tensor]]]) -> float:
+    return _mean(float(reconstruction_loss(drawn[name], batch, trainer.recipe)) for name, (batch, drawn) in faces.items())
+
+
+def _sharpness_ratio(batch: Batch, drawn: Tensor) -> float:
+    """Spread of the finest detail within the face, restored over true."""
+
+    def fine(pictures: Tensor) -> Tensor:
+        grey = pictures.mean(1, keepdim=True)
+        detail = grey - torch.nn.functional.avg_pool2d(grey, 3, stride=1, padding=1, count_include_pad=False)
+        return (detail**2 * batch.face).sum().sqrt()
+
+    return float(fine(drawn[:, :3]) / fine(batch.target).clamp_min(1e-6))
+
+
+def _variation(batch: Batch, drawn: Tensor) -> float:
+    """How much restored faces differ from each other, over how much true ones do."""
+    within = (drawn[:, :3] * batch.face, batch.target * batch.face)
+    of_drawn, of_true = ((pictures.var(0, unbiased=False).sum() + 1e-9).sqrt() for pictures in within)
+    return float(of_drawn / of_true)
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+# ---- in words -------------------------------------------------------------------------------------------------------------
+
+
+def has_stopped_improving(judgements: Sequence[Judgement]) -> bool:
+    """Whether more of the same would not help: a plateau, or over-fitting."""
+    return verdict(judgements, []).startswith(("plateau", "over-fitting"))
+
+
+def verdict(judgements: Sequence[Judgement], losses: Sequence[tuple[int, float]]) -> str:
+    """In words, whether the run still gets better on faces held out; without any, whether the training loss still falls."""
+    if len(judgements) < FEWEST_JUDGEMENTS:
+        return _verdict_of_losses(losses)
+    errors = [each.error for each in judgements]
+    best = int(np.argmin(errors))
+    last = float(np.median(errors[-3:]))
+    is_learning_by_heart = judgements[-1].train_error < judgements[best].train_error
+    if best < len(errors) - 3 and last > 1.02 * errors[best] and is_learning_by_heart:
+        percent = 100 * (last / errors[best] - 1)
+        since = f"the error on held-out faces rose by {percent:.0f} % since, on training faces it fell"
+        return f"over-fitting since step {judgements[best].step}: {since}"
+    settled = next(place for place, error in enumerate(errors) if error <= 1.01 * errors[best])
+    if len(errors) - settled > max(3, len(errors) // 4):
+        return f"plateau since step {judgements[settled].step}: the error on held-out faces no longer falls"
+    percent = 100 * (1 - errors[best] / errors[-1 - max(2, len(errors) // 4)])
+    return f"still improving: the error on held-out faces fell by {percent:.0f} % over the last quarter of the run"
+
+
+def _verdict_of_losses(losses: Sequence[tuple[int, float]]) -> str:
+    """The last fifth of (step, smoothed loss) against the fifth before it."""
+    if len(losses) < 20:
+        return "too short to judge"
+    fifth = len(losses) // 5
+    before, last = (float(np.median([loss for _, loss in part])) for part in (losses[-2 * fifth : -fifth], losses[-fifth:]))
+    fall_percent = 100 * (before - last) / before
+    if fall_percent > 1:
+        return f"still improving: the training loss fell by {fall_percent:.0f} % over the last fifth of the run"
+    return f"plateau since about step {losses[-2 * fifth][0]}: the training loss no longer falls"

@@ -1,0 +1,95 @@
+"""Pictures of a run: sheets of what the network draws, and a short film of how it learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from understudy.media import VideoWriter, read_frames, write_jpeg
+from understudy.model.augment import make_batch
+from understudy.model.schedule import step_generator
+from understudy.model.trainer import Trainer
+from understudy.stages._training_judge import as_pictures
+from understudy.trust import label
+from understudy.types import BadInput, Image
+
+PREVIEWS_FOLDER, FILM_FILE = "previews", "training.mp4"
+PREVIEW_FACES = 4
+FILM_FRAMES_A_SHEET = 8
+"""At 25 frames a second each sheet stands for a third of a second."""
+
+_LABEL_PX, _LEAST_LABELLED_PX = 18, 64
+
+
+def write_preview(trainer: Trainer, out: Path) -> Path:
+    """A sheet in `out/previews`, for some faces of each performer a row.
+
+    Columns: the face, its restoration, the next performer with its expression, the mask; where the recipe averages its weights,
+    then the restoration and the swap of the raw ones.
+    """
+    rows = [row for performer in trainer.performers for row in _rows(trainer, performer)]
+    path = out / PREVIEWS_FOLDER / f"{trainer.num_steps:06d}.jpg"
+    path.parent.mkdir(exist_ok=True)
+    header = [_header(trainer, rows[0].shape[1])] if trainer.recipe.resolution_px >= _LEAST_LABELLED_PX else []
+    write_jpeg(path, np.concatenate([*header, *rows], axis=0))
+    return path
+
+
+def write_film(out: Path) -> Path | None:
+    """The sheets of `out/previews` as a film beside them, labelled as AI-made; None where there are not two of one size."""
+    sheets = sorted((out / PREVIEWS_FOLDER).glob("[0-9]*.jpg"))
+    if len(sheets) < 2:
+        return None
+    path = out / PREVIEWS_FOLDER / FILM_FILE
+    try:
+        with VideoWriter(path, plate=out / PREVIEWS_FOLDER, crf=18, metadata=label.metadata("How the model learned")) as writer:
+            for number, frame in enumerate(read_frames(out / PREVIEWS_FOLDER)):
+                for copy in range(FILM_FRAMES_A_SHEET):
+                    index = number * FILM_FRAMES_A_SHEET + copy
+                    time_seconds = float(index * frame.time_base)
+                    writer.write(frame.image, replace(frame, index=index, time_seconds=time_seconds, pts=index))
+    except BadInput:  # sheets of two sizes, after a change of version: nothing that a run should end for
+        return None
+    return path
+
+
+def _rows(trainer: Trainer, performer: str) -> list[Image]:
+    crops = trainer.crops[performer]
+    chosen = torch.linspace(0, len(crops) - 1, PREVIEW_FACES + 2).round().long()[1:-1].to(crops.device)
+    batch = make_batch(crops[chosen], trainer.still_recipe(), trainer.margin, 0.0, step_generator(0, 0, 0))
+    faces = trainer.standards[performer].apply(batch.warped)
+    columns = [batch.target, *_drawn(trainer, performer, faces, batch.face, is_raw=False)]
+    if trainer.recipe.ema_decay:
+        columns += _drawn(trainer, performer, faces, batch.face, is_raw=True)[:2]
+    return as_pictures(torch.cat(columns, dim=3))  # N pictures (R, 4R or 6R, 3)
+
+
+@torch.inference_mode()
+def _drawn(trainer: Trainer, performer: str, faces: Tensor, face: Tensor, is_raw: bool) -> list[Tensor]:
+    """Restoration, swap and the swap's mask, each (N, 3, R, R)."""
+    network = trainer.network if is_raw else trainer.shown
+    codes = network.encode(faces)
+    restored, swapped = network.decode(codes, performer), network.decode(codes, _next(trainer.performers, performer))
+    mask = swapped[:, 3:4] if swapped.shape[1] == 4 else face
+    return [restored[:, :3], swapped[:, :3], mask.expand(-1, 3, -1, -1)]
+
+
+def _next(performers: Sequence[str], performer: str) -> str:
+    return performers[(performers.index(performer) + 1) % len(performers)]
+
+
+def _header(trainer: Trainer, width_px: int) -> Image:
+    """The columns' names."""
+    names = ["face", "restored", "swapped", "mask"]
+    names += ["raw rest.", "raw swap"] if trainer.recipe.ema_decay else []
+    strip = np.full((_LABEL_PX, width_px, 3), 24, np.uint8)
+    for number, name in enumerate(names):
+        left = number * width_px // len(names) + 3
+        cv2.putText(strip, name, (left, _LABEL_PX - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (230, 230, 230), 1, cv2.LINE_AA)
+    return strip

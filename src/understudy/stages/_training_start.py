@@ -1,0 +1,89 @@
+"""Where a run begins: from nothing, or from a trained model, with everything that this inherits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from understudy.model.swapper import ANCESTORS_FILE, GALLERIES_FILE, read_ancestors, read_galleries
+from understudy.model.trainer import Trainer
+from understudy.stages._training_faces import PerformerFaces
+from understudy.stages._training_state import Progress
+from understudy.store.atomic import atomic_write_bytes
+from understudy.store.checkpoints import Checkpoint, best_valid, load_tensors
+from understudy.store.manifest import InputFile, describe_input
+from understudy.trust.consent import ConsentReference
+from understudy.trust.lineage import START_MODEL
+from understudy.trust.permission import may_train_from
+from understudy.types import BadInput, FloatArray, Json
+
+Take = Literal["all", "encoder"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to begin from, the checkpoint of it that is taken, and what of that: all that fits, or the encoder alone."""
+
+    model: Path
+    checkpoint: Checkpoint
+    take: Take
+
+    @classmethod
+    def of(cls, model: Path, take: Take) -> Start:
+        """Raises BadInput where the model has no whole checkpoint."""
+        checkpoint = best_valid(model) if model.is_dir() else None
+        if checkpoint is None:
+            raise BadInput(f"--from {model}: there is no checkpoint; train a model there first, or leave --from out")
+        return cls(model, checkpoint, take)
+
+    def inputs(self) -> dict[str, InputFile]:
+        """The checkpoint as an input of the run."""
+        return {START_MODEL: describe_input(self.checkpoint.path / "state.json")}
+
+    def people(self) -> dict[str, FloatArray]:
+        """Everybody whose face is in its weights, by name: embeddings."""
+        return read_ancestors(self.model) | read_galleries(self.model)
+
+    def may_train(self, consent: Path, out: Path) -> tuple[ConsentReference, ...]:
+        """Consent of everybody in its weights; raises Refused."""
+        return may_train_from(self.model, self.people(), consent, out)
+
+
+def begin(trainer: Trainer, start: Start | None) -> Progress:
+    """Start a run anew. Raises BadInput where the start model's network has nothing in common with this one."""
+    if start is None:
+        trainer.begin()
+        return Progress()
+    file = "ema" if (start.checkpoint.path / "ema.safetensors").is_file() else "weights"
+    tensors = load_tensors(start.checkpoint, file)
+    if start.take == "encoder":
+        tensors = {name: each for name, each in tensors.items() if name.startswith("encoder.")}
+    taken = trainer.begin(tensors)
+    if not taken:
+        raise BadInput(
+            f"--from {start.model}: none of its layers fits this recipe; take the same architecture, or leave --from out"
+        )
+    entry: Json = {
+        "began_from": start.model.as_posix(),
+        "at_step": start.checkpoint.step,
+        "took": start.take,
+        "num_layers_taken": len(taken),
+        "performers": sorted(start.people()),
+    }
+    return Progress(lineage=[entry])
+
+
+def write_galleries(out: Path, performers: list[PerformerFaces], start: Start | None) -> None:
+    """Who this model's performers are, and whose faces its weights have seen besides."""
+    from safetensors.numpy import save
+
+    galleries = {each.performer: np.ascontiguousarray(each.gallery, np.float32) for each in performers}
+    atomic_write_bytes(out / GALLERIES_FILE, save(galleries))
+    if start is not None:
+        others = {
+            name: np.ascontiguousarray(each, np.float32) for name, each in start.people().items() if name not in galleries
+        }
+        atomic_write_bytes(out / ANCESTORS_FILE, save(others))
