@@ -1,10 +1,12 @@
-"""Compares ways to lay a face over a plate where the right answer is known; prints the table of docs/blending.md.
+"""Compares ways to lay a face over a plate where the right answer is known; prints the tables of docs/blending.md.
 
-    python tools/measure_blends.py WORK_FOLDER [PICTURE.jpg]
+    python tools/measure_blends.py WORK_FOLDER [MODEL_FOLDER [PICTURE.jpg]]
 
 Known composite: bea's own face, spoiled (colour cast, wrong light, blur, noise, flicker), is pasted back where it was: the
 plate itself is the answer. True face: bea's true face, at 256 px and with its true mask, is pasted on abel's plate: only the
-compositing is judged, by the seam, its unrest and how much of her detail is left.
+compositing is judged, by the seam, its unrest and how much of her detail is left. With a model, its faces are laid over the
+same plate by each method, and compared with bea's true face in face space. Leak of features: how much of the difference between
+abel's and bea's band-passed luminance is left in the swap, in two bands: eyes, brows and mouth (fine), and relief (broad).
 """
 
 from __future__ import annotations
@@ -22,15 +24,20 @@ import numpy as np
 import understudy
 from understudy.imaging.blend import blur, to_unit
 from understudy.imaging.colour import luma, rgb_to_lab
-from understudy.imaging.framing import FULL
+from understudy.imaging.look import TrackLook, detail_of_model
 from understudy.imaging.matte import silhouette
 from understudy.imaging.metrics_colour import seam_step
+from understudy.imaging.motion_blur import pool_shutter
 from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord, probe
 from understudy.media.images import read_image, write_jpeg
 from understudy.media.reader import read_frames
-from understudy.stages import _swapping as swapping
+from understudy.model.identity import IdentitySwapper
+from understudy.model.swapper import load_swapper
+from understudy.stages._compositing import Drawn, composite_face
+from understudy.stages._plate_looks import _sample
 from understudy.stages._plate_survey import survey_plate
+from understudy.stages._swap_plan import Plan, Replacement, crop_from_frame, track_ends
 from understudy.types import ConvertRecipe, Face, silent
 
 SAMPLE = Path(understudy.__file__).parent / "sample"
@@ -39,14 +46,17 @@ CROP_PX = 256
 SHOWN = (62, 84, 100, 109)
 CORE = (slice(64, 192), slice(64, 192))
 Composite = tuple[np.ndarray, np.ndarray]
+FINE, BROAD = (2, 10), (10, 32)
+"""Bands of detail, as standard deviations in pixels of the crop at 256 px."""
 
+DEFAULT = "MKL + multiband + sharpness and grain (default)"
 BASE = ConvertRecipe(colour="none", blend="feather", fade_seconds=0, is_sharpness_matched=False, is_grain_matched=False)
 PLATE = replace(BASE, colour="plate")
 METHODS: Mapping[str, ConvertRecipe] = {
     "direct paste": replace(BASE, blend="direct"),
     "hard mask": replace(BASE, blend="hard"),
     "feathered silhouette": replace(BASE, mask="outline"),
-    "learned alpha": replace(BASE, mask="learned", erode_fraction=0, feather_fraction=0),
+    "learned alpha": replace(BASE, blend="alpha"),
     "both masks, feathered": BASE,
     "Poisson": replace(BASE, blend="poisson"),
     "multiband": replace(PLATE, colour_method="mean", blend="multiband"),
@@ -56,17 +66,18 @@ METHODS: Mapping[str, ConvertRecipe] = {
     "MKL, frame by frame, + feather": replace(PLATE, colour_seconds=1e-6),
     "MKL + Poisson": replace(PLATE, blend="poisson"),
     "MKL + multiband": replace(PLATE, blend="multiband"),
-    "MKL + multiband + sharpness and grain (default)": ConvertRecipe(fade_seconds=0),
+    DEFAULT: ConvertRecipe(fade_seconds=0),
+    "default in linear light": ConvertRecipe(fade_seconds=0, is_light_linear=True),
+    "feather in linear light": replace(BASE, is_light_linear=True),
+    "own skin, the plate's light": ConvertRecipe(fade_seconds=0, colour="performer"),
 }
 
 
-class Square:
-    """The framing and size that a trained model would have."""
+SQUARE = IdentitySwapper({"abel": np.zeros((0, 128)), "bea": np.zeros((0, 128))}, resolution_px=CROP_PX)
+"""The framing and size that a trained model would have."""
 
-    performers = ("abel", "bea")
-    resolution_px = CROP_PX
-    framing = FULL
-    galleries: Mapping[str, np.ndarray] = {}
+TRUE_COLUMNS = "PSNR dB, seam ΔE, unrest, flicker, detail, fine leak, broad leak"
+ROLE = Replacement("abel", "bea")
 
 
 @dataclass(frozen=True)
@@ -76,24 +87,27 @@ class Case:
     plates: Mapping[int, np.ndarray]
     faces: Mapping[int, Face]
     answers: Mapping[int, np.ndarray]
+    swapper: object = SQUARE
 
 
-def main(work: Path, picture: Path | None) -> None:
-    """Print the table and, if told, write the picture: one row a method, one column a frame."""
+def main(work: Path, model: Path | None, picture: Path | None) -> None:
+    """Print the tables and, if told, write the picture: one row a method, one column a frame."""
     abel, bea = (_clip(work, name) for name in ("abel_test", "bea_test"))
-    known, true = _spoiled(*bea), Case(*abel, _true_crops(*bea))
-    print("| method | PSNR dB | ΔE76 | seam ΔE | flicker | seam ΔE, true face | unrest | detail |")
-    print("|---|---|---|---|---|---|---|---|")
+    truth = _true_crops(*bea)
+    cases = {"known": _spoiled(*bea), "true": Case(*abel, truth)}
+    if model is not None:
+        cases["model"] = _drawn_by(model, *abel)
+    print("| method | known: PSNR dB, ΔE76, seam ΔE, flicker |", " | ".join(f"{which}: {TRUE_COLUMNS}" for which in cases))
     rows = [np.hstack([_captioned(abel[0][frame], "plate") for frame in SHOWN])]
     for name, recipe in METHODS.items():
-        placed = dict(_composites(true, recipe))
-        print(
-            f"| {name} | {_known_figures(known, dict(_composites(known, recipe)))} | {_true_figures(true, placed)} |",
-            flush=True,
-        )
-        rows.append(np.hstack([_captioned(placed[frame][0], name) for frame in SHOWN]))
+        placed = {which: dict(_composites(case, recipe)) for which, case in cases.items()}
+        cells = [_known_figures(cases["known"], placed["known"])]
+        cells += [_true_figures(cases[which], placed[which], truth) for which in ("true", "model") if which in cases]
+        print(f"| {name} |", " | ".join(cells), "|", flush=True)
+        shown = [(which, frame) for which in cases if which != "known" for frame in SHOWN[:: len(cases) - 1]]
+        rows.append(np.hstack([_captioned(placed[which][frame][0], f"{name}, {which}") for which, frame in shown]))
     if picture is not None:
-        write_jpeg(picture, np.vstack(rows), quality=85)
+        write_jpeg(picture, np.vstack(rows), quality=80)
 
 
 # ---- cases ----------------------------------------------------------------------------------------------------------------
@@ -109,9 +123,9 @@ def _clip(work: Path, name: str) -> tuple[dict[int, np.ndarray], dict[int, Face]
 def _true_crops(frames: Mapping[int, np.ndarray], faces: Mapping[int, Face]) -> dict[int, np.ndarray]:
     crops = {}
     for k, frame in frames.items():
-        crop_from_frame = swapping.crop_from_frame(faces[k], Square())
+        place = crop_from_frame(faces[k], SQUARE)
         mask = read_image(SAMPLE / "bea_test_mask" / f"{k:04d}.png")[..., 0]
-        rgb, alpha = (warp_image(each, crop_from_frame, (CROP_PX, CROP_PX), border="black") for each in (frame, mask))
+        rgb, alpha = (warp_image(each, place, (CROP_PX, CROP_PX), border="black") for each in (frame, mask))
         crops[k] = np.dstack([to_unit(rgb), to_unit(alpha)])
     return crops
 
@@ -128,21 +142,41 @@ def _spoiled(frames: Mapping[int, np.ndarray], faces: Mapping[int, Face]) -> Cas
     return Case(frames, faces, crops)
 
 
+def _drawn_by(model: Path, frames: Mapping[int, np.ndarray], faces: Mapping[int, Face]) -> Case:
+    swapper = load_swapper(model)
+    size = (swapper.resolution_px, swapper.resolution_px)
+    crops = {k: warp_image(frame, crop_from_frame(faces[k], swapper), size) for k, frame in frames.items()}
+    answers = {k: swapper.swap(crop[None], "abel", "bea")[0] for k, crop in crops.items()}
+    return Case(frames, faces, answers, swapper)
+
+
 def _composites(case: Case, recipe: ConvertRecipe) -> Iterator[tuple[int, Composite]]:
     faces = {k: [face] for k, face in case.faces.items()}
-    plan = swapping.Plan(Square(), "abel", "bea", recipe, faces, frozenset(), swapping.track_ends(faces, {}), {}, 25.0)
-    if recipe.colour == "plate":
-        looks: dict[int, list] = {}
-        stride = 4 if recipe.colour_seconds > 0.01 else 1
-        for k in sorted(case.answers)[::stride]:
+    roles = {face.track: ROLE for face in case.faces.values()}
+    plan = Plan(case.swapper, (ROLE,), recipe, faces, roles, frozenset(), track_ends(faces, {}, roles), 25.0)
+    size = (case.swapper.resolution_px, case.swapper.resolution_px)
+    drawn = {
+        k: Drawn(case.faces[k], warp_image(case.plates[k], crop_from_frame(case.faces[k], case.swapper), size), answer)
+        for k, answer in case.answers.items()
+    }
+    if recipe.colour != "none":
+        samples: dict[int, list] = {}
+        for k in sorted(drawn)[:: 4 if recipe.colour_seconds > 0.01 else 1]:
             record = FrameRecord(k, k / 25, k, Fraction(1, 25), case.plates[k])
-            crop = warp_image(case.plates[k], swapping.crop_from_frame(case.faces[k], Square()), (CROP_PX, CROP_PX))
-            looks.setdefault(case.faces[k].track, []).append(
-                swapping._sample(record, case.faces[k], crop, case.answers[k], plan)
+            samples.setdefault(case.faces[k].track, []).append(_sample(record, drawn[k], plan))
+        looks = {track: TrackLook.of(several) for track, several in samples.items()}
+        plan = plan.with_looks(looks, pool_shutter([each.shutter for several in samples.values() for each in several]), {})
+        if recipe == METHODS[DEFAULT]:
+            print(
+                f"(detail of the model {[round(detail_of_model(look), 2) for look in looks.values()]}, shutter {plan.shutter})"
             )
-        plan = replace(plan, looks=looks)
-    for k, answer in case.answers.items():
-        yield k, swapping._lay_over(case.plates[k], case.faces[k], answer, plan)
+    for k in drawn:
+        near = [drawn[j] for j in range(k - 2, k + 3) if j in drawn]
+        layer = composite_face(case.plates[k], near, near.index(drawn[k]), plan)
+        image, matte = case.plates[k].copy(), np.zeros(case.plates[k].shape[:2], np.float32)
+        layer.over(image)
+        matte[layer.inside] = layer.matte
+        yield k, (image, matte)
 
 
 # ---- figures --------------------------------------------------------------------------------------------------------------
@@ -162,28 +196,36 @@ def _known_figures(case: Case, composites: Mapping[int, Composite]) -> str:
     return f"{-10 * np.log10(np.mean(squares)):.1f} | {np.mean(distances):.1f} | {np.nanmean(seams):.1f} | {255 * flicker:.2f}"
 
 
-def _true_figures(case: Case, composites: Mapping[int, Composite]) -> str:
-    """Seam; unrest: second difference in time of the broad colours, over the plate's; detail: correlation with the truth."""
-    seams, details, swaps, plates = [], [], [], []
+def _true_figures(case: Case, composites: Mapping[int, Composite], truth: Mapping[int, np.ndarray]) -> str:
+    """In face space: PSNR against the truth, seam, unrest (second difference in time of the broad colours, over the plate's),
+    flicker (change of the broad error), detail (correlation with the truth), and the leaks of features."""
+    squares, seams, details, swaps, plates, errors, leaks = [], [], [], [], [], [], {FINE: [], BROAD: []}
     for frame, (image, matte) in composites.items():
-        swap, plate = to_unit(image), to_unit(case.plates[frame])
+        swap, plate, true = to_unit(image), to_unit(case.plates[frame]), truth[frame]
         seams.append(seam_step(swap, plate, matte))
-        in_face = _in_face(case, frame, swap)
+        in_face, plate_in_face, visible = _in_face(case, frame, swap), _in_face(case, frame, plate), true[..., 3] > 0.9
+        squares.append(((in_face - true[..., :3])[visible] ** 2).mean())
         swaps.append(blur(in_face, 8))
-        plates.append(blur(_in_face(case, frame, plate), 8))
-        visible = case.answers[frame][..., 3] > 0.9
-        mine, true = (_band(luma(each))[visible] for each in (in_face, case.answers[frame][..., :3]))
-        details.append(np.corrcoef(mine, true)[0, 1])
+        plates.append(blur(plate_in_face, 8))
+        errors.append(blur(in_face - true[..., :3], 4))
+        for band in leaks:
+            mine, theirs, hers = (_band(luma(each), band)[visible] for each in (in_face, plate_in_face, true[..., :3]))
+            leaks[band].append(((mine - hers) @ (theirs - hers), (theirs - hers) @ (theirs - hers)))
+            if band == FINE:
+                details.append(np.corrcoef(mine, hers)[0, 1])
     unrest = [np.abs(np.diff(np.stack(each), 2, axis=0)[:, *CORE]).mean() for each in (swaps, plates)]
-    return f"{np.nanmean(seams):.1f} | {unrest[0] / unrest[1]:.2f} | {np.mean(details):.2f}"
+    flicker = np.mean([np.abs(after - before)[CORE].mean() for before, after in pairwise(errors)])
+    leak = [np.sum([a for a, _ in each]) / np.sum([b for _, b in each]) for each in leaks.values()]
+    figures = f"{-10 * np.log10(np.mean(squares)):.1f} | {np.nanmean(seams):.1f} | {unrest[0] / unrest[1]:.2f}"
+    return f"{figures} | {255 * flicker:.2f} | {np.mean(details):.2f} | {leak[0]:.2f} | {leak[1]:.2f}"
 
 
 def _in_face(case: Case, frame: int, picture: np.ndarray) -> np.ndarray:
-    return warp_image(picture, swapping.crop_from_frame(case.faces[frame], Square()), (CROP_PX, CROP_PX))
+    return warp_image(picture, crop_from_frame(case.faces[frame], SQUARE), (CROP_PX, CROP_PX))
 
 
-def _band(luminance: np.ndarray) -> np.ndarray:
-    return blur(luminance, 2) - blur(luminance, 10)
+def _band(luminance: np.ndarray, band: tuple[int, int]) -> np.ndarray:
+    return blur(luminance, band[0]) - blur(luminance, band[1])
 
 
 def _captioned(image: np.ndarray, name: str) -> np.ndarray:
@@ -193,4 +235,5 @@ def _captioned(image: np.ndarray, name: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    work, *others = map(Path, sys.argv[1:])
+    main(work, *others, *[None] * (2 - len(others)))

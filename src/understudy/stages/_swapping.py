@@ -105,7 +105,7 @@ class _Answered:
 def swapped_frames(frames: Iterable[FrameRecord], plan: Plan, wanted: range | None = None) -> Iterator[SwappedFrame]:
     """Each frame finished, in order. A frame that cannot be composited comes back as the plate, marked as failed.
 
-    wanted: only these come back; the others of `frames`, `margin` to either side, are what steadies the first and last of them.
+    wanted: only these come back; `frames` are then `frames_to_read`, of which the others steady the first and last of them.
     """
     answered = read_ahead(_answered(read_ahead(frames, num_frames=4), plan), num_frames=2)
     with ThreadPoolExecutor(num_workers(), thread_name_prefix="composite") as pool:
@@ -120,9 +120,16 @@ def swapped_frames(frames: Iterable[FrameRecord], plan: Plan, wanted: range | No
             yield waiting.popleft().result()
 
 
-def margin(plan: Plan) -> int:
-    """How many frames before and after a range must be read, so that each of it comes out as in the whole film."""
-    return reach_of(plan)
+def frames_to_read(wanted: range, plan: Plan, frame_bytes: int) -> range:
+    """The frames that must be read so that each of `wanted` comes out to the bit as in the whole film."""
+    size = batch_frames(plan, frame_bytes)
+    start = max(0, wanted.start - reach_of(plan))
+    return range(start - start % size, wanted.stop + reach_of(plan) + size)
+
+
+def batch_frames(plan: Plan, frame_bytes: int) -> int:
+    """Frames that are decoded and held for one question to the network."""
+    return max(1, min(plan.recipe.batch_size, MOST_MEMORY_BYTES // frame_bytes))
 
 
 def num_workers() -> int:
@@ -153,13 +160,16 @@ def _answered(frames: Iterable[FrameRecord], plan: Plan, is_measuring: bool = Fa
 
 
 def _batches(frames: Iterable[FrameRecord], plan: Plan, num_crops: int | None) -> Iterator[list[_Cut]]:
-    """Frames gathered until they hold enough faces for the network, or there are enough of them to hold in memory."""
+    """Frames gathered until they hold enough faces for the network, or there are enough of them to hold in memory.
+
+    A batch always ends where `batch_frames` says, counted from the clip's first frame: a network's answer depends, in its last
+    digits, on how many faces it draws at once, and must not depend on where a render was cut.
+    """
     batch: list[_Cut] = []
     for record in frames:
         batch.append(_cut(record, plan, num_crops))
         num_faces = sum(len(cut.faces) for cut in batch)
-        most_frames = max(1, min(plan.recipe.batch_size, MOST_MEMORY_BYTES // record.image.nbytes))
-        if len(batch) >= most_frames or num_faces >= plan.recipe.batch_size:
+        if (record.index + 1) % batch_frames(plan, record.image.nbytes) == 0 or num_faces >= plan.recipe.batch_size:
             yield batch
             batch = []
     if batch:

@@ -30,7 +30,7 @@ from understudy.stages._swap_plan import (
     track_ends,
 )
 from understudy.stages._swap_report import Keepsakes, write_swap_report
-from understudy.stages._swapping import SwappedFrame, margin, swapped_frames
+from understudy.stages._swapping import SwappedFrame, frames_to_read, swapped_frames
 from understudy.store.atomic import atomic_write_text
 from understudy.store.checkpoints import STATE_FILE
 from understudy.store.events import combine, event_log
@@ -218,8 +218,13 @@ def measure_looks(info: FootageInfo, plan: Plan, folder: Path, report: Reporter 
 
 def preview(info: FootageInfo, plan: Plan, frames: range) -> Iterator[SwappedFrame]:
     """The finished frames of a range (step 1) without rendering the rest: what the film will show, for tuning."""
-    start = max(0, frames.start - margin(plan))
-    return swapped_frames(read_frames(info.path, start, frames.stop + margin(plan)), plan, frames)
+    read = frames_to_read(frames, plan, frame_bytes(info))
+    return swapped_frames(read_frames(info.path, read.start, read.stop), plan, frames)
+
+
+def frame_bytes(info: FootageInfo) -> int:
+    """Bytes of a decoded frame."""
+    return info.width * info.height * 3 * (2 if info.bits_per_channel > 8 else 1)
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------------
