@@ -40,6 +40,7 @@ def render(plate: Path, folder: Path, stop: int | None = None) -> SegmentedWrite
         if stop is None:
             (folder / "ledger.json").write_text(json.dumps(list(writer.notes())))
             writer.join()
+            writer.discard()
     return writer
 
 

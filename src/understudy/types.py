@@ -266,7 +266,8 @@ class ConvertRecipe:
     of each face are averaged, 1 to 4 (each costs the network once more). `flow_blend_fraction`: share of the neighbouring
     frames' broad features, moved along the optical flow; a last resort against a model that flickers. `fade_seconds`: how long
     a face that drops out takes to go. `on_missing`: what becomes of frames without a swap: kept, blurred beyond recognition, or
-    black. `notice`: where a delivery file says visibly that it is AI-made; an end card is added after the last frame.
+    black. `passes`: the swap taken apart for finishing elsewhere: as FFV1 or PNG at 16 bits, as EXR in linear light, or not.
+    `notice`: where a delivery file says visibly that it is AI-made; an end card is added after the last frame.
     """
 
     name: str = "default"
@@ -291,6 +292,7 @@ class ConvertRecipe:
     identity_distance: float = 0.5
     batch_size: int = 16
     codec: Codec = "h264"
+    passes: Literal["none", "video", "png", "exr"] = "video"
     crf: int = 14
     notice: Literal["corner", "end-card"] = "corner"
     notice_language: str = "en"

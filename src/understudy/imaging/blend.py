@@ -127,11 +127,13 @@ class Layer:
     """A new face in its place in the frame: a window of it (rows, columns), the blended picture there and the matte.
 
     blended: (h, w, 3) float32 in the plate's code values from 0 to 1; matte: (h, w). Where the matte is 0 the plate stays.
+    hold_out: (h, w), 1 where something stands before the face; None where nothing was looked for.
     """
 
     inside: tuple[slice, slice]
     blended: Picture
     matte: Mask
+    hold_out: Mask | None = None
 
     def over(self, plate: NDArray[Any]) -> None:
         """Puts the face into `plate` (H, W, 3), in place; pixels with a matte of 0 are untouched bit for bit."""

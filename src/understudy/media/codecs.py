@@ -41,7 +41,8 @@ class CodecKind:
 class Track:
     """One picture track: where it goes, as what, and whether the plate's sound, subtitles and chapters go with it.
 
-    has_alpha: frames come with transparency. is_grey: frames are (height, width), a matte. Stills go to a folder `path`.
+    has_alpha: frames come with transparency. is_grey: frames are (height, width), a matte. least_bits: the depth is the
+    plate's, but at least this. Stills go to a folder `path`.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Track:
     has_sound: bool = True
     has_alpha: bool = False
     is_grey: bool = False
+    least_bits: int = 8
 
 
 _MOVIES = (".mp4", ".mov", ".mkv")
@@ -129,7 +131,7 @@ def depth_for(codec: Codec, bits_per_channel: int) -> int:
 
 def pixel_format_for(track: Track, info: FootageInfo) -> str:
     """The pixel format in which a plate is written."""
-    kind, depth = CODECS[track.codec], depth_for(track.codec, info.bits_per_channel)
+    kind, depth = CODECS[track.codec], depth_for(track.codec, max(info.bits_per_channel, track.least_bits))
     if track.is_grey:
         return "gray16le"
     if track.has_alpha and depth in kind.alpha:

@@ -107,11 +107,12 @@ class _FieldOrder:
 # ---- stills ---------------------------------------------------------------------------------------------------------------
 
 
-def still_bytes(codec: Codec, image: AnyImage, info: FootageInfo) -> bytes:
+def still_bytes(track: Track, image: AnyImage, info: FootageInfo) -> bytes:
     """A picture (height, width, 3) or (height, width): PNG in its depth, TIFF at 16 bits, EXR in linear light as half float."""
-    if codec == "png":
-        return encode_png(image if info.bits_per_channel > 8 or image.ndim == 2 else eight_bit(image))
-    if codec == "tiff":
+    if track.codec == "png":
+        is_deep = max(info.bits_per_channel, track.least_bits) > 8 or track.is_grey
+        return encode_png(sixteen_bit(image) if is_deep else eight_bit(image))
+    if track.codec == "tiff":
         return encode_tiff(sixteen_bit(image))
     is_matte = image.ndim == 2
     values = image.astype(np.float32) / np.float32(code_max(image)) if is_matte else scene_light(image, info.colour)

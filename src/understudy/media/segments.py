@@ -6,6 +6,7 @@
             writer.write(frame, {"swap": Layer(swapped), "matte": Layer(matte)}, note={"frame": frame.index, ...})
         ledger = list(writer.notes())
         writer.join()
+        writer.discard()
 
 Every `every` frames all tracks are closed together, with the notes that belong to them, and the segment's folder gets its name
 by one rename. The same call after a kill finds the whole segments (`num_done` frames) and goes on there; one that was not whole
@@ -77,12 +78,17 @@ class SegmentedWriter:
         self.num_done = self._num_closed * every
 
     def write(self, frame: FrameRecord, layers: Mapping[str, Layer], note: Json | None = None) -> None:
-        """Adds a frame to every track, at its own time; `note` comes back from `notes`."""
+        """Adds a frame to the tracks named in `layers`, at its own time; `note` comes back from `notes`."""
         if self._open is None:
             self._open = _Segment(self._segment_path(self._num_closed), self._info, self._tracks)
         self._open.write(frame, layers, note or {})
         if self._open.num_frames == self._every:
             self._close_segment()
+
+    @property
+    def is_last_of_segment(self) -> bool:
+        """Whether the next frame that is written closes a segment."""
+        return (self._open.num_frames if self._open else 0) + 1 == self._every
 
     def notes(self) -> Iterator[Json]:
         """The notes of all frames written so far, in order, those of earlier runs too. Closes the segment in work."""
@@ -93,14 +99,13 @@ class SegmentedWriter:
                     yield json.loads(line)
 
     def join(self) -> None:
-        """Makes each track's file or folder of its segments, atomically, and removes the segments."""
+        """Makes each track's file or folder of its segments, atomically; the segments stay until `discard`."""
         self._close_segment()
         for name, track in self._tracks.items():
             if track.codec in STILLS:
                 self._join_stills(name, track)
             else:
                 self._join_movie(name, track)
-        self.discard()
 
     def discard(self) -> None:
         """Removes all segments: what was written must not stay."""
@@ -196,8 +201,8 @@ class _Segment:
         return len(self._notes)
 
     def write(self, frame: FrameRecord, layers: Mapping[str, Layer], note: Json) -> None:
-        for name, sink in self._sinks.items():
-            sink.write(layers[name], frame)
+        for name, layer in layers.items():
+            self._sinks[name].write(layer, frame)
         self._notes.append(note)
 
     def close(self) -> None:
@@ -239,7 +244,7 @@ class _Stills:
 
     def write(self, layer: Layer, frame: FrameRecord) -> None:
         path = self._folder / f"{frame.index:06d}.{self._track.codec}"
-        path.write_bytes(still_bytes(self._track.codec, layer.image, self._info))
+        path.write_bytes(still_bytes(self._track, layer.image, self._info))
 
     def close(self) -> None:
         for picture in self._folder.iterdir():

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.imaging.blend import Blend, Layer, feather, hard, in_light, lay_over, multiband, poisson
+from understudy.imaging.blend import Blend, Layer, bring_back, feather, hard, in_light, lay_over, multiband, poisson
 from understudy.imaging.colour import apply_colour
 from understudy.imaging.look import apply_detail, look_at, with_grain
 from understudy.imaging.masks import Mask
 from understudy.imaging.matte import at_size, enlarge, face_matte, fade
 from understudy.imaging.motion_blur import blur_along
-from understudy.imaging.similarity import scale_of
+from understudy.imaging.similarity import Matrix, scale_of
 from understudy.imaging.steadiness import blend_along_flow, reach_frames, steady_mask
 from understudy.imaging.transfer import light_from_signal, signal_from_light
 from understudy.stages._swap_plan import (
@@ -87,10 +87,18 @@ def composite_face(plate: NDArray[Any], around: Sequence[Drawn], place: int, pla
     colours = _steady_colours(around, place, recipe)
     sigma_frames = recipe.matte_seconds * plan.frame_rate
     learned = steady_mask([each.answer[..., 3] for each in around], place, sigma_frames)
-    matte = matte_of(drawn, learned, _steady_visibility(around, place, sigma_frames), plan, recipe)
+    visible = _steady_visibility(around, place, sigma_frames)
+    matte = matte_of(drawn, learned, visible, plan, recipe)
     colours, blend = _in_the_plates_look(colours, face, plan, recipe)
     place_in_frame = crop_from_frame(face, plan.swapper, len(colours))
-    return lay_over(plate, colours, matte, place_in_frame, blend, _opacity(face, plan, recipe))
+    layer = lay_over(plate, colours, matte, place_in_frame, blend, _opacity(face, plan, recipe))
+    return layer if visible is None else replace(layer, hold_out=_hold_out(visible, colours, place_in_frame, plate))
+
+
+def _hold_out(visible: Mask, colours: NDArray[np.float32], place_in_frame: Matrix, plate: NDArray[Any]) -> Mask:
+    """What stands before the face, in the frame, as an artist needs it to put it back."""
+    before = 1 - at_size(visible, len(colours))
+    return bring_back(colours, before, place_in_frame, (plate.shape[1], plate.shape[0]))[2]
 
 
 def matte_of(drawn: Drawn, learned: Mask, visible: Mask | None, plan: Plan, recipe: ConvertRecipe) -> Mask:

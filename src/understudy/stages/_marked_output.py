@@ -1,89 +1,123 @@
-"""The file a conversion leaves: every frame gated, watermarked and under a visible notice; labelled and signed at the end."""
+"""The files a conversion leaves: every frame gated, watermarked and under a visible notice; labelled and signed at the end."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
-from understudy.imaging.depth import eight_bit
+import numpy as np
+
+from understudy.imaging.depth import codes_from_unit, eight_bit, unit_from_codes
+from understudy.imaging.transfer import HLG, PQ
+from understudy.media.codecs import CODECS, Track, check_codec, unkept
 from understudy.media.footage import FootageInfo, FrameRecord
-from understudy.media.writer import VideoWriter
+from understudy.media.segments import Layer, SegmentedWriter
+from understudy.media.writer import blaming
+from understudy.stages._passes import FOREGROUND, MATTE, PASSES_FOLDER, pass_layers, pass_tracks
 from understudy.stages._swapping import SwappedFrame
 from understudy.trust.credentials import Lineage
-from understudy.trust.finish import finish_output, output_marker
-from understudy.trust.gate import ContentGate
+from understudy.trust.finish import finish_output, label_and_sign, output_marker
+from understudy.trust.gate import HIT_SCORE, ContentGate
 from understudy.trust.label import metadata
 from understudy.trust.notice import end_card, with_corner_notice
-from understudy.types import ConvertRecipe, Image
+from understudy.types import AnyImage, Codec, ConvertRecipe, Json, Refused
 
-OUTPUT_NAME: Mapping[str, str] = {"h264": "swap.mp4", "ffv1": "swap.mkv", "png": "frames"}
-DELIVERY_CODECS = ("h264",)
+OUTPUT_NAMES: Mapping[Codec, str] = {"png": "frames", "tiff": "frames", "exr": "exr"}
+DELIVERY_CODECS = ("h264", "h265", "vp9", "av1")
 """What people will watch. The others are intermediates: only the matte is marked, so that the plate's pixels stay untouched."""
 
-UNSIGNED_FOLDER = "unsigned"
+SWAP = "swap"
+SEGMENTS_FOLDER, UNSIGNED_FOLDER = "segments", "unsigned"
 END_CARD_SECONDS = 2.0
+WHITE = {PQ: 0.58, HLG: 0.75}
+"""ITU-R BT.2408: the code value of reference white (203 cd/m2), at which writing is set in HDR."""
+
+
+def output_path(folder: Path, codec: Codec) -> Path:
+    """Where a conversion's picture goes: swap.mp4, swap.mov, swap.mkv, or the folder frames or exr."""
+    return folder / OUTPUT_NAMES.get(codec, f"{SWAP}{CODECS[codec].suffixes[0]}")
 
 
 class MarkedOutput:
-    """Writes swapped frames to `folder`; the file has its final name only once it is labelled and signed.
+    """Writes swapped frames to `folder`, and their passes; a file has its final name only once it is labelled and signed.
 
-    Use as a context manager; `path` and `figures` hold after it has closed. Raises Refused where the content gate does.
+        with MarkedOutput(folder, info, recipe, lineage, on_loss, is_resumed=True) as output:
+            for frame in swapped_frames(read_frames(info.path, output.num_done), ...):
+                output.write(frame, shot, note)
+            ledger = list(output.notes())
+
+    is_resumed: go on after the `num_done` frames that lie in closed segments of an earlier run for the same (killed or failed);
+    otherwise it starts anew. `note`: what of a frame must survive a kill with it; `notes` gives them all back, in order. `path`
+    and `figures` hold after the block. Raises Refused where the content gate does; then nothing of it is kept.
     """
 
     def __init__(
-        self, folder: Path, info: FootageInfo, recipe: ConvertRecipe, lineage: Lineage, on_loss: Callable[[str], None]
+        self,
+        folder: Path,
+        info: FootageInfo,
+        recipe: ConvertRecipe,
+        lineage: Lineage,
+        on_loss: Callable[[str], None],
+        *,
+        is_resumed: bool = False,
     ) -> None:
-        self.path = folder / OUTPUT_NAME[recipe.codec]
+        check_codec(recipe.codec)
+        self.path = output_path(folder, recipe.codec)
         self.figures: dict[str, object] = {}
-        self._info, self._recipe, self._lineage = info, recipe, lineage
+        self._folder, self._info, self._recipe, self._lineage = folder, info, recipe, lineage
         self._is_delivery = recipe.codec in DELIVERY_CODECS
-        self._unsigned = folder / UNSIGNED_FOLDER / self.path.name
-        shutil.rmtree(self._unsigned.parent, ignore_errors=True)  # left by a killed run
-        self._unsigned.parent.mkdir(parents=True)
+        self._unsigned = folder / UNSIGNED_FOLDER
         self._marker = output_marker(lineage, info.width, info.height)
         self._last_records: list[FrameRecord] = []
+        self._has_asked = False
+        tags = metadata(watermark_id=lineage.watermark_id)
+        self._has_alpha = recipe.codec == "prores_4444" or (info.has_alpha and bool(CODECS[recipe.codec].alpha))
+        swap = Track(self._unsigned / self.path.name, recipe.codec, recipe.crf, tags, has_alpha=self._has_alpha)
+        self._passes = pass_tracks(self._unsigned / PASSES_FOLDER, recipe, tags)
+        for message in unkept(recipe.codec, info, self.path.suffix == ".mkv", self._has_alpha):
+            on_loss(message)
+        if not is_resumed:
+            shutil.rmtree(folder / SEGMENTS_FOLDER, ignore_errors=True)
+        shutil.rmtree(self._unsigned, ignore_errors=True)  # left by a killed run
+        with blaming(folder):
+            self._writer = SegmentedWriter(folder / SEGMENTS_FOLDER, info, {SWAP: swap, **self._passes}, on_loss=on_loss)
+        self._earlier = _gates(self._writer.notes())
+        if any(
+            float(str(gate["highest_score"])) >= HIT_SCORE for gate in self._earlier
+        ):  # a hit counts together with others of its shot
+            self._writer.discard()
+            self._writer = SegmentedWriter(folder / SEGMENTS_FOLDER, info, {SWAP: swap, **self._passes}, on_loss=on_loss)
+            self._earlier = []
+        self.num_done = self._writer.num_done
         self._stack = ExitStack()
         self._gate = self._stack.enter_context(ContentGate())
-        tags = metadata(watermark_id=lineage.watermark_id)
-        self._writer = self._stack.enter_context(
-            VideoWriter(self._unsigned, plate=info.path, codec=recipe.codec, crf=recipe.crf, metadata=tags, on_loss=on_loss)
-        )
 
-    def write(self, frame: SwappedFrame, shot: int) -> None:
-        """Gate, mark and write one finished frame."""
+    def write(self, frame: SwappedFrame, shot: int, note: Json | None = None) -> None:
+        """Gate, mark and write one finished frame, and its passes."""
         record, where = frame.record, f"{self._info.path.name}, frame {frame.record.index}"
         boxes = [face.box for face in frame.faces]
         if self._gate.consider(record.eight_bit, where, record.time_seconds, ("plate", shot), boxes):
             self._gate.look(eight_bit(frame.image), f"the swap of {where}", ("swap", shot))
-        self._writer.write(self._marked(frame), record)
+            self._has_asked = True
+        layers = {SWAP: Layer(self._marked(frame), self._alpha(frame)), **self._pass_layers(frame)}
+        held: Json = {"note": note or {}}
+        if self._writer.is_last_of_segment and self._has_asked:
+            # This waits: no segment is closed before all its pictures are judged.
+            held["gate"] = {**self._gate.result().as_json(), "run": self.num_done}
+        with blaming(self.path):
+            self._writer.write(record, layers, held)
         self._last_records = [*self._last_records[-1:], record]
 
-    def _marked(self, frame: SwappedFrame) -> Image:
-        plain = eight_bit(frame.image)
-        if not self._is_delivery:
-            return self._marker.mark(plain, frame.matte)
-        has_corner = self._recipe.notice == "corner"
-        image = with_corner_notice(plain, self._recipe.notice_language) if has_corner else plain
-        return self._marker.mark(image)
-
-    def _write_end_card(self) -> None:
-        if not self._is_delivery or self._recipe.notice != "end-card" or not self._last_records:
-            return
-        card = self._marker.mark(end_card(self._info.width, self._info.height, self._recipe.notice_language))
-        first, last = self._last_records[0], self._last_records[-1]
-        step = max(last.pts - first.pts, 1) if first is not last else round(1 / self._info.frame_rate / last.time_base)
-        for number in range(1, max(1, round(END_CARD_SECONDS * self._info.frame_rate)) + 1):
-            seconds = last.time_seconds + float(Fraction(step * number) * last.time_base)
-            self._writer.write(
-                card, replace(last, index=last.index + number, pts=last.pts + step * number, time_seconds=seconds)
-            )
+    def notes(self) -> Iterator[Json]:
+        """The notes of all frames, those of earlier runs too. After it nothing more can be written."""
+        return (cast(Json, held["note"]) for held in self._writer.notes() if "note" in held)
 
     def __enter__(self) -> Self:
         return self
@@ -92,19 +126,94 @@ class MarkedOutput:
         try:
             if kind is None:
                 self._finish()
-            else:
-                self._stack.__exit__(kind, error, trace)
+        except Refused:
+            self._writer.discard()
+            raise
         finally:
+            if isinstance(error, Refused):
+                self._writer.discard()
+            self._writer.__exit__(kind, error, trace)
             self._stack.close()
-            shutil.rmtree(self._unsigned.parent, ignore_errors=True)
+            shutil.rmtree(self._unsigned, ignore_errors=True)
+
+    # ---- a frame ----
+
+    def _marked(self, frame: SwappedFrame) -> AnyImage:
+        if not self._is_delivery:
+            return self._marker.mark(frame.image, frame.matte)
+        has_corner = self._recipe.notice == "corner"
+        image = with_corner_notice(frame.image, self._recipe.notice_language, self._white) if has_corner else frame.image
+        return self._marker.mark(image)
+
+    def _alpha(self, frame: SwappedFrame) -> AnyImage | None:
+        """The plate's own transparency, or the matte."""
+        if not self._has_alpha:
+            return None
+        return frame.record.alpha if frame.record.alpha is not None else codes_from_unit(frame.matte, like=frame.image)
+
+    def _pass_layers(self, frame: SwappedFrame) -> dict[str, Layer]:
+        if not self._passes:
+            return {}
+        layers = pass_layers(frame)
+        if frame.layers:
+            matte = unit_from_codes(layers[MATTE].image)
+            layers[FOREGROUND] = Layer(self._marker.mark(layers[FOREGROUND].image, matte))
+        return layers
+
+    @property
+    def _white(self) -> float:
+        return WHITE.get(self._info.colour.transfer, 1.0)
+
+    def _write_end_card(self) -> None:
+        if not self._is_delivery or self._recipe.notice != "end-card" or not self._last_records:
+            return
+        first, last = self._last_records[0], self._last_records[-1]
+        card = end_card(self._info.width, self._info.height, self._recipe.notice_language)
+        card_in_depth = self._marker.mark(codes_from_unit(unit_from_codes(card) * np.float32(self._white), like=last.image))
+        step = max(last.pts - first.pts, 1) if first is not last else round(1 / self._info.frame_rate / last.time_base)
+        for number in range(1, max(1, round(END_CARD_SECONDS * self._info.frame_rate)) + 1):
+            seconds = last.time_seconds + float(Fraction(step * number) * last.time_base)
+            record = replace(last, index=last.index + number, pts=last.pts + step * number, time_seconds=seconds)
+            self._writer.write(record, {SWAP: Layer(card_in_depth)}, {})
+
+    # ---- the end ----
 
     def _finish(self) -> None:
-        self._write_end_card()
-        gate = self._gate.result().as_json()
-        self._stack.close()
-        self.figures = {**finish_output(self._unsigned, replace(self._lineage, gate=gate), self._info.path), "gate": gate}
-        for made in sorted(self._unsigned.parent.iterdir()):  # the file or folder, and its credentials where they lie beside it
-            place = self.path.parent / made.name
-            if place.is_dir():
-                shutil.rmtree(place)
-            os.replace(made, place)
+        with blaming(self.path):
+            self._write_end_card()
+            gate = self._gate_figures()
+            self._stack.close()
+            (self._unsigned / PASSES_FOLDER).mkdir(parents=True, exist_ok=True)
+            self._writer.join()
+        lineage = replace(self._lineage, gate=gate)
+        self.figures = {**finish_output(self._unsigned / self.path.name, lineage, self._info.path), "gate": gate}
+        for track in self._passes.values():
+            label_and_sign(track.path, lineage, self._info.path)
+        for made in [*(self._unsigned / PASSES_FOLDER).iterdir(), *self._unsigned.iterdir()]:
+            if made.name != PASSES_FOLDER:
+                _put(made, self._folder / made.relative_to(self._unsigned))
+        self._writer.discard()
+
+    def _gate_figures(self) -> Json:
+        """What the gate saw, over all runs."""
+        runs = [*self._earlier, *([self._gate.result().as_json()] if self._has_asked or not self._earlier else [])]
+        scores = [float(str(run["highest_score"])) for run in runs]
+        num_samples = sum(int(str(run["num_samples"])) for run in runs)
+        return {**runs[-1], "num_samples": num_samples, "highest_score": max(scores)}
+
+
+def _gates(notes: Iterable[Json]) -> list[Json]:
+    """What the gate saw in each earlier run, at its last closed segment."""
+    seen = [held["gate"] for held in notes if "gate" in held]
+    by_run = {
+        gate["run"]: {key: value for key, value in gate.items() if key != "run"} for gate in seen if isinstance(gate, dict)
+    }
+    return list(by_run.values())
+
+
+def _put(made: Path, place: Path) -> None:
+    """A finished file or folder of frames, and its credentials, to where it belongs."""
+    place.parent.mkdir(exist_ok=True)
+    if place.is_dir():
+        shutil.rmtree(place)
+    os.replace(made, place)

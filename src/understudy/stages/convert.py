@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from understudy.media.codecs import check_codec
 from understudy.media.footage import FootageInfo, probe
 from understudy.media.reader import read_frames
 from understudy.model.swapper import load_swapper
 from understudy.perception.survey import jitter_px, read_ahead, track_embeddings
 from understudy.perception.weights import licences
 from understudy.stages._marked_output import MarkedOutput
+from understudy.stages._passes import nuke_script
 from understudy.stages._plate_looks import measured, rawness_warnings
 from understudy.stages._plate_survey import PLATE_FOLDER, PlateSurvey, survey_plate
 from understudy.stages._swap_plan import (
@@ -58,6 +60,7 @@ from understudy.types import (
 
 STAGE = "convert"
 LEDGER_FILE, REPORT_FILE, ALIGNMENT_FILE = "ledger.jsonl", "report.html", "passes/alignment.jsonl"
+NUKE_FILE = "passes/alignment.nk"
 _SECONDS_BETWEEN_EVENTS = 0.5
 
 
@@ -86,6 +89,7 @@ def convert(
     could be made, without finishing) if a fault of ours spoiled frames.
     """
     info = probe(footage)
+    check_codec(recipe.codec)
     check_ranges(ranges, recipe)
     swapper = load_swapper(model, weights=recipe.weights)
     roles = replacements_of(replace, with_, swapper.performers)
@@ -145,6 +149,7 @@ def swap_footage(
     atomic_write_text(out / LEDGER_FILE, _json_lines(ledger))
     (out / ALIGNMENT_FILE).parent.mkdir(exist_ok=True)
     atomic_write_text(out / ALIGNMENT_FILE, _json_lines(alignments))
+    atomic_write_text(out / NUKE_FILE, nuke_script(alignments, info))
     figures = {**counts_of(ledger), **_track_figures(plan, survey, swapped), **output.figures}
     write_swap_report(out / REPORT_FILE, plan, info, figures, ledger, keepsakes, sorted(losses))
     return figures, {

@@ -192,7 +192,7 @@ def _hash_of(lineage: Lineage, role: str) -> str:
 
 def _listing(folder: Path) -> bytes:
     """The hashes of a folder's frames in `sha256sum` form, by name."""
-    frames = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in EMBEDDABLE)
+    frames = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in {*EMBEDDABLE, ".exr"})
     return "".join(f"{sha256_of_file(path)}  {path.name}\n" for path in frames).encode("utf-8", "surrogateescape")
 
 

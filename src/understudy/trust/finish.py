@@ -29,14 +29,7 @@ def finish_output(path: Path, lineage: Lineage, plate: Path) -> Mapping[str, obj
 
     Figures: `watermark_id` (12 hexadecimal digits), `credentials` ("embedded" or "sidecar"), `output_sha256`.
     """
-    packet = xmp_packet(watermark_id=lineage.watermark_id)
-    if path.is_dir():
-        for frame in sorted(path.iterdir()):
-            if frame.suffix.lower() in (".png", ".jpg", ".jpeg"):
-                _labelled(frame, packet)
-    else:
-        _labelled(path, packet)
-    holder = sign_output(path, lineage, plate)
+    holder = label_and_sign(path, lineage, plate)
     sha256 = sha256_of_footage(path)
     remember_render(lineage, path.name, sha256)
     return {
@@ -44,6 +37,18 @@ def finish_output(path: Path, lineage: Lineage, plate: Path) -> Mapping[str, obj
         "credentials": "embedded" if holder == path else "sidecar",
         "output_sha256": sha256,
     }
+
+
+def label_and_sign(path: Path, lineage: Lineage, plate: Path) -> Path:
+    """Labels and signs a file or folder of frames, a pass for instance; returns what holds the credentials."""
+    packet = xmp_packet(watermark_id=lineage.watermark_id)
+    if path.is_dir():
+        for frame in sorted(path.iterdir()):
+            if frame.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff"):
+                _labelled(frame, packet)
+    else:
+        _labelled(path, packet)
+    return sign_output(path, lineage, plate)
 
 
 def _labelled(path: Path, packet: str) -> None:

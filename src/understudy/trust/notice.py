@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.types import BadInput, Image
+from understudy.imaging.depth import code_max
+from understudy.types import AnyImage, BadInput, Image
 
 END_CARD_SECONDS = 2.0
 LETTER_FRACTION = 0.05
@@ -30,8 +31,11 @@ TEXTS = {
 """By language: the words in the corner, and the sentence on the end card."""
 
 
-def with_corner_notice(frame: Image, language: str = "en") -> Image:
-    """A copy of the picture (height, width, 3) with the notice on a dark ground at its lower left."""
+def with_corner_notice(frame: AnyImage, language: str = "en", white: float = 1.0) -> AnyImage:
+    """A copy of the picture (height, width, 3) with the notice on a dark ground at its lower left.
+
+    white: the code value, 0 to 1, that looks white: less than 1 in HDR, where 1 would dazzle.
+    """
     height, width = frame.shape[:2]
     label = _label(_words(language)[0], width, height)
     rows, columns = label.shape
@@ -39,7 +43,7 @@ def with_corner_notice(frame: Image, language: str = "en") -> Image:
     marked = frame.copy()
     corner = marked[height - margin - rows : height - margin, margin : margin + columns]
     light = label[: corner.shape[0], : corner.shape[1], None].astype(np.float32) / 255
-    corner[:] = np.rint(corner * 0.35 * (1 - light) + 255 * light)
+    corner[:] = np.rint(corner * 0.35 * (1 - light) + code_max(frame) * white * light)
     return marked
 
 

@@ -12,13 +12,15 @@ import binascii
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.imaging.depth import STEPS_PER_LEVEL, eight_bit
 from understudy.trust import bch
-from understudy.types import BadInput, FloatArray, Image
+from understudy.types import AnyImage, BadInput, FloatArray, Image
 
 TILE = 128
 TILES_PER_SHORT_SIDE = 4
@@ -120,22 +122,23 @@ class Marker:
         self._raise = np.maximum(scaled, 0).astype(np.uint8)
         self._lower = np.maximum(-scaled, 0).astype(np.uint8)
 
-    def mark(self, frame: Image, matte: FloatArray | None = None) -> Image:
-        """The marked picture, (height, width, 3) uint8.
+    def mark(self, frame: AnyImage, matte: FloatArray | None = None) -> AnyImage:
+        """The marked picture, (height, width, 3) in its own depth; the mark is equally strong in 8 and in 16 bits.
 
         matte: (height, width) 0..1, marks only where it is above 0 and leaves every other pixel as it was; for intermediates.
         """
         width, height = self._size
         if frame.shape != (height, width, 3):
             raise BadInput(f"expected a picture of {width}x{height}, got {frame.shape[1]}x{frame.shape[0]}; mark at one size")
-        gain = self._gain(frame)
+        gain = self._gain(eight_bit(frame))
         if matte is not None:
             gain = _within_matte(gain, matte)
-        scale = 1.0 / (_GAIN_UNIT * _TILE_UNIT)
-        added = cv2.multiply(gain, self._raise, scale=scale)
-        removed = cv2.multiply(gain, self._lower, scale=scale)
+        steps_per_level, depth = (1, cv2.CV_8U) if frame.dtype == np.uint8 else (STEPS_PER_LEVEL, cv2.CV_16U)
+        scale = steps_per_level / (_GAIN_UNIT * _TILE_UNIT)
+        added = cv2.multiply(gain, self._raise, scale=scale, dtype=depth)
+        removed = cv2.multiply(gain, self._lower, scale=scale, dtype=depth)
         marked = cv2.add(frame, cv2.merge((added, added, added)))
-        return np.asarray(cv2.subtract(marked, cv2.merge((removed, removed, removed))), dtype=np.uint8)
+        return cast(AnyImage, cv2.subtract(marked, cv2.merge((removed, removed, removed))))
 
     def _gain(self, frame: Image) -> NDArray[np.uint8]:
         """(height, width) strength in 1/64 steps, from the local texture at no more than the reference size."""
