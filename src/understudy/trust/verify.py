@@ -5,15 +5,11 @@ A foreign file is read in a process of its own that may not write files and has 
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from understudy.media.footage import FootageInfo, probe
 from understudy.media.images import footage_images, picture_kind, read_image
@@ -23,6 +19,7 @@ from understudy.media.tags import container_tags
 from understudy.store.hashing import sha256_of_footage
 from understudy.store.manifest import MANIFEST_FILE, Manifest, read_manifest
 from understudy.trust.credentials import Credentials, read_credentials
+from understudy.trust.limited import answer_limited, run_limited
 from understudy.trust.lineage import trace
 from understudy.trust.renders import find_render
 from understudy.trust.watermark_detector import FALSE_POSITIVE_RATE, Detection, detect, gather
@@ -31,8 +28,6 @@ from understudy.types import BadInput, Image, Json
 
 NUM_KEY_FRAMES = 48
 NUM_FRAMES = 250
-MAX_MEMORY_BYTES = 8 * 2**30
-MAX_SECONDS = 600
 _LABELS = ("AI-manipulated", "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia")
 
 
@@ -101,18 +96,7 @@ def _conversion_of(path: Path) -> tuple[Manifest, Path] | None:
 
 
 def _inspect_in_limited_process(path: Path) -> Verdict:
-    command = [sys.executable, "-B", "-m", "understudy.trust.verify", str(path.absolute())]
-    limited = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=MAX_SECONDS, env=limited, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise BadInput(f"{path}: could not be read within {MAX_SECONDS} seconds; cut out the part in question") from error
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError as error:
-        raise BadInput(f"{path}: reading it failed (exit {done.returncode}); the file may be damaged on purpose") from error
-    if "bad_input" in answer:
-        raise BadInput(str(answer["bad_input"]))
+    answer = cast(dict[str, Any], run_limited(__name__, path))
     tuples = {name: tuple(answer[name]) for name in ("labels", "words", "made_from")}
     return Verdict(**{**answer, **tuples, "file": str(path)})
 
@@ -238,24 +222,5 @@ def _words(
         yield f"Tags: the file says by itself that a computer changed it ({', '.join(labels)})."
 
 
-def _limit_this_process() -> None:
-    """No file may be written, memory and processor time are bounded; where the system has no such limits, none are set."""
-    try:
-        import resource
-    except ImportError:
-        return
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
-
-
-def _answer_for(path: Path) -> Json:
-    try:
-        return inspect(path).as_json()
-    except BadInput as error:
-        return {"bad_input": str(error)}
-
-
 if __name__ == "__main__":
-    _limit_this_process()
-    print(json.dumps(_answer_for(Path(sys.argv[1]))))
+    answer_limited(lambda path: inspect(path).as_json())
