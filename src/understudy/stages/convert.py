@@ -43,6 +43,7 @@ from understudy.store.runs import open_run
 from understudy.trust import gate
 from understudy.trust.consent import ConsentReference, consent_folder
 from understudy.trust.credentials import Lineage
+from understudy.trust.limited import check_footage
 from understudy.trust.lineage import lineage_of
 from understudy.trust.permission import check_plate_faces, footage_behind, may_convert_model
 from understudy.types import (
@@ -88,6 +89,7 @@ def convert(
     names, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped, FaultInFrames (after writing all that
     could be made, without finishing) if a fault of ours spoiled frames.
     """
+    check_footage(footage)
     info = probe(footage)
     check_codec(recipe.codec)
     check_ranges(ranges, recipe)

@@ -29,6 +29,7 @@ from understudy.store.faceset import FaceSet
 from understudy.store.json_files import json_text
 from understudy.store.manifest import InputFile, describe_input, read_manifest
 from understudy.store.runs import open_run
+from understudy.trust.limited import check_footage
 from understudy.types import BadInput, Event, FloatArray, Reporter, StageResult, silent
 
 STAGE = "evaluate"
@@ -97,6 +98,7 @@ def _open_clips(swap: Path, plate: Path, truth: Path | None, mask: Path | None) 
     clips = {"swap": Clip(swap), "plate": open_clip(plate)}
     if truth is not None:
         clips["truth"] = open_clip(truth, mask)
+    check_footage(*(clip.path for clip in clips.values()))
     for clip in clips.values():
         probe(clip.path)
     return clips

@@ -41,6 +41,7 @@ from understudy.store.json_files import json_text
 from understudy.store.manifest import describe_input
 from understudy.store.runs import Run, open_run
 from understudy.trust.gate import LICENCE, ContentGate, NudeMaterial, gate_footage
+from understudy.trust.limited import check_footage
 from understudy.types import (
     AnyImage,
     BadInput,
@@ -114,6 +115,7 @@ def _sources(footage: Sequence[Path]) -> dict[str, Path]:
 def _check_readable(clips: Iterable[Path], pictures: Iterable[Path]) -> None:
     """Raises BadInput for what cannot be read at all, before the folder holds anything."""
     for clip in clips:
+        check_footage(clip)
         probe(clip)
     for picture in pictures:
         read_image(picture)

@@ -43,7 +43,9 @@ def run_limited(module: str, path: Path) -> Json:
     """
     command = [sys.executable, "-B", "-m", module, str(path.absolute())]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=MAX_SECONDS, env={**os.environ, **_ENVIRONMENT}, check=False)
+        done = subprocess.run(
+            command, capture_output=True, timeout=MAX_SECONDS, env={**os.environ, **_ENVIRONMENT}, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise BadInput(f"{path}: could not be read within {MAX_SECONDS} seconds; cut out the part in question") from error
     try:
@@ -64,7 +66,9 @@ def answer_limited(read: Callable[[Path], Json]) -> None:
     except BadInput as error:
         answer = {"bad_input": str(error)}
     except MemoryError:
-        answer = {"bad_input": f"{sys.argv[1]}: needs more than {MAX_MEMORY_BYTES // 2**30} GB of memory to read; scale it down"}
+        answer = {
+            "bad_input": f"{sys.argv[1]}: needs more than {MAX_MEMORY_BYTES // 2**30} GB of memory to read; scale it down"
+        }
     print(json.dumps(answer))
 
 
