@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.media import read_frames
-from understudy.trust import bch, watermark
+from understudy.trust import bch, watermark, watermark_detector
 from understudy.trust.watermark import PUBLIC_KEY, Marker
-from understudy.trust.watermark_detector import SCALES, Z_WITH_IDENTITY, Detection, Evidence, detect, gather, peak_heights
+from understudy.trust.watermark_detector import SCALES, Detection, Evidence, detect, gather, peak_heights
 from understudy.types import BadInput, Image
 
 pytestmark = pytest.mark.slow  # real networks, codecs and clips
@@ -44,6 +44,11 @@ def found_in(pictures: list[Image], key: bytes = PUBLIC_KEY) -> Detection:
     evidence = gather(pictures)
     assert evidence is not None
     return detect(evidence, key)
+
+
+def detect_whole(evidence: Evidence, key: bytes) -> Detection:
+    peak = watermark_detector._refined(evidence, 1.0, 1.0, key, watermark_detector.WHOLE_SHIFT)
+    return watermark_detector._judged(peak, watermark_detector.NUM_PLACES_WHOLE, key, 1)
 
 
 def reencoded(pictures: list[Image], folder: Path, codec: str = "libx264", crf: int = 23, keep_every: int = 1) -> list[Image]:
@@ -88,9 +93,13 @@ def test_an_identity_survives_packing(identity: int) -> None:
 
 
 def test_the_pattern_is_the_one_that_was_published() -> None:
-    """Files marked in the past must stay readable: this number may never change."""
-    tile = watermark.tile(IDENTITY)
-    assert tile[0, :3].tolist() == pytest.approx([0.6633, 0.6821, 0.3695], abs=1e-3)
+    """Files marked in the past must stay readable: these numbers, which the detector knows, may never change."""
+    carried = watermark.waves()
+    assert (carried.rows[:3].tolist(), carried.columns[:3].tolist()) == ([0, 0, 0], [6, 7, 8])
+    assert np.angle(carried.phases[:3]).tolist() == pytest.approx([-0.8958, -2.8204, 1.2397], abs=1e-3)
+    assert carried.bits[:12].tolist() == [3, 45, 38, 107, 106, 30, 76, -1, 79, -1, 17, -1]
+    assert len(carried.bits) == 1350
+    assert watermark.pack_identity(IDENTITY) % 2**32 == 0x741ABADD
 
 
 # ---- what it does to a picture --------------------------------------------------------------------------------------------
@@ -169,9 +178,27 @@ def test_unmarked_and_foreign_pictures_are_never_called_marked(plates: list[Imag
         evidence = gather(pictures)
         assert evidence is not None
         wrong_keys = [b"wrong %d" % number for number in range(100)]  # each as good as an unmarked clip
-        heights = peak_heights(evidence, wrong_keys, SCALES[::6])
-        assert heights.max() < Z_WITH_IDENTITY
+        assert peak_heights(evidence, wrong_keys[:40], SCALES[::6]).max() < 6.5
+        chances = np.array([detect_whole(evidence, key).p for key in wrong_keys])
+        assert chances.min() > 1e-4
+        assert np.mean(chances < 0.1) <= 0.1
     assert not found_in(plates).is_present
+
+
+def test_the_stated_chance_is_that_of_the_normal_and_the_chi_square_distribution() -> None:
+    assert watermark_detector._energy_tail(128.0) == pytest.approx(0.483376, rel=1e-4)  # chi-square with 128 degrees
+    assert watermark_detector._energy_tail(200.0) == pytest.approx(4.8726e-05, rel=1e-4)
+    assert watermark_detector._both(1.0, 1.0) == pytest.approx(1.0)
+    assert watermark_detector._both(0.05, 0.05) == pytest.approx(0.0175, abs=1e-3)
+
+
+def test_what_is_too_faint_to_be_read_is_still_found(plates: list[Image], tmp_path: Path) -> None:
+    """Halved to 160 lines: the pilot alone would not do, but pilot and bits together do."""
+    small = resized(plates, 320 / 512)
+    marker = Marker(IDENTITY, 320, 320)
+    found = found_in(reencoded(resized([marker.mark(plate) for plate in small], 0.5), tmp_path))
+    assert found.is_present
+    assert found.p < watermark_detector.P_PRESENT
 
 
 def test_a_flat_or_noisy_picture_carries_nothing() -> None:

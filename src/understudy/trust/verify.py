@@ -140,7 +140,7 @@ def _find_mark(path: Path) -> Detection | None:
     for pictures in _picture_sets(path):
         evidence = gather(pictures)
         found = detect(evidence) if evidence else None
-        if found and (best is None or (found.identity is not None, found.z) > (best.identity is not None, best.z)):
+        if found and (best is None or (found.identity is not None, -found.p) > (best.identity is not None, -best.p)):
             best = found
         if best and best.identity is not None:
             break

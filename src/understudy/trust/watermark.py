@@ -30,7 +30,9 @@ LOWEST_CYCLES, HIGHEST_CYCLES = 6, 30
 ID_BITS = 48
 MAX_RMS = 1.85
 """The mark's largest root mean square over a picture, in 8-bit steps: 42.5 dB."""
-_BASE_GAIN, _TEXTURE_GAIN, _MAX_GAIN = 0.9, 0.11, 3.2
+EVEN_CYCLES = 12.0
+"""Finer waves are weaker, in inverse proportion: scaling and compression take them first anyway."""
+_BASE_GAIN, _TEXTURE_GAIN, _MAX_GAIN = 1.0, 0.13, 3.2
 _GAIN_UNIT, _TILE_UNIT = 64.0, 64.0
 
 
@@ -69,9 +71,8 @@ def unpack_identity(word: int) -> tuple[int, int] | None:
 def waves(key: bytes = PUBLIC_KEY) -> Waves:
     """The waves of a key, the same on every machine and version (drawn from SHAKE-256)."""
     rows, columns = np.meshgrid(np.arange(TILE), np.arange(TILE // 2), indexing="ij")
-    signed_rows = np.where(rows < TILE // 2, rows, rows - TILE)
-    radius = np.hypot(signed_rows, columns)
-    is_used = (radius >= LOWEST_CYCLES) & (radius < HIGHEST_CYCLES) & ((columns > 0) | (signed_rows > 0))
+    radius = np.hypot(signed_rows(rows), columns)
+    is_used = (radius >= LOWEST_CYCLES) & (radius < HIGHEST_CYCLES) & ((columns > 0) | (signed_rows(rows) > 0))
     rows, columns = rows[is_used], columns[is_used]
     num_waves = len(rows)
     draws = np.frombuffer(hashlib.shake_256(key).digest(8 * num_waves), dtype="<u4").reshape(2, num_waves)
@@ -92,9 +93,15 @@ def tile(identity: int, key: bytes = PUBLIC_KEY, oversampling: int = 1) -> Float
     size = TILE * oversampling
     spectrum = np.zeros((size, size // 2 + 1), dtype=np.complex128)
     rows = np.where(carried.rows < TILE // 2, carried.rows, carried.rows - TILE + size)
-    spectrum[rows, carried.columns] = carried.phases * signs
+    radius = np.hypot(signed_rows(carried.rows), carried.columns)
+    spectrum[rows, carried.columns] = carried.phases * signs * np.minimum(1.0, EVEN_CYCLES / radius)
     samples = np.fft.irfft2(spectrum, s=(size, size))
     return np.asarray(samples / samples.std(), dtype=np.float32)
+
+
+def signed_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The frequency of each row of a tile's spectrum, negative in its second half."""
+    return np.where(rows < TILE // 2, rows, rows - TILE)
 
 
 def pattern(identity: int, width: int, height: int, key: bytes = PUBLIC_KEY) -> FloatArray:

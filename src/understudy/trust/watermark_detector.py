@@ -1,12 +1,17 @@
 """Finds the watermark in pictures that were re-encoded, scaled or cropped, and reads its identity.
 
-Pictures are brought to the reference size, flattened (high-pass, divided by the local contrast) and averaged; then, for each of
-a range of scales, folded to one tile and correlated with the pilot over all shifts. The highest peak, in standard deviations of
-its surroundings, is `z`; the peak gives scale and shift, at which the bits are read.
+Pictures are brought to the reference size, flattened (high-pass, divided by the local contrast) and averaged, then folded to
+one tile and correlated with the pilot. The whole picture is tried first, where scale and shift are nearly known; then a range
+of scales and all shifts, for cropped ones. `z` is the highest peak in standard deviations of its surroundings.
+
+How likely an unmarked clip gives as much follows from the pattern being random: at a wrong place each wave's part of the sum is
+its magnitude times the cosine of a uniform angle, so `z` spreads no more than a normal variable, and the energy of the 127
+bits, on which the choice of the place does not depend, no more than chi-square. Both are put together by Fisher's method.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +29,7 @@ from understudy.trust.watermark import (
     REFERENCE_LINES,
     TILE,
     Waves,
+    signed_rows,
     unpack_identity,
     waves,
 )
@@ -31,12 +37,16 @@ from understudy.types import FloatArray, Image
 
 SCALES = tuple(float(scale) for scale in np.geomspace(0.74, 1.35, 92))
 """How much of the reference size a cropped picture may be stretched to."""
-Z_PRESENT = 7.8
-"""A peak this high is a mark (measured in docs/trust.md)."""
-Z_WITH_IDENTITY = 5.5
-"""A peak this high is a mark if the identity's code and checksum hold as well."""
+P_PRESENT = 1e-7
+"""So unlikely is what is called a mark, in an unmarked clip, for each of the four searches that `verify` makes at most."""
+Z_WITH_IDENTITY = 5.0
+"""From here on the identity is tried; its code and checksum accept a random word once in 4e7 times."""
 FALSE_POSITIVE_RATE = 1e-6
-"""The bound that both rules keep, for each clip searched."""
+"""The bound that all of this keeps, for each clip."""
+NUM_PLACES_WHOLE, NUM_PLACES_SEARCHED = 1_000, 2_000_000
+"""Scales times shifts that are tried, rounded up: the chance of a peak is at most so many times that of a place."""
+WHOLE_SHIFT = 2
+"""How many samples (of 512 on the short side) a whole picture may be shifted by rounding of its size."""
 NUM_WEAK_BITS = 6
 MAX_ASPECT = 6
 """Of a longer or higher picture only the beginning is searched, so that a strip of pixels cannot ask for endless memory."""
@@ -46,9 +56,10 @@ _FINE_STEPS = (-0.006, -0.003, 0.0, 0.003, 0.006)
 
 @dataclass(frozen=True)
 class Detection:
-    """What was found: the peak's height, whether that means a mark, and the identity where it could be read."""
+    """What was found: the peak's height, the chance that an unmarked clip gives as much, if that is a mark, its identity."""
 
     z: float
+    p: float
     is_present: bool
     identity: int | None
     num_errors: int | None
@@ -79,30 +90,59 @@ def gather(pictures: Iterable[Image]) -> Evidence | None:
 
 
 def detect(evidence: Evidence, key: bytes = PUBLIC_KEY) -> Detection:
-    """Searches scales and shifts for the mark of a key and reads its identity."""
-    coarse = [_Peak.of(_fold(evidence.residual, scale, scale), key, scale, scale) for scale in SCALES]
-    best = max(coarse, key=lambda peak: peak.z)
-    across, down = best.across, best.down
-    fine = [
-        _Peak.of(_fold(evidence.residual, across * (1 + i), down * (1 + j)), key, across * (1 + i), down * (1 + j))
-        for i in _FINE_STEPS
-        for j in _FINE_STEPS
-    ]
-    best = max([best, *fine], key=lambda peak: peak.z)
-    found = best.read_identity(key) if best.z >= Z_WITH_IDENTITY else None
-    return Detection(
-        z=best.z,
-        is_present=best.z >= Z_PRESENT or found is not None,
-        identity=found[0] if found else None,
-        num_errors=found[1] if found else None,
-        num_pictures=evidence.num_pictures,
-    )
+    """Searches for the mark of a key and reads its identity."""
+    found = _judged(_refined(evidence, 1.0, 1.0, key, WHOLE_SHIFT), NUM_PLACES_WHOLE, key, evidence.num_pictures)
+    if found.identity is not None:
+        return found
+    coarse = max((_Peak.of(_fold(evidence.residual, scale, scale), key, scale, scale) for scale in SCALES), key=_height)
+    best = max(coarse, _refined(evidence, coarse.across, coarse.down, key), key=_height)
+    searched = _judged(best, NUM_PLACES_SEARCHED, key, evidence.num_pictures)
+    return max(found, searched, key=lambda each: (each.identity is not None, -each.p))
+
+
+def _refined(evidence: Evidence, across: float, down: float, key: bytes, within: int | None = None) -> _Peak:
+    """The highest peak at scales about this one; `within`: of all shifts only those up to so many samples."""
+    scales = [(across * (1 + i), down * (1 + j)) for i in _FINE_STEPS for j in _FINE_STEPS]
+    return max((_Peak.of(_fold(evidence.residual, *scale), key, *scale, within) for scale in scales), key=_height)
+
+
+def _height(peak: _Peak) -> float:
+    return peak.z
+
+
+def _judged(peak: _Peak, num_places: int, key: bytes, num_pictures: int) -> Detection:
+    strengths = peak.strengths(key)
+    p = _both(min(1.0, num_places * 0.5 * math.erfc(peak.z / math.sqrt(2))), _energy_tail(float(np.sum(strengths.bits**2))))
+    identity = _identity_in(strengths.soft_bits) if peak.z >= Z_WITH_IDENTITY or p < P_PRESENT else None
+    read, num_errors = identity or (None, None)
+    return Detection(peak.z, p, p < P_PRESENT or read is not None, read, num_errors, num_pictures)
+
+
+def _both(p: float, q: float) -> float:
+    """The chance of two independent findings as unlikely as these together (Fisher 1925)."""
+    product = max(p * q, 1e-300)
+    return product * (1 - math.log(product))
+
+
+def _energy_tail(energy: float) -> float:
+    """The chance that 128 squared normal variables sum up to this much: 64 terms of the exponential series."""
+    half = energy / 2
+    logs = [number * math.log(max(half, 1e-9)) - math.lgamma(number + 1) - half for number in range((bch.LENGTH + 1) // 2)]
+    return min(1.0, sum(map(math.exp, logs)))
 
 
 def peak_heights(evidence: Evidence, keys: Sequence[bytes], scales: Sequence[float] = SCALES) -> FloatArray:
     """(N,) the highest z of each key at these scales: what pictures give for keys they were not marked with."""
     spectra = [_fold(evidence.residual, scale, scale) for scale in scales]
     return np.array([max(_Peak.of(spectrum, key, 1.0, 1.0).z for spectrum in spectra) for key in keys])
+
+
+@dataclass(frozen=True)
+class _Strengths:
+    """How much of each bit is there, (127,), positive for 1: for decoding, and in standard deviations of a wrong place."""
+
+    soft_bits: FloatArray
+    bits: FloatArray
 
 
 @dataclass(frozen=True)
@@ -116,39 +156,45 @@ class _Peak:
     down: float
 
     @staticmethod
-    def of(spectrum: NDArray[np.complex128], key: bytes, across: float, down: float) -> _Peak:
+    def of(spectrum: NDArray[np.complex128], key: bytes, across: float, down: float, within: int | None = None) -> _Peak:
         surface = np.fft.irfft2(spectrum * np.conj(_pilot(key)), s=(TILE, TILE))
+        spread = float(surface.std()) + 1e-12  # its mean is 0: the pilot has no constant part
+        if within is not None:
+            surface = np.where(_is_near(within), surface, -np.inf)
         row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
-        z = float((surface[row, column] - surface.mean()) / (surface.std() + 1e-12))
-        return _Peak(z, (int(row), int(column)), spectrum, across, down)
+        return _Peak(float(surface[row, column]) / spread, (int(row), int(column)), spectrum, across, down)
 
-    def soft_bits(self, key: bytes) -> FloatArray:
-        """(127,) one number a bit, positive for 1: the sum over its waves, weighed by how well the pilot near each is kept."""
+    def strengths(self, key: bytes) -> _Strengths:
+        """Each bit is the sum over its waves, weighed by how well the pilot near each is kept."""
         carried = waves(key)
         is_pilot = carried.bits < 0
         values = max((self._values(key, row, column) for row in _PART_SHIFTS for column in _PART_SHIFTS),
                      key=lambda each: float(each[is_pilot].sum()))  # fmt: skip
-        weighed = values * _kept(_radius_of(carried), is_pilot, values)
-        return np.bincount(carried.bits[~is_pilot], weighed[~is_pilot], bch.LENGTH).astype(np.float64)
-
-    def read_identity(self, key: bytes) -> tuple[int, int] | None:
-        """The identity and the number of bits corrected, trying both values of the weakest bits (Chase 1972, algorithm 2)."""
-        bits = self.soft_bits(key)
-        word = sum(1 << bit for bit, value in enumerate(bits) if value > 0)
-        weakest = [int(bit) for bit in np.argsort(np.abs(bits))[:NUM_WEAK_BITS]]
-        for num_turned in range(NUM_WEAK_BITS + 1):
-            for turned in combinations(weakest, num_turned):
-                found = unpack_identity(word ^ sum(1 << bit for bit in turned))
-                if found:
-                    return found[0], found[1] + num_turned
-        return None
+        kept = _kept(_radius_of(carried), is_pilot, values)
+        soft = np.bincount(carried.bits[~is_pilot], (values * kept)[~is_pilot], bch.LENGTH).astype(np.float64)
+        # A wave at a wrong place: magnitude times the cosine of a uniform angle, whose mean square is a half.
+        power = (np.abs(self.spectrum[carried.rows, carried.columns]) * kept)[~is_pilot] ** 2 / 2
+        variance = np.bincount(carried.bits[~is_pilot], power, bch.LENGTH)
+        return _Strengths(soft, soft / np.sqrt(variance + 1e-12))
 
     def _values(self, key: bytes, part_row: float, part_column: float) -> FloatArray:
         """(K,) how much of each wave is there, if the tile is shifted by the peak and these parts of a sample."""
         carried = waves(key)
         row, column = self.shift[0] + part_row, self.shift[1] + part_column
-        turned = np.exp(2j * np.pi * (_signed(carried.rows) * row + carried.columns * column) / TILE)
+        turned = np.exp(2j * np.pi * (signed_rows(carried.rows) * row + carried.columns * column) / TILE)
         return np.real(self.spectrum[carried.rows, carried.columns] * turned * np.conj(carried.phases))
+
+
+def _identity_in(soft_bits: FloatArray) -> tuple[int, int] | None:
+    """The identity and the number of bits corrected, trying both values of the weakest bits (Chase 1972, algorithm 2)."""
+    word = sum(1 << bit for bit, value in enumerate(soft_bits) if value > 0)
+    weakest = [int(bit) for bit in np.argsort(np.abs(soft_bits))[:NUM_WEAK_BITS]]
+    for num_turned in range(NUM_WEAK_BITS + 1):
+        for turned in combinations(weakest, num_turned):
+            found = unpack_identity(word ^ sum(1 << bit for bit in turned))
+            if found:
+                return found[0], found[1] + num_turned
+    return None
 
 
 def _kept(radius: FloatArray, is_pilot: NDArray[np.bool_], values: FloatArray) -> FloatArray:
@@ -158,11 +204,7 @@ def _kept(radius: FloatArray, is_pilot: NDArray[np.bool_], values: FloatArray) -
 
 
 def _radius_of(carried: Waves) -> FloatArray:
-    return np.hypot(_signed(carried.rows), carried.columns)
-
-
-def _signed(rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    return np.where(rows < TILE // 2, rows, rows - TILE)
+    return np.hypot(signed_rows(carried.rows), carried.columns)
 
 
 def _flatten(picture: Image) -> FloatArray:
@@ -204,8 +246,15 @@ def _whiten(spectrum: NDArray[np.complex128]) -> NDArray[np.complex128]:
 @cache
 def _rings() -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     rows, columns = np.meshgrid(np.arange(TILE), np.arange(TILE // 2 + 1), indexing="ij")
-    radius = np.hypot(_signed(rows), columns)
+    radius = np.hypot(signed_rows(rows), columns)
     return radius.round().astype(np.intp), (radius >= LOWEST_CYCLES) & (radius < HIGHEST_CYCLES)
+
+
+@cache
+def _is_near(within: int) -> NDArray[np.bool_]:
+    """Which of a tile's shifts are at most so many samples, to either side."""
+    distance = np.abs(signed_rows(np.arange(TILE)))
+    return np.asarray((distance[:, None] <= within) & (distance[None, :] <= within))
 
 
 @cache
