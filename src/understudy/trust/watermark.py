@@ -32,7 +32,7 @@ MAX_RMS = 1.85
 """The mark's largest root mean square over a picture, in 8-bit steps: 42.5 dB."""
 EVEN_CYCLES = 12.0
 """Finer waves are weaker, in inverse proportion: scaling and compression take them first anyway."""
-_BASE_GAIN, _TEXTURE_GAIN, _MAX_GAIN = 1.0, 0.13, 3.2
+_BASE_GAIN, _TEXTURE_GAIN, _MAX_GAIN = 0.9, 0.13, 3.2
 _GAIN_UNIT, _TILE_UNIT = 64.0, 64.0
 
 
