@@ -145,9 +145,9 @@ def searched_unmarked(clips: Sequence[Path]) -> Iterator[Detection]:
         step = max(1, round(info.frame_rate))
         held: list[Image] = []
         for frame in read_frames(clip):
-            if frame.index % step < 6:
+            if frame.index % step < 4:
                 held.append(frame.image)
-            if len(held) == 6:
+            if len(held) == 4:
                 for change in changes:
                     yield detected(change(picture) for picture in held)
                 held = []
