@@ -23,12 +23,14 @@ from understudy.perception.landmarks import Landmarks
 from understudy.perception.plausible import detection_from_mesh, is_doubtful, is_plausible, turn
 from understudy.perception.survey import (
     FrameFaces,
+    Networks,
     face_from_mesh,
     jitter_px,
     link_and_smooth,
     load_networks,
     most_frequent_person,
     read_ahead,
+    second_looks,
     select_performer,
     survey,
 )
@@ -40,6 +42,8 @@ from understudy.trust.gate import NudeMaterial, Sample, judge, weights_path
 from understudy.types import BadInput, Refused
 
 pytestmark = pytest.mark.slow  # real networks, codecs and clips
+
+NUM_KILLS = 20
 
 FIRST, LAST = 78, 97
 """Frames of the sample's test clip in which a bar passes: it hides the face during some of them."""
@@ -275,12 +279,13 @@ def rows_and_crops(folder):
 
 
 def how_far(folder):
-    """Frames looked through plus crops cut out."""
+    """Frames looked through, crops cut out and faces examined for what hides them."""
     if not (folder / "faces.sqlite").exists():
         return 0
     with sqlite3.connect(f"file:{folder / 'faces.sqlite'}?mode=ro", uri=True) as connection:
         try:
-            queries = ("SELECT COUNT(*) FROM frames", "SELECT COUNT(*) FROM faces WHERE crop != ''")
+            faces = "SELECT COUNT(*) FROM faces WHERE"
+            queries = ("SELECT COUNT(*) FROM frames", f"{faces} crop != ''", f"{faces} occlusion IS NOT NULL")
             done = sum(connection.execute(query).fetchone()[0] for query in queries)
         except sqlite3.OperationalError:  # the tables are not there yet
             done = 0
@@ -291,7 +296,7 @@ def how_far(folder):
 @pytest.mark.slow
 def test_an_extraction_killed_at_random_ends_with_the_same_face_set(extracted, passing_bar, tmp_path):
     random = np.random.default_rng()
-    moments = sorted(random.integers(1, 38, 3).tolist())
+    moments = sorted(random.integers(1, 59, NUM_KILLS).tolist())
     folder = tmp_path / "faces"
     for moment in moments:
         process = killing.start(extract, [passing_bar], "abel", folder)
@@ -410,6 +415,25 @@ def test_nobody_is_twice_in_a_frame():
     assert select_performer(faces + twin, np.full((1, 128), 0.01)) == {1}
     elsewhere = [replace(face, frame=face.frame + 10) for face in twin]
     assert select_performer(faces + elsewhere, np.zeros((1, 128))) == {0, 1}
+
+
+def test_a_second_look_at_the_same_face_does_not_displace_its_track():
+    faces = link_and_smooth(surveyed(range(9), 9))
+    second = [replace(face, track=1, embedding=np.zeros(128)) for face in faces[3:5]]
+    main = [replace(face, embedding=np.full(128, 0.01)) for face in faces]
+    assert second_looks(main + second) == {1}
+    assert select_performer(main + second, np.zeros((1, 128))) == {0}
+    aside = [replace(face, box=replace(face.box, left=face.box.left + 400, right=face.box.right + 400)) for face in second]
+    assert second_looks(main + aside) == set()
+
+
+def test_where_nobody_was_all_of_the_frame_is_looked_at_now_and_then(sample):
+    asked = []
+    nobody = Networks(lambda image: asked.append("detect") or [], lambda image: asked.append("glance") or [], None, None)
+    grey = np.full((90, 160, 3), 120, np.uint8)
+    records = [FrameRecord(frame, frame / 25, frame, Fraction(1, 25), grey) for frame in range(12)]
+    assert all(not found.faces for found in survey(records, "clip", nobody))
+    assert [number for number, name in enumerate(asked) if name == "detect"] == [0, 5, 10]
 
 
 def test_strangers_are_not_selected():

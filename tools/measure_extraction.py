@@ -1,7 +1,7 @@
 """Measures finding, following and aligning against known truth.
 
-`python tools/measure_extraction.py CLIP.mp4... [--detector NAME]...`; beside each clip lies CLIP.json with its true landmarks and
-head poses (the form of src/understudy/sample/README.md). Prints a table in Markdown, a row for each detector and clip:
+`python tools/measure_extraction.py CLIP.mp4... [--detector NAME]...`; beside each clip lies CLIP.json with its true landmarks
+and head poses (the form of src/understudy/sample/README.md). Prints a table in Markdown, a row for each detector and clip:
 
 found       frames with a face, of those with |yaw| up to 60 degrees, in percent; in brackets those in which a detector saw it
 landmarks   mean distance of the points 27-67 from the truth, |yaw| up to 30 degrees, nothing before the face, in percent of the

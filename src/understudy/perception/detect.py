@@ -63,11 +63,16 @@ class FaceDetector:
 
     def __call__(self, image: Image) -> list[Detection]:
         height, width = image.shape[:2]
+        side = max(min(height, width) / 2, max(height, width) / 8)
+        return self.glance(image) or merge_detections(self._look(image, _tiles(width, height, side), _FAR))
+
+    def glance(self, image: Image) -> list[Detection]:
+        """The faces that are seen without looking at every part of the frame: all but the smallest; four times as quick."""
+        height, width = image.shape[:2]
         shorter, longer = sorted((width, height))
         whole = [_Square(width / 2, height / 2, longer)]
         parts = _tiles(width, height, max(shorter, longer / 4)) if longer >= WIDE * shorter else []
-        found = self._look(image, whole, _NEAR) + self._look(image, whole + parts, _FAR)
-        return merge_detections(found or self._look(image, _tiles(width, height, max(shorter / 2, longer / 8)), _FAR))
+        return merge_detections(self._look(image, whole, _NEAR) + self._look(image, whole + parts, _FAR))
 
     @torch.inference_mode()
     def _look(self, image: Image, squares: Sequence[_Square], scale: _Scale) -> list[Detection]:

@@ -43,7 +43,13 @@ Made = TypeVar("Made")
 EMBED_EVERY = 5
 """Identity is decided by tracks, so a face that is being followed is embedded on every fifth frame only."""
 
+LOOK_EVERY = 5
+"""Where the frame before showed nobody, every part of a frame is looked at on every fifth frame only: a view without people
+must not take four times as long as one with a face."""
+
 DUPLICATE_OVERLAP = 0.5
+
+SECOND_LOOK_OVERLAP = 0.3
 
 PERSON_DISTANCE = 0.5
 """Tracks whose mean embeddings lie closer are of one person. Means scatter less than single embeddings (threshold 0.6):
@@ -76,9 +82,13 @@ WEIGHTS_OF_DETECTOR: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Networks:
-    """The pretrained networks as plain callables: who is where, with which landmarks, and how that person looks."""
+    """The pretrained networks as plain callables: who is where, with which landmarks, and how that person looks.
+
+    glance: a quicker `detect`, for frames in which a face is not expected.
+    """
 
     detect: Detector
+    glance: Detector
     landmarks: Callable[[Image, Detection], Landmarks]
     embed: Callable[[Image, FloatArray], FloatArray]
 
@@ -96,7 +106,8 @@ class FrameFaces:
 def load_networks(detector: str = "mediapipe") -> Networks:
     """The networks for `detector`. Raises BadInput that lists the choices, or names a weight that is missing."""
     check_detector(detector)
-    return Networks(DETECTORS[detector](), mesh_landmarker(), dlib_embedder())
+    detect = DETECTORS[detector]()
+    return Networks(detect, getattr(detect, "glance", detect), mesh_landmarker(), dlib_embedder())
 
 
 def check_detector(name: str) -> None:
@@ -120,9 +131,10 @@ def survey(
         small = thumbnail(record.eight_bit)
         is_scene_new = previous is None or has_scene_changed(previous.thumbnail, small)
         known = () if previous is None or is_scene_new or record.index % EMBED_EVERY == 0 else previous.faces
+        is_calm = previous is not None and not (previous.faces or is_scene_new or record.index % LOOK_EVERY == 0)
         faces = [
             face if _is_among(face.box, known) else replace(face, embedding=networks.embed(record.eight_bit, face.landmarks))
-            for face in _measured_faces(record, source, networks)
+            for face in _measured_faces(record, source, networks.glance if is_calm else networks.detect, networks)
         ]
         previous = FrameFaces(record.index, record.time_seconds, small, tuple(faces))
         yield previous
@@ -187,11 +199,12 @@ def face_from_mesh(
     )
 
 
-def _measured_faces(record: FrameRecord, source: str, networks: Networks) -> list[Face]:
+def _measured_faces(record: FrameRecord, source: str, detect: Detector, networks: Networks) -> list[Face]:
     """Each face once: two detections can lead the mesh to the same one."""
     faces: list[Face] = []
-    for detection in networks.detect(record.eight_bit):
-        mesh = believable_mesh(record.eight_bit, detection, networks.landmarks)
+    image = record.eight_bit
+    for detection in detect(image):
+        mesh = believable_mesh(image, detection, networks.landmarks)
         if mesh is not None and not _is_among(_box_around(mesh.points), faces):
             faces.append(face_from_mesh(record, source, detection, mesh.points, mesh.refined))
     return faces
@@ -327,7 +340,8 @@ def _bridge(
 def select_performer(faces: Sequence[Face], gallery: FloatArray, max_distance: float = PERSON_DISTANCE) -> frozenset[int]:
     """The tracks of the person whom `gallery` (N, 128) shows: those whose mean embedding is within `max_distance` of its mean.
 
-    Nobody is twice in a frame: of two such tracks that share a frame, the more distant one is left out.
+    Nobody is twice in a frame: of two such tracks that share a frame, the more distant one is left out. A short track on top of
+    a longer one is the same face seen twice, and left out first.
     """
     if not len(gallery):
         return frozenset()
@@ -335,10 +349,26 @@ def select_performer(faces: Sequence[Face], gallery: FloatArray, max_distance: f
     distances = {track: float(np.linalg.norm(mean - person)) for track, mean in track_embeddings(faces).items()}
     frames = _frames_of_tracks(faces)
     chosen: list[int] = []
-    for track in sorted(distances, key=lambda each: distances[each]):
+    for track in sorted(distances.keys() - second_looks(faces), key=lambda each: distances[each]):
         if distances[track] <= max_distance and all(frames[track].isdisjoint(frames[other]) for other in chosen):
             chosen.append(track)
     return frozenset(chosen)
+
+
+def second_looks(faces: Sequence[Face]) -> set[int]:
+    """The tracks that lie on a longer one in most of their frames: a mesh that settled elsewhere on the same face."""
+    by_frame: dict[tuple[str, int], list[Face]] = {}
+    for face in faces:
+        by_frame.setdefault((face.source, face.frame), []).append(face)
+    length = {track: len(frames) for track, frames in _frames_of_tracks(faces).items()}
+    num_covered = dict.fromkeys(length, 0)
+    for together in by_frame.values():
+        for face in together:
+            longer = [other for other in together if length[other.track] > length[face.track]]
+            num_covered[face.track] += any(
+                intersection_over_union(_corners(face.box), _corners(other.box)) > SECOND_LOOK_OVERLAP for other in longer
+            )
+    return {track for track, covered in num_covered.items() if covered > length[track] / 2}
 
 
 def most_frequent_person(faces: Sequence[Face], max_distance: float = PERSON_DISTANCE) -> FloatArray:
