@@ -229,6 +229,19 @@ class TrainRecipe:
     mask_weight: float = 0.1
     feature_emphasis: float = 10.0
     background_weight: float = 0.02
+    perceptual_weight: float = 0.0
+    perceptual_from: float = 0.2
+    perceptual_network: Literal["mesh", "iris", "mesh+iris", "vgg16", "vggface"] = "mesh"
+    perceptual_file: str = ""
+    perceptual_sha256: str = ""
+    adversarial_weight: float = 0.0
+    adversarial_from: float = 0.0
+    adversarial_swap_weight: float = 0.0
+    gan_loss: Literal["non-saturating", "hinge", "least-squares", "relativistic"] = "non-saturating"
+    gradient_penalty: float = 0.1
+    discriminator_speed: float = 4.0
+    harmony_weight: float = 0.0
+    cycle_weight: float = 0.0
     # Augmentation
     warp_fraction: float = 0.015
     warp_until: float = 0.8

@@ -1,7 +1,7 @@
 """The state of a training run and its one step: network, averaged network, optimisers; tensors only.
 
 How to read it: `Trainer.step` is the table of contents. A further loss term belongs into `_loss`; an opponent that learns
-too (a discriminator) implements `Adversary`.
+too (a discriminator) implements `Adversary`. What is asked of swaps is in swaps.py.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from understudy.model.colour import ColourStandard, mean_skin, without_rim
 from understudy.model.losses import reconstruction_loss
 from understudy.model.networks import FaceSwapNetwork, begin_from, build_network
 from understudy.model.optimisers import load_optimizers, make_optimizer, optimizer_tensors, parameters_of
+from understudy.model.perceptual import Features, perceptual_loss
+from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank
 from understudy.model.precision import autocast, compiled, working_type
 from understudy.model.schedule import Moment, moment, step_generator
+from understudy.model.swaps import Drawing, Swap, check_terms, cycle_loss, harmony_loss, has_swaps, kept_of, partner
 from understudy.types import BadInput, TrainRecipe
 
 NUM_CALIBRATION_FACES = 96
@@ -44,14 +47,6 @@ class StepResult:
     adversary: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """One performer's faces of a step, as they went in and as they were drawn; drawn: (B, 3 or 4, R, R), without gradient."""
-
-    batch: Batch
-    drawn: Tensor
-
-
 class Adversary(Protocol):
     """An opponent that learns beside the network: it adds a term to the loss, and takes its own step after the network's."""
 
@@ -59,9 +54,16 @@ class Adversary(Protocol):
         """The term for the network; called once a performer, maybe from several threads."""
         ...
 
+    def swap_loss(self, swap: Swap, now: Moment) -> Tensor:
+        """The term for another's faces drawn as `swap.performer`; called where the recipe asks something of swaps."""
+        ...
+
     def step(self, drawings: Mapping[str, Sequence[Drawing]], now: Moment) -> Mapping[str, float]:
         """Learn from what the network drew, in pieces that fitted into memory; returns figures for the log."""
         ...
+
+    def begin(self) -> None:
+        """Start anew from the seed."""
 
     def tensors(self) -> Mapping[str, Tensor]:
         """All that a checkpoint needs of it."""
@@ -72,21 +74,13 @@ class Adversary(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What one encoder batch contributes to a step: losses and drawings by performer, the gradient by parameter."""
-
-    losses: Mapping[str, Tensor]
-    gradients: Mapping[Tensor, Tensor]
-    drawings: Mapping[str, Sequence[Drawing]]
-
-
 class Trainer:
     """Trains one shared encoder and a decoder per performer on faces that stay in the device's memory.
 
     crops: by performer, (N, 5, S, S) uint8: RGB, face mask, feature mask, `margin` times as wide as the network's framing.
     frozen: parts that do not learn: "encoder", or performers' names. micro_batch: faces of each performer that go through the
     network at once; it halves when memory runs out, the batch that a step learns from stays.
+    features: what a frozen face network sees, for the perceptual loss.
     The draw of step n follows from (seed, attempt, n) alone, so a resumed run goes on exactly as an unbroken one, and a run
     that several processes share (parallel.py) sees the same batches: each takes its share of every batch.
     """
@@ -99,8 +93,11 @@ class Trainer:
         margin: float,
         adversary: Adversary | None = None,
         frozen: Sequence[str] = (),
+        features: Features | None = None,
     ) -> None:
+        check_terms(recipe, features is not None)
         self.crops, self.standards, self.recipe, self.margin, self.adversary = crops, standards, recipe, margin, adversary
+        self.features = features
         self.performers = tuple(crops)
         device = next(iter(crops.values())).device
         with torch.random.fork_rng():
@@ -158,9 +155,7 @@ class Trainer:
             optimizer.step()
         return StepResult(losses, norm, is_finite), part.drawings
 
-    def _finite_gradients(
-        self, performers: Sequence[str], optimizer: torch.optim.Optimizer, now: Moment
-    ) -> tuple[_Part, float]:
+    def _finite_gradients(self, performers: Sequence[str], optimizer: torch.optim.Optimizer, now: Moment) -> tuple[Part, float]:
         """The step's gradients, in place, and their norm; in float16 under the largest scale of the loss that they bear."""
         while True:
             part = self._within_memory(performers, now)
@@ -175,18 +170,18 @@ class Trainer:
                 return part, norm
             self.loss_scale /= 2
 
-    def _within_memory(self, performers: Sequence[str], now: Moment) -> _Part:
+    def _within_memory(self, performers: Sequence[str], now: Moment) -> Part:
         """The gradients of a whole batch, in pieces as large as the memory bears."""
         while True:
             try:
-                return _added_up(self._parts(performers, now))
+                return added_up(self._parts(performers, now))
             except torch.OutOfMemoryError as error:
                 if self.micro_batch == 1:
                     raise BadInput("not even one face at a time fits into memory; lower resolution_px or width") from error
             self.micro_batch = max(1, self.micro_batch // 2)
             torch.cuda.empty_cache()
 
-    def _parts(self, performers: Sequence[str], now: Moment) -> Iterator[_Part]:
+    def _parts(self, performers: Sequence[str], now: Moment) -> Iterator[Part]:
         """The gradients of each encoder batch: one for all, or, on several CPU cores at once, one for each performer.
 
         Small layers gain nothing from two cores, so that there each performer takes one. The gradients are added up in the
@@ -197,23 +192,36 @@ class Trainer:
         else:
             yield from self._pool.map(lambda performer: self._gradients([performer], now), performers)
 
-    def _gradients(self, performers: Sequence[str], now: Moment) -> _Part:
+    def _gradients(self, performers: Sequence[str], now: Moment) -> Part:
         """Draw a batch of each of `performers`, run them as one encoder batch, and take the gradient of the summed loss."""
-        batches = {name: _share_of_rank(self._draw(name, now)) for name in performers}
-        return _added_up(self._gradients_of_piece(pieces, now) for pieces in _in_pieces(batches, self.micro_batch))
+        batches = {name: share_of_rank(self._draw(name, now)) for name in performers}
+        # Where swaps are trained, a swap is compared with real faces of whom it shows.
+        shown = {name: partner(name, self.performers, now.step) for name in performers if has_swaps(self.recipe, now.progress)}
+        others = {name: self._draw(other, now) for name, other in shown.items()}
+        pieces = in_pieces(batches, self.micro_batch)
+        real = in_pieces({name: share_of_rank(each) for name, each in others.items()}, self.micro_batch)
+        return added_up(self._gradients_of_piece(piece, next(real, {}), now) for piece in pieces)
 
-    def _gradients_of_piece(self, batches: Mapping[str, Batch], now: Moment) -> _Part:
+    def _gradients_of_piece(self, batches: Mapping[str, Batch], others: Mapping[str, Batch], now: Moment) -> Part:
         """The same of a piece of the batches, weighted by its share of the whole batch."""
-        drawn = self._drawn(batches)
+        codes = self._codes(batches)
+        drawn = {name: self._drawn(code, name) for name, code in codes.items()}
+        swaps = {name: self._swap(name, codes[name], batches[name], others[name], now) for name in others}
         shares = {name: len(batch.target) / self.recipe.batch_size for name, batch in batches.items()}
         losses = {name: self._loss(name, drawn[name], batch, now) * shares[name] for name, batch in batches.items()}
-        parameters = self._learning(tuple(batches))
+        for name, swap in swaps.items():
+            losses[name] = losses[name] + self._swap_loss(name, swap, now) * shares[name]
+        parameters = self._learning((*batches, *(swap.performer for swap in swaps.values())))
         gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum() * self.loss_scale, parameters)
         if self.recipe.compile == "cuda-graphs":  # the graph writes its next answers into the same memory
             gradients = tuple(each.clone() for each in gradients)
-        kept = {} if self.adversary is None else {name: (Drawing(batches[name], drawn[name].detach()),) for name in batches}
+        kept = (
+            {}
+            if self.adversary is None
+            else {name: (kept_of(batches[name], drawn[name], swaps.get(name)),) for name in batches}
+        )
         details = {name: loss.detach() for name, loss in losses.items()}
-        return _Part(details, dict(zip(parameters, gradients, strict=True)), kept)
+        return Part(details, dict(zip(parameters, gradients, strict=True)), kept)
 
     def _draw(self, performer: str, now: Moment) -> Batch:
         """The performer's training pairs of this step."""
@@ -222,18 +230,47 @@ class Trainer:
         chosen = torch.randint(len(crops), (recipe.batch_size,), generator=random)
         return make_batch(crops[chosen.to(crops.device)], recipe, self.margin, now.warp_strength, random)
 
-    def _drawn(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
-        """Each performer's faces as its decoder draws them."""
+    def _codes(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """What the encoder reads from each performer's faces."""
         faces = [self.standards[name].apply(batch.warped) for name, batch in batches.items()]
         with autocast(faces[0].device, self.working_type):
             codes = self._encode(torch.cat(faces) if len(faces) > 1 else faces[0]).split([len(each) for each in faces])
-            return {name: self._decode(code, name).float() for name, code in zip(batches, codes, strict=True)}
+        return dict(zip(batches, codes, strict=True))
+
+    def _drawn(self, codes: Tensor, performer: str) -> Tensor:
+        """The performer, from anybody's codes."""
+        with autocast(codes.device, self.working_type):
+            return self._decode(codes, performer).float()
 
     def _loss(self, performer: str, drawn: Tensor, batch: Batch, now: Moment) -> Tensor:
-        """What is minimised for one performer: every term of the loss is added here."""
+        """What is minimised for one performer: every term of the loss on its own faces is added here."""
         loss = reconstruction_loss(drawn, batch, self.recipe)
+        if self.recipe.perceptual_weight and now.progress >= self.recipe.perceptual_from:
+            assert self.features is not None
+            loss = loss + self.recipe.perceptual_weight * perceptual_loss(drawn, batch, self.features)
         if self.adversary is not None:
             loss = loss + self.adversary.loss(performer, drawn, batch, now)
+        return loss
+
+    def _swap(self, performer: str, codes: Tensor, batch: Batch, real: Batch, now: Moment) -> Swap:
+        """The performer's faces of this step drawn as somebody else."""
+        other = partner(performer, self.performers, now.step)
+        return Swap(other, self._drawn(codes, other), plate=batch, real=real)
+
+    def _swap_loss(self, performer: str, swap: Swap, now: Moment) -> Tensor:
+        """What is minimised of the performer's faces drawn as somebody else: every term of the loss on swaps is added here."""
+
+        def draw_back(pictures: Tensor) -> Tensor:
+            again = replace(swap.plate, warped=pictures)
+            return self._drawn(self._codes({swap.performer: again})[swap.performer], performer)
+
+        loss = swap.drawn.new_zeros(())
+        if self.recipe.harmony_weight:
+            loss = loss + self.recipe.harmony_weight * harmony_loss(swap)
+        if self.recipe.cycle_weight:
+            loss = loss + self.recipe.cycle_weight * cycle_loss(swap, draw_back)
+        if self.adversary is not None:
+            loss = loss + self.adversary.swap_loss(swap, now)
         return loss
 
     def _summed_over_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
@@ -329,6 +366,8 @@ class Trainer:
         self.averaged.load_state_dict(self.network.state_dict())
         for optimizer in self.optimizers:
             optimizer.state.clear()
+        if self.adversary is not None:
+            self.adversary.begin()
         self.num_steps = 0
         return taken
 
@@ -359,35 +398,3 @@ class Trainer:
         if self.adversary is not None:
             self.adversary.load(files["adversary"])
         self.num_steps = num_steps
-
-
-def _share_of_rank(batch: Batch) -> Batch:
-    """This process's share of a batch that every process of a distributed run has drawn alike."""
-    rank, world = parallel.rank(), parallel.world()
-    return batch if world == 1 else _cut(batch, slice(rank, None, world))
-
-
-def _in_pieces(batches: Mapping[str, Batch], most: int) -> Iterator[dict[str, Batch]]:
-    """Batches of one size cut into pieces of at most `most` faces of each performer."""
-    num = len(next(iter(batches.values())).target)
-    for first in range(0, num, most):
-        yield {name: batch if num <= most else _cut(batch, slice(first, first + most)) for name, batch in batches.items()}
-
-
-def _cut(batch: Batch, rows: slice) -> Batch:
-    return replace(batch, **{name: value[rows] for name, value in vars(batch).items() if isinstance(value, Tensor)})
-
-
-def _added_up(parts: Iterator[_Part]) -> _Part:
-    """The sum of losses and gradients, in the parts' order, and all their drawings."""
-    losses: dict[str, Tensor] = {}
-    gradients: dict[Tensor, Tensor] = {}
-    drawings: dict[str, list[Drawing]] = {}
-    for part in parts:
-        for name, loss in part.losses.items():
-            losses[name] = losses[name] + loss if name in losses else loss
-        for parameter, gradient in part.gradients.items():
-            gradients[parameter] = gradients[parameter] + gradient if parameter in gradients else gradient
-        for name, drawing in part.drawings.items():
-            drawings.setdefault(name, []).extend(drawing)
-    return _Part(losses, gradients, drawings)

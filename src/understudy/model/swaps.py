@@ -1,0 +1,88 @@
+"""What is asked of a swap in training, where no truth is known: to look real, to fit in, and to lead back.
+
+Shapes: B batch, R side of the network's pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from understudy.model.augment import Batch
+from understudy.model.losses import weighted_mean
+from understudy.types import BadInput, TrainRecipe
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Faces of one performer drawn as another.
+
+    performer: as whom; drawn: (B, 3 or 4, R, R); plate: whose faces went in; real: faces of `performer` in the same step.
+    """
+
+    performer: str
+    drawn: Tensor
+    plate: Batch
+    real: Batch
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One performer's faces of a step, as they went in and as they were drawn; drawn: (B, 3 or 4, R, R), without gradient."""
+
+    batch: Batch
+    drawn: Tensor
+    swap: Swap | None = None
+
+
+def has_swaps(recipe: TrainRecipe, progress: float) -> bool:
+    """Whether any term of the loss is about swaps at that share of the run; else none is drawn."""
+    is_judged = recipe.adversarial_swap_weight > 0 and progress >= recipe.adversarial_from
+    return is_judged or recipe.harmony_weight > 0 or recipe.cycle_weight > 0
+
+
+def partner(performer: str, performers: Sequence[str], step: int) -> str:
+    """As whom a performer's faces are drawn in that step: each of the others in turn."""
+    others = [name for name in performers if name != performer]
+    return others[step % len(others)]
+
+
+def check_terms(recipe: TrainRecipe, has_features: bool) -> None:
+    """Raises BadInput where the recipe's terms lack what they need."""
+    if recipe.perceptual_weight and not has_features:
+        raise BadInput("perceptual_weight needs what a face network sees: give the trainer `features`")
+    if has_swaps(recipe, 1.0) and recipe.alternate_performers:
+        raise BadInput(
+            "swaps are trained (adversarial_swap_weight, harmony_weight, cycle_weight): set alternate_performers=false"
+        )
+    if has_swaps(recipe, 1.0) and recipe.compile == "cuda-graphs":
+        raise BadInput(
+            "swaps are trained, which runs each network twice a step: set compile to something else than cuda-graphs"
+        )
+
+
+def kept_of(batch: Batch, drawn: Tensor, swap: Swap | None) -> Drawing:
+    """What an adversary learns from, without its gradient."""
+    return Drawing(batch, drawn.detach(), None if swap is None else replace(swap, drawn=swap.drawn.detach()))
+
+
+def harmony_loss(swap: Swap) -> Tensor:
+    """The L1 difference of the composite and the plate: a tiny weight makes the swap fit in, at the price of the resemblance.
+
+    The root article's "harmonious but different": drawn against the adversarial loss, which asks for the other performer.
+    """
+    difference = (swap.drawn[:, :3] - swap.plate.target).abs()
+    mask = swap.drawn[:, 3:4] if swap.drawn.shape[1] == 4 else 1.0
+    return (mask * difference).mean()
+
+
+def cycle_loss(swap: Swap, draw_back: Callable[[Tensor], Tensor]) -> Tensor:
+    """The L1 difference of the plate's faces and of what the swap is drawn back to, within the face.
+
+    draw_back: from a swap's picture (B, 3, R, R) to the plate's performer. Source: Zhu et al. 2017, "Unpaired image-to-image
+    translation using cycle-consistent adversarial networks", eq. 2.
+    """
+    back = draw_back(swap.drawn[:, :3])[:, :3]
+    return weighted_mean((back - swap.plate.target).abs(), swap.plate.face)
