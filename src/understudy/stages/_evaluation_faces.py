@@ -6,7 +6,6 @@ much remains. Neither network takes part in training.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from understudy.imaging import metrics_geometry, metrics_temporal
 from understudy.imaging.meanface import IBUG_FROM_MESH
-from understudy.imaging.metrics_statistics import mean_known, root_mean_square
+from understudy.imaging.metrics_series import Series
 from understudy.imaging.similarity import apply
 from understudy.perception.plausible import LEAST_PRESENCE
 from understudy.perception.survey import Networks
@@ -27,16 +26,6 @@ READABLE_YAW_DEGREES = 40.0
 """Beyond this the mesh guesses the far half of the face; such frames are left out of what is measured on it."""
 
 _INNER, _RIGID, _JAW = slice(17, 68), slice(17, 48), slice(0, 17)
-
-Statistic = Callable[[FloatArray], float]
-
-
-@dataclass(frozen=True)
-class Series:
-    """Rows (T, ...) in time order, and the statistic that makes one figure of them."""
-
-    rows: FloatArray
-    statistic: Statistic = mean_known
 
 
 @dataclass
@@ -99,11 +88,11 @@ def geometry(swap: FaceMotion, truth: FaceMotion) -> dict[str, Series]:
         "landmark_error_percent": Series(_only(readable, _landmark_errors(swap, truth, _INNER))),
         "jaw_error_percent": Series(_only(readable, _landmark_errors(swap, truth, _JAW))),
         "pose_error_degrees": Series(_only(readable, metrics_geometry.pose_errors_degrees(swap.rotations, truth.rotations))),
-        "expression_gain": Series(pairs, metrics_geometry.mean_gain),
+        "expression_gain": Series(pairs, "mean gain"),
     }
     for k, name in enumerate(metrics_geometry.EXPRESSIONS):
-        series[f"expression_gain_{name}"] = Series(pairs[:, :, k], _gain)
-        series[f"expression_r2_{name}"] = Series(pairs[:, :, k], _r2)
+        series[f"expression_gain_{name}"] = Series(pairs[:, :, k], "gain")
+        series[f"expression_r2_{name}"] = Series(pairs[:, :, k], "r2")
     return series
 
 
@@ -131,13 +120,13 @@ def steadiness(swap: FaceMotion, truth: FaceMotion) -> dict[str, Series]:
     lags = metrics_temporal.lagged(_only(readable, truth.expressions))
     late = np.concatenate([_only(readable, swap.expressions)[:, :, None], lags], axis=2)  # T K 1 + lags
     return {
-        "jitter_ratio": Series(np.stack(speeds, axis=1), _ratio),
-        "excess_acceleration_percent": Series(excess, root_mean_square),
-        "pumping_percent": Series(shake[:, 0], root_mean_square),
-        "rolling_degrees": Series(shake[:, 1], root_mean_square),
-        "shake_x_percent": Series(shake[:, 2], root_mean_square),
-        "shake_y_percent": Series(shake[:, 3], root_mean_square),
-        "lag_frames": Series(late, lambda rows: metrics_temporal.lag_frames(rows[:, :, 0], rows[:, :, 1:])),
+        "jitter_ratio": Series(np.stack(speeds, axis=1), "ratio"),
+        "excess_acceleration_percent": Series(excess, "root mean square"),
+        "pumping_percent": Series(shake[:, 0], "root mean square"),
+        "rolling_degrees": Series(shake[:, 1], "root mean square"),
+        "shake_x_percent": Series(shake[:, 2], "root mean square"),
+        "shake_y_percent": Series(shake[:, 3], "root mean square"),
+        "lag_frames": Series(late, "lag"),
     }
 
 
@@ -162,17 +151,3 @@ def _only(readable: NDArray[np.bool_], rows: FloatArray) -> FloatArray:
 
 def _landmark_errors(swap: FaceMotion, truth: FaceMotion, part: slice) -> FloatArray:
     return metrics_geometry.landmark_errors_percent(swap.points[:, part], truth.points[:, part])
-
-
-def _gain(pairs: FloatArray) -> float:
-    return metrics_geometry.gain_and_r2(pairs)[0]
-
-
-def _r2(pairs: FloatArray) -> float:
-    return metrics_geometry.gain_and_r2(pairs)[1]
-
-
-def _ratio(speeds: FloatArray) -> float:
-    known = speeds[np.isfinite(speeds).all(axis=1)]
-    reference = root_mean_square(known[:, 1])
-    return root_mean_square(known[:, 0]) / reference if reference > 0 else float("nan")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from understudy.imaging.metrics_statistics import Interval, interval
+from understudy.imaging.metrics_series import Series
+from understudy.imaging.metrics_statistics import Interval
 from understudy.stages import _evaluation_faces as faces
-from understudy.stages._evaluation_faces import FaceMotion, Series
+from understudy.stages._evaluation_faces import FaceMotion
 from understudy.stages._evaluation_measure import Measurements
 from understudy.types import FloatArray
 
@@ -46,12 +47,14 @@ class Galleries:
 class Scores:
     """The figures of a clip: the swap's with their intervals, the floors' without, and what each frame had to do with it.
 
-    columns: per-frame values (T,) of the swap. left_out: why a figure is missing, by name.
+    columns: per-frame values (T,) of the swap; series: the rows behind each of its figures. left_out: why a figure is missing,
+    by name.
     """
 
     swap: Mapping[str, Interval]
     floors: Mapping[str, Mapping[str, float]]
     columns: Mapping[str, FloatArray]
+    series: Mapping[str, Series]
     left_out: Mapping[str, str]
 
     @property
@@ -68,9 +71,9 @@ def summarise(measured: Measurements, performer_mean: FloatArray | None, has_tru
     galleries = _galleries(motions, performer_mean)
     candidates = list(dict.fromkeys(name for row in measured.rows for name in row))
     series = {name: _series(measured, name, motions.get(name), reference, galleries, has_truth) for name in candidates}
-    swap = {name: interval(each.rows, each.statistic) for name, each in series["swap"].items()}
+    swap = {name: each.interval() for name, each in series["swap"].items()}
     floors = {
-        candidate: {name: each.statistic(each.rows) for name, each in series[candidate].items()}
+        candidate: {name: each.value for name, each in series[candidate].items()}
         for candidate in candidates
         if candidate != "swap"
     }
@@ -78,7 +81,7 @@ def summarise(measured: Measurements, performer_mean: FloatArray | None, has_tru
     left_out = _left_out(swap, galleries, has_truth)
     if sum(name.startswith("detected_by_") for name in swap) == 1:
         left_out["agreement of detectors"] = "there is only one detector to ask"
-    return Scores(swap, floors, columns, left_out)
+    return Scores(swap, floors, columns, series["swap"], left_out)
 
 
 def _series(

@@ -34,7 +34,7 @@ from understudy.types import BadInput, Event, FloatArray, Reporter, StageResult,
 
 STAGE = "evaluate"
 SEED = 0
-PER_FRAME_FILE, REPORT_FILE = "per_frame.jsonl", "report.html"
+PER_FRAME_FILE, SERIES_FILE, REPORT_FILE = "per_frame.jsonl", "series.json", "report.html"
 _RECIPE = {
     "face_space_px": metrics.FACE_SPACE_PX,
     "framing": FULL.name,
@@ -53,7 +53,7 @@ def evaluate(
     performer: Path | None = None,
     report: Reporter = silent,
 ) -> StageResult:
-    """Score `swap`, made from `plate`, into the folder `out`: manifest.json, per_frame.jsonl and report.html.
+    """Score `swap`, made from `plate`, into the folder `out`: manifest.json, per_frame.jsonl, series.json and report.html.
 
     truth: the other performer giving the same performance; without it, the swap is only compared with its plate and with
     the face set `performer`. mask: where the truth's face is visible, white; by default CLIP_mask beside it. True landmarks
@@ -72,10 +72,11 @@ def evaluate(
             warnings = _warnings(scene, len(measured.rows))
             findings = find(scores, len(measured.rows), len(compared), warnings)
             atomic_write_text(out / PER_FRAME_FILE, _per_frame(measured, scores))
+            atomic_write_text(out / SERIES_FILE, _series(scores))
             write_report(out / REPORT_FILE, scene, scores, findings, len(measured.rows), compared)
             run.finish(
                 _figures(measured, scores, findings, "truth" if truth else "plate"),
-                {"report": out / REPORT_FILE, "per_frame": out / PER_FRAME_FILE},
+                {"report": out / REPORT_FILE, "per_frame": out / PER_FRAME_FILE, "series": out / SERIES_FILE},
                 seed=SEED,
                 licences=licences(),
             )
@@ -192,6 +193,12 @@ def _figures(measured: Measurements, scores: Scores, findings: Findings, referen
         "floors": scores.floors,
         "left_out": scores.left_out,
     }
+
+
+def _series(scores: Scores) -> str:
+    """The rows behind each of the swap's figures and the statistic that makes it of them, so that two swaps can be compared."""
+    plain = {name: {"statistic": each.statistic, "rows": np.round(each.rows, 6)} for name, each in scores.series.items()}
+    return json_text(plain, is_compact=True) + "\n"
 
 
 def _per_frame(measured: Measurements, scores: Scores) -> str:

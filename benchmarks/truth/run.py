@@ -1,0 +1,280 @@
+"""From a recipe and a seed to a result: extracts once, trains to the budget, swaps, evaluates; resumes where it stopped.
+
+Everything lies in one work folder, under names that follow from all that decides it: the same question finds its answer there.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+
+import understudy
+from benchmarks.truth.footage import Footage, code_sha256
+from benchmarks.truth.network import measure_network
+from understudy.imaging.metrics_series import Series
+from understudy.media.footage import probe
+from understudy.model.swapper import load_swapper
+from understudy.stages._plate_survey import survey_plate
+from understudy.stages._swapping import Swapper
+from understudy.stages.convert import make_plan, swap_footage
+from understudy.store.checkpoints import best_valid
+from understudy.store.hashing import sha256_of_file, sha256_of_json
+from understudy.store.json_files import as_plain, read_json, write_json
+from understudy.store.manifest import read_manifest, stage_result
+from understudy.trust.consent import create_record
+from understudy.trust.credentials import Lineage
+from understudy.trust.permission import footage_behind, may_convert_model
+from understudy.types import BadInput, ConvertRecipe, Event, Json, Reporter, StageResult, TrainRecipe
+
+CALIBRATION_STEPS = 4, 16
+
+BudgetKind = Literal["faces", "steps", "cpu_minutes", "gpu_minutes"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train. Faces seen and steps give the same figures each time; minutes do not, even of processor time."""
+
+    kind: BudgetKind
+    amount: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """All that decides a result but the seed, which is the recipe's own."""
+
+    footage: Footage
+    recipe: TrainRecipe
+    budget: Budget
+    convert: ConvertRecipe
+    num_threads: int
+
+
+def answer(question: Question, work: Path, report: Reporter) -> Json:
+    """The result of one seed: from `work` where it stands there, else worked out now."""
+    torch.set_num_threads(question.num_threads)
+    code = code_sha256("understudy.stages.evaluate", "understudy.stages.convert", "understudy.stages.train")
+    model_key = _model_key(question)
+    key = sha256_of_json([model_key, asdict(question.convert), code, question.footage.sha256()])[:16]
+    name = f"{question.recipe.name}-seed{question.recipe.seed}-{key}"
+    path = work / "results" / f"{name}.json"
+    if path.is_file():
+        return read_json(path)
+    clock = CpuClock(work / "cpu" / f"{name}.json")
+    trained, model = _trained(question, work, model_key, clock, report)
+    swapper = load_swapper(model)
+    with clock.running("network"):
+        alone = measure_network(swapper, question.footage)
+    with clock.running("convert"):
+        swap = _swapped(question, swapper, model, work, work / "swaps" / name, report)
+    with clock.running("evaluate"):
+        footage = question.footage
+        evaluated = understudy.evaluate(
+            swap, plate=footage.plate, truth=footage.truth, out=work / "reports" / name, report=clock.ticking(report)
+        )
+    result = _result(question, trained, evaluated, alone, clock.seconds())
+    write_json(path, result)
+    return read_json(path)
+
+
+def _result(
+    question: Question,
+    trained: StageResult,
+    evaluated: StageResult,
+    alone: Mapping[str, Series],
+    cpu_seconds: Mapping[str, float],
+) -> Json:
+    figures = evaluated.figures
+    return {
+        "seed": question.recipe.seed,
+        "steps": trained.figures["step"],
+        "faces_seen": trained.figures["num_faces_seen"],
+        "training_loss": trained.figures["loss"],
+        "cpu_seconds": cpu_seconds,
+        "verdict": figures["verdict"],
+        "frames_to_look_at": figures["frames_to_look_at"],
+        "num_frames": figures["num_frames"],
+        "num_compared": figures["num_compared"],
+        "floors": figures["floors"],
+        "series": read_json(evaluated.outputs["series"]),
+        "network_series": {name: {"statistic": each.statistic, "rows": each.rows} for name, each in alone.items()},
+    }
+
+
+# ---- the stages -----------------------------------------------------------------------------------------------------------
+
+
+def _face_sets(footage: Footage, work: Path, report: Reporter) -> list[Path]:
+    """The face set of each performer, extracted once for every code that could change it."""
+    code, digests = code_sha256("understudy.stages.extract"), footage.sha256()
+    folders = []
+    for name, clip in footage.train.items():
+        folder = work / "faces" / f"{name}-{sha256_of_json([code, digests[clip.name]])[:12]}"
+        understudy.extract(clip, performer=name, out=folder, report=report)
+        folders.append(folder)
+    return folders
+
+
+def _model_key(question: Question) -> str:
+    code = code_sha256("understudy.stages.train", "understudy.stages.extract")
+    digests = {name: digest for name, digest in question.footage.sha256().items() if "train" in name}
+    names = list(question.footage.train)
+    asked = [asdict(question.recipe), asdict(question.budget), question.num_threads, torch.__version__, _device()]
+    return sha256_of_json([code, digests, names, asked])[:16]
+
+
+def _trained(question: Question, work: Path, key: str, clock: CpuClock, report: Reporter) -> tuple[StageResult, Path]:
+    recipe, consent = question.recipe, work / "consent"
+    face_sets = _face_sets(question.footage, work, report)
+    _declare_rendered(question.footage, consent)
+    model = work / "models" / f"{recipe.name}-seed{recipe.seed}-{key}"
+    if manifest := read_manifest(model):
+        done = work / "cpu" / f"{model.name}.json"
+        clock.take_over(read_json(done) if done.is_file() else {})
+        return stage_result(model, manifest), model
+    steps, minutes = _length(question, face_sets, work, report)
+    own = CpuClock(work / "cpu" / f"{model.name}.json")
+    with own.running("train"):
+        trained = understudy.train(
+            face_sets, out=model, recipe=recipe, steps=steps, minutes=minutes, consent=consent, report=own.ticking(report)
+        )
+    clock.take_over(own.seconds())
+    return trained, model
+
+
+def _declare_rendered(footage: Footage, consent: Path) -> None:
+    """Consent records for performers whom nobody is: only footage with the renderer's own landmarks comes this far."""
+    for name in footage.train:
+        if not (consent / f"{name}.toml").is_file():
+            create_record(consent, name, "synthetic")
+
+
+def _length(question: Question, face_sets: list[Path], work: Path, report: Reporter) -> tuple[int | None, float | None]:
+    """The budget as (steps, minutes of wall time), one of them None."""
+    budget, recipe = question.budget, question.recipe
+    if budget.kind == "steps":
+        return round(budget.amount), None
+    if budget.kind == "faces":
+        return max(1, round(budget.amount / (recipe.batch_size * len(face_sets)))), None
+    if budget.kind == "gpu_minutes":
+        if _device() != "cuda":
+            raise BadInput("--gpu-minutes needs a CUDA device and this machine has none; use --faces, --steps or --cpu-minutes")
+        return None, budget.amount
+    return max(1, round(60 * budget.amount / _cpu_seconds_a_step(question, face_sets, work, report))), None
+
+
+def _cpu_seconds_a_step(question: Question, face_sets: list[Path], work: Path, report: Reporter) -> float:
+    """Measured once for each recipe on this machine, by two short trainings that differ in their number of steps."""
+    recipe = replace(question.recipe, seed=0)
+    path = work / "pace" / f"{sha256_of_json([asdict(recipe), question.num_threads, _device(), platform.node()])[:16]}.json"
+    if path.is_file():
+        return float(cast(float, read_json(path)["cpu_seconds_a_step"]))
+    spent = []
+    for steps in CALIBRATION_STEPS:
+        folder = work / "pace" / "calibration"
+        shutil.rmtree(folder, ignore_errors=True)
+        before = time.process_time()
+        understudy.train(face_sets, out=folder, recipe=recipe, steps=steps, consent=work / "consent", report=report)
+        spent.append(time.process_time() - before)
+        shutil.rmtree(folder)
+    seconds = max(1e-3, (spent[1] - spent[0]) / (CALIBRATION_STEPS[1] - CALIBRATION_STEPS[0]))
+    write_json(path, {"cpu_seconds_a_step": seconds})
+    return seconds
+
+
+def _swapped(question: Question, swapper: Swapper, model: Path, work: Path, out: Path, report: Reporter) -> Path:
+    """The swapped clip, marked and signed as `convert` does, under an identity that follows from the weights alone.
+
+    `convert` itself derives the watermark from the checkpoint's state, which holds times: two equal models would differ in it.
+    """
+    footage = question.footage
+    info = probe(footage.plate)
+    galleries = {name: swapper.galleries[name] for name in (footage.replace, footage.with_)}
+    may_convert_model(galleries, work / "consent", footage_behind(model))
+    survey_key = sha256_of_json([code_sha256("understudy.stages._plate_survey"), footage.sha256()[footage.plate.name]])[:12]
+    survey = survey_plate(info, work / "plates" / f"{footage.replace}-{survey_key}", report)
+    plan = make_plan(info, survey, swapper, footage.replace, footage.with_, question.convert)
+    inputs = {"plate": footage.sha256()[footage.plate.name], "model": _weights_sha256(model)}
+    lineage = Lineage(inputs, (), sha256_of_json(asdict(question.convert)), question.recipe.seed)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    _, outputs = swap_footage(info, survey, plan, out, lineage, report)
+    return outputs["swap"]
+
+
+def _weights_sha256(model: Path) -> str:
+    checkpoint = best_valid(model)
+    assert checkpoint is not None
+    return sha256_of_file(checkpoint.path / "weights.safetensors")
+
+
+# ---- the machine ----------------------------------------------------------------------------------------------------------
+
+
+def machine(num_threads: int) -> Json:
+    """What the figures were made on."""
+    names = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    processor = next((line.partition(":")[2].strip() for line in names if line.startswith("model name")), platform.processor())
+    device = torch.cuda.get_device_name() if _device() == "cuda" else "cpu"
+    return {
+        "processor": processor,
+        "num_cores": os.cpu_count(),
+        "num_threads": num_threads,
+        "device": device,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class CpuClock:
+    """Processor seconds (user and system, all threads) by stage, kept in a file so that a killed run's are not forgotten."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seconds = cast(dict[str, float], read_json(path)) if path.is_file() else {}
+        self._stage, self._last, self._written = "", time.process_time(), time.monotonic()
+
+    def seconds(self) -> dict[str, float]:
+        return {name: round(seconds, 1) for name, seconds in self._seconds.items()}
+
+    def take_over(self, seconds: Mapping[str, object]) -> None:
+        """Add what another clock has counted."""
+        self._seconds |= {name: float(cast(float, value)) for name, value in seconds.items()}
+
+    @contextmanager
+    def running(self, stage: str) -> Iterator[None]:
+        """Count what is spent in the block as `stage`'s."""
+        self._stage, self._last = stage, time.process_time()
+        yield
+        self._count()
+        write_json(self._path, as_plain(self._seconds))
+
+    def ticking(self, report: Reporter) -> Callable[[Event], None]:
+        """`report`, and now and then what has been spent so far goes to the file."""
+
+        def tell(event: Event) -> None:
+            if time.monotonic() - self._written > 5:
+                self._count()
+                self._written = time.monotonic()
+                write_json(self._path, as_plain(self._seconds))
+            report(event)
+
+        return tell
+
+    def _count(self) -> None:
+        now = time.process_time()
+        self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._last
+        self._last = now
