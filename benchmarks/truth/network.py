@@ -17,7 +17,7 @@ from understudy.imaging.similarity import Matrix, apply, compose, invert
 from understudy.imaging.warp import warp_image
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.stages._evaluation_clips import FrameSet, Whereabouts, open_clip, read_frame_sets, true_whereabouts
-from understudy.stages._swapping import Swapper
+from understudy.stages._swap_plan import Swapper
 from understudy.types import FloatArray, Image
 
 

@@ -24,8 +24,8 @@ from understudy.imaging.metrics_series import Series
 from understudy.media.footage import probe
 from understudy.model.swapper import load_swapper
 from understudy.stages._plate_survey import survey_plate
-from understudy.stages._swapping import Swapper
-from understudy.stages.convert import make_plan, swap_footage
+from understudy.stages._swap_plan import Swapper, replacements_of
+from understudy.stages.convert import make_plan, measure_looks, swap_footage
 from understudy.store.checkpoints import best_valid
 from understudy.store.hashing import sha256_of_file, sha256_of_json
 from understudy.store.json_files import as_plain, read_json, write_json
@@ -202,7 +202,8 @@ def _swapped(question: Question, swapper: Swapper, model: Path, work: Path, out:
     may_convert_model(galleries, work / "consent", footage_behind(model))
     survey_key = sha256_of_json([code_sha256("understudy.stages._plate_survey"), footage.sha256()[footage.plate.name]])[:12]
     survey = survey_plate(info, work / "plates" / f"{footage.replace}-{survey_key}", report)
-    plan = make_plan(info, survey, swapper, footage.replace, footage.with_, question.convert)
+    roles = replacements_of(footage.replace, footage.with_, swapper.performers)
+    plan = measure_looks(info, make_plan(info, survey, swapper, roles, question.convert), report)
     inputs = {"plate": footage.sha256()[footage.plate.name], "model": _weights_sha256(model)}
     lineage = Lineage(inputs, (), sha256_of_json(asdict(question.convert)), question.recipe.seed)
     shutil.rmtree(out, ignore_errors=True)
