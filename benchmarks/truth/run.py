@@ -198,16 +198,16 @@ def _swapped(question: Question, swapper: Swapper, model: Path, work: Path, out:
     """
     footage = question.footage
     info = probe(footage.plate)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
     galleries = {name: swapper.galleries[name] for name in (footage.replace, footage.with_)}
     may_convert_model(galleries, work / "consent", footage_behind(model))
     survey_key = sha256_of_json([code_sha256("understudy.stages._plate_survey"), footage.sha256()[footage.plate.name]])[:12]
     survey = survey_plate(info, work / "plates" / f"{footage.replace}-{survey_key}", report)
     roles = replacements_of(footage.replace, footage.with_, swapper.performers)
-    plan = measure_looks(info, make_plan(info, survey, swapper, roles, question.convert), report)
+    plan = measure_looks(info, make_plan(info, survey, swapper, roles, question.convert), out, report)
     inputs = {"plate": footage.sha256()[footage.plate.name], "model": _weights_sha256(model)}
     lineage = Lineage(inputs, (), sha256_of_json(asdict(question.convert)), question.recipe.seed)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     _, outputs = swap_footage(info, survey, plan, out, lineage, report)
     return outputs["swap"]
 
