@@ -1,4 +1,4 @@
-"""The command line of the truth benchmark: `python -m benchmarks.truth run|table|compare`."""
+"""The command line of the truth benchmark: `python -m benchmarks.truth run|ladder|compare|table`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from benchmarks.truth.footage import SAMPLE, code_sha256, find_footage
+from benchmarks.truth.ladder import climb
 from benchmarks.truth.run import Budget, BudgetKind, Question, answer, machine
 from benchmarks.truth.scorecards import (
     comparison_text,
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.command == "run":
             with progress() as report:
                 print(run(asked, f"python -m benchmarks.truth {shlex.join(_without_places(given))}", report))
+        elif asked.command == "ladder":
+            with progress() as report:
+                print(ladder(asked, report))
         elif asked.command == "compare":
             print(comparison_text(read_scorecard(asked.first), read_scorecard(asked.second)))
         else:
@@ -58,19 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(asked: argparse.Namespace, command: str, report: Reporter) -> Path:
     """Answer for every seed, and write the scorecard; returns its path."""
-    footage = find_footage(asked.footage, asked.replace, asked.with_)
-    recipe = train_recipe(asked.recipe, settings := parse_settings(asked.set))
-    convert = convert_recipe(asked.convert, convert_settings := parse_settings(asked.convert_set))
-    kind = cast(BudgetKind, next((each for each in BUDGETS if getattr(asked, each) is not None), "faces"))
-    budget = Budget(kind, getattr(asked, kind) or DEFAULT_FACES)
-    results = []
-    for seed in asked.seed or [0]:
-        question = Question(footage, replace(recipe, seed=seed), budget, convert, asked.threads)
-        results.append(answer(question, asked.work, report))
+    questions = _questions(asked)
+    results = [answer(question, asked.work, report) for question in questions]
+    footage, budget = questions[0].footage, questions[0].budget
     description: Json = {
         "recipe": asked.recipe,
-        "settings": settings,
-        "convert": {"recipe": asked.convert, "settings": convert_settings},
+        "settings": parse_settings(asked.set),
+        "convert": {"recipe": asked.convert, "settings": parse_settings(asked.convert_set)},
         "budget": {"kind": budget.kind, "amount": budget.amount},
         "footage": {"name": footage.name, "replace": footage.replace, "with": footage.with_, "sha256": footage.sha256()},
         "command": command,
@@ -86,6 +84,23 @@ def run(asked: argparse.Namespace, command: str, report: Reporter) -> Path:
     return path
 
 
+def ladder(asked: argparse.Namespace, report: Reporter) -> Path:
+    """Climb the oracle ladder for the first seed; returns the report's path."""
+    found, path = climb(_questions(asked)[0], asked.work, report)
+    print("\n".join(cast(list[str], found["words"])), file=sys.stderr)
+    return path
+
+
+def _questions(asked: argparse.Namespace) -> list[Question]:
+    """What was asked, for each seed. Raises BadInput for what does not exist."""
+    footage = find_footage(asked.footage, asked.replace, asked.with_)
+    recipe = train_recipe(asked.recipe, parse_settings(asked.set))
+    convert = convert_recipe(asked.convert, parse_settings(asked.convert_set))
+    kind = cast(BudgetKind, next((each for each in BUDGETS if getattr(asked, each) is not None), "faces"))
+    budget = Budget(kind, getattr(asked, kind) or DEFAULT_FACES)
+    return [Question(footage, replace(recipe, seed=seed), budget, convert, asked.threads) for seed in asked.seed or [0]]
+
+
 def _without_places(given: Sequence[str]) -> list[str]:
     """The arguments without where things are kept: they decide nothing."""
     places = {k for k, each in enumerate(given) if each in ("--work", "--out")}
@@ -95,9 +110,18 @@ def _without_places(given: Sequence[str]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.truth", description="The benchmark with a known right answer.")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser(
-        "run", help="train a recipe on rendered performers, swap, compare with the truth, write a scorecard"
+    _ask(
+        commands.add_parser(
+            "run", help="train a recipe on rendered performers, swap, compare with the truth, write a scorecard"
+        )
     )
+    _ask(commands.add_parser("ladder", help="the same with one stage at a time replaced by the truth: what does each cost?"))
+    _add_reading(commands)
+    return parser
+
+
+def _ask(run: argparse.ArgumentParser) -> None:
+    """The options that make a question."""
     run.add_argument("--recipe", default="quick", help="a training preset (default quick)")
     run.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the recipe; may be repeated"
@@ -122,6 +146,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, default=1, help="torch's threads; part of the question (default 1)")
     run.add_argument("--work", type=Path, default=HERE / "work", help="where everything is kept and found again")
     run.add_argument("--out", type=Path, help="the scorecard's file (default: below the work folder)")
+
+
+def _add_reading(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands that work on scorecards."""
     compare = commands.add_parser("compare", help="paired differences of two scorecards with their intervals")
     compare.add_argument("first", type=Path)
     compare.add_argument("second", type=Path)
@@ -129,7 +157,6 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("scorecards", type=Path, nargs="*", help="default: the published ones")
     table.add_argument("--write", action="store_true", help="refresh the table in the documentation")
     table.add_argument("--page", type=Path, default=PAGE, help=argparse.SUPPRESS)
-    return parser
 
 
 def _positive(text: str) -> float:

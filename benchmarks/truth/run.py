@@ -21,10 +21,10 @@ import understudy
 from benchmarks.truth.footage import Footage, code_sha256
 from benchmarks.truth.network import measure_network
 from understudy.imaging.metrics_series import Series
-from understudy.media.footage import probe
+from understudy.media.footage import FootageInfo, probe
 from understudy.model.swapper import load_swapper
-from understudy.stages._plate_survey import survey_plate
-from understudy.stages._swap_plan import Swapper, replacements_of
+from understudy.stages._plate_survey import PlateSurvey, survey_plate
+from understudy.stages._swap_plan import Plan, replacements_of
 from understudy.stages.convert import make_plan, measure_looks, swap_footage
 from understudy.store.checkpoints import best_valid
 from understudy.store.hashing import sha256_of_file, sha256_of_json
@@ -62,20 +62,16 @@ class Question:
 def answer(question: Question, work: Path, report: Reporter) -> Json:
     """The result of one seed: from `work` where it stands there, else worked out now."""
     torch.set_num_threads(question.num_threads)
-    code = code_sha256("understudy.stages.evaluate", "understudy.stages.convert", "understudy.stages.train")
-    model_key = _model_key(question)
-    key = sha256_of_json([model_key, asdict(question.convert), code, question.footage.sha256()])[:16]
-    name = f"{question.recipe.name}-seed{question.recipe.seed}-{key}"
+    name = result_name(question)
     path = work / "results" / f"{name}.json"
     if path.is_file():
         return read_json(path)
     clock = CpuClock(work / "cpu" / f"{name}.json")
-    trained, model = _trained(question, work, model_key, clock, report)
-    swapper = load_swapper(model)
+    trained, model = _trained(question, work, clock, report)
     with clock.running("network"):
-        alone = measure_network(swapper, question.footage)
+        alone = measure_network(load_swapper(model), question.footage)
     with clock.running("convert"):
-        swap = _swapped(question, swapper, model, work, work / "swaps" / name, report)
+        swap = make_ready(question, model, work, report).composite(work / "swaps" / name, report)
     with clock.running("evaluate"):
         footage = question.footage
         evaluated = understudy.evaluate(
@@ -84,6 +80,18 @@ def answer(question: Question, work: Path, report: Reporter) -> Json:
     result = _result(question, trained, evaluated, alone, clock.seconds())
     write_json(path, result)
     return read_json(path)
+
+
+def result_name(question: Question) -> str:
+    """What a result and all that leads to it is kept under: follows from everything that can change a figure."""
+    code = code_sha256("understudy.stages.evaluate", "understudy.stages.convert", "understudy.stages.train")
+    key = sha256_of_json([_model_key(question), asdict(question.convert), code, question.footage.sha256()])[:16]
+    return f"{question.recipe.name}-seed{question.recipe.seed}-{key}"
+
+
+def model_folder(question: Question, work: Path) -> Path:
+    """Where the question's model lies once `answer` has been asked."""
+    return work / "models" / f"{question.recipe.name}-seed{question.recipe.seed}-{_model_key(question)}"
 
 
 def _result(
@@ -132,11 +140,11 @@ def _model_key(question: Question) -> str:
     return sha256_of_json([code, digests, names, asked])[:16]
 
 
-def _trained(question: Question, work: Path, key: str, clock: CpuClock, report: Reporter) -> tuple[StageResult, Path]:
+def _trained(question: Question, work: Path, clock: CpuClock, report: Reporter) -> tuple[StageResult, Path]:
     recipe, consent = question.recipe, work / "consent"
     face_sets = _face_sets(question.footage, work, report)
     _declare_rendered(question.footage, consent)
-    model = work / "models" / f"{recipe.name}-seed{recipe.seed}-{key}"
+    model = model_folder(question, work)
     if manifest := read_manifest(model):
         done = work / "cpu" / f"{model.name}.json"
         clock.take_over(read_json(done) if done.is_file() else {})
@@ -191,25 +199,38 @@ def _cpu_seconds_a_step(question: Question, face_sets: list[Path], work: Path, r
     return seconds
 
 
-def _swapped(question: Question, swapper: Swapper, model: Path, work: Path, out: Path, report: Reporter) -> Path:
-    """The swapped clip, marked and signed as `convert` does, under an identity that follows from the weights alone.
+@dataclass(frozen=True)
+class Ready:
+    """A plate whose faces are known and whose swap is decided: all but the compositing."""
+
+    info: FootageInfo
+    survey: PlateSurvey
+    plan: Plan
+    lineage: Lineage
+
+    def composite(self, out: Path, report: Reporter) -> Path:
+        """The clip, marked and signed as `convert` does, in the folder `out`; what was there is removed."""
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        plan = measure_looks(self.info, self.plan, out, report)
+        return swap_footage(self.info, self.survey, plan, out, self.lineage, report)[1]["swap"]
+
+
+def make_ready(question: Question, model: Path, work: Path, report: Reporter) -> Ready:
+    """The plan of the question's swap, with consent checked, under an identity that follows from the weights alone.
 
     `convert` itself derives the watermark from the checkpoint's state, which holds times: two equal models would differ in it.
     """
-    footage = question.footage
+    footage, swapper = question.footage, load_swapper(model)
     info = probe(footage.plate)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     galleries = {name: swapper.galleries[name] for name in (footage.replace, footage.with_)}
     may_convert_model(galleries, work / "consent", footage_behind(model))
     survey_key = sha256_of_json([code_sha256("understudy.stages._plate_survey"), footage.sha256()[footage.plate.name]])[:12]
     survey = survey_plate(info, work / "plates" / f"{footage.replace}-{survey_key}", report)
     roles = replacements_of(footage.replace, footage.with_, swapper.performers)
-    plan = measure_looks(info, make_plan(info, survey, swapper, roles, question.convert), out, report)
     inputs = {"plate": footage.sha256()[footage.plate.name], "model": _weights_sha256(model)}
     lineage = Lineage(inputs, (), sha256_of_json(asdict(question.convert)), question.recipe.seed)
-    _, outputs = swap_footage(info, survey, plan, out, lineage, report)
-    return outputs["swap"]
+    return Ready(info, survey, make_plan(info, survey, swapper, roles, question.convert), lineage)
 
 
 def _weights_sha256(model: Path) -> str:

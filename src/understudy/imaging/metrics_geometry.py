@@ -39,11 +39,13 @@ def landmark_errors_percent(points: FloatArray, true_points: FloatArray) -> NDAr
 # ---- pose and expression --------------------------------------------------------------------------------------------------
 
 
-def frontal(meshes: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def frontal(meshes: FloatArray, shown: FloatArray | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Meshes turned to face the camera, in face units (T, 468, 3), and the head rotations (T, 3, 3) they were turned from.
 
     Rotations are in the axes of `imaging.pose` (y up), fitted to the mean face's rigid points; NaN where the mesh is.
+    shown: what is turned in the place of `meshes`: the same heads with points that should not move the fit (refined lids).
     """
+    shown = meshes if shown is None else shown
     rigid, y_up = list(RIGID_POINTS), np.array([1.0, -1.0, 1.0])
     target = mean_face()[rigid].astype(np.float64)
     target_centred = (target - target.mean(0)) * y_up
@@ -51,9 +53,10 @@ def frontal(meshes: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64
     for frame in np.flatnonzero(np.isfinite(meshes).all(axis=(1, 2))):
         centred = (np.asarray(meshes[frame], np.float64) - meshes[frame][rigid].mean(0)) * y_up
         rotation, _ = fit_rotation(target_centred, centred[rigid])
-        facing = centred @ rotation
-        scale = np.sum(target_centred * facing[rigid]) / np.sum(facing[rigid] ** 2)
-        turned[frame], rotations[frame] = scale * facing * y_up + target.mean(0), rotation
+        facing = centred[rigid] @ rotation
+        scale = np.sum(target_centred * facing) / np.sum(facing**2)
+        drawn = (np.asarray(shown[frame], np.float64) - meshes[frame][rigid].mean(0)) * y_up
+        turned[frame], rotations[frame] = scale * (drawn @ rotation) * y_up + target.mean(0), rotation
     return turned, rotations
 
 
@@ -81,6 +84,22 @@ def expression_measures(frontal_meshes: FloatArray) -> NDArray[np.float64]:
     brow = mesh[:, [33, 133, 362, 263], 1].mean(1) - mesh[:, [70, 63, 105, 66, 107, 300, 293, 334, 296, 336], 1].mean(1)
     eyes = (gap(160, 144) + gap(159, 145) + gap(158, 153) + gap(385, 380) + gap(386, 374) + gap(387, 373)) / 6
     return np.stack([mouth, smile, brow, eyes], axis=1)
+
+
+def gaze_measures(irises: FloatArray, meshes: FloatArray) -> NDArray[np.float64]:
+    """How far the eyes look to image right of straight ahead (of where the eye's corners face), in face units: (T,).
+
+    irises: (T, 2, 2), centres in the pixels of `meshes` (T, 468, 3), the eye at image left first. The iris's place between the
+    corners, as a share of their distance, hardly changes as the head turns; the mean face's eye makes a length of it.
+    """
+    mesh, face = np.asarray(meshes, np.float64)[..., :2], mean_face()
+    places = []
+    for eye, (left, right) in enumerate(((33, 133), (362, 263))):
+        axis = mesh[:, right] - mesh[:, left]
+        length = np.maximum((axis**2).sum(axis=-1), 1e-9)
+        share = ((irises[:, eye] - (mesh[:, left] + mesh[:, right]) / 2) * axis).sum(axis=-1) / length
+        places.append(share * np.linalg.norm(face[right, :2] - face[left, :2]))
+    return np.asarray(np.mean(places, axis=0))
 
 
 def gain_and_r2(pairs: FloatArray) -> tuple[float, float]:

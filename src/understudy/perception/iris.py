@@ -34,26 +34,38 @@ class LidRefiner:
         self.device = torch.device(device)
         self._network = load_network("iris", device)
 
-    @torch.inference_mode()
     def __call__(self, images: Sequence[Image], meshes: Sequence[FloatArray]) -> list[NDArray[np.float64]]:
+        contours, _ = self._look(images, meshes)
+        refined = [np.array(mesh, np.float64) for mesh in meshes]
+        for mesh, eyes in zip(refined, contours, strict=True):
+            for indices, contour in zip((LEFT_CONTOUR, mirrored_index(LEFT_CONTOUR)), eyes, strict=True):
+                mesh[list(indices), :2] = contour
+        return refined
+
+    def irises(self, images: Sequence[Image], meshes: Sequence[FloatArray]) -> list[NDArray[np.float64]]:
+        """The centres of the irises, of the eye at image left first: (2, 2) frame pixels for each mesh."""
+        return list(self._look(images, meshes)[1])
+
+    @torch.inference_mode()
+    def _look(self, images: Sequence[Image], meshes: Sequence[FloatArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """For N meshes the contours (N, 2, 16, 2) and iris centres (N, 2, 2), frame pixels, the eye at image left first."""
         if not meshes:
-            return []
-        sides = [(False, LEFT_CONTOUR, _CORNERS), (True, mirrored_index(LEFT_CONTOUR), mirrored_index(_CORNERS))]
+            return np.empty((0, 2, 16, 2)), np.empty((0, 2, 2))
+        sides = [(False, _CORNERS), (True, mirrored_index(_CORNERS))]
         squares, pictures = [], []
         for image, mesh in zip(images, meshes, strict=True):
-            for is_mirrored, _, corners in sides:
+            for is_mirrored, corners in sides:
                 square = _input_from_frame(mesh[list(corners), :2], is_mirrored)
                 picture = warp_image(image, square, (INPUT_SIZE_PX, INPUT_SIZE_PX))
                 squares.append(square)
                 pictures.append(picture[:, ::-1] if is_mirrored else picture)
         batch = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2).float() / 255  # B C H W, 0..1
-        contours = self._network(batch)[0].flatten(1).cpu().double().numpy().reshape(len(squares), -1, 3)[:, :16, :2]
-        refined = [np.array(mesh, np.float64) for mesh in meshes]
-        for number, (seen, square) in enumerate(zip(contours, squares, strict=True)):
-            is_mirrored, indices, _ = sides[number % 2]
-            contour = np.column_stack([INPUT_SIZE_PX - seen[:, 0], seen[:, 1]]) if is_mirrored else seen
-            refined[number // 2][list(indices), :2] = apply(invert(square), contour)
-        return refined
+        answers = [each.flatten(1).cpu().double().numpy().reshape(len(squares), -1, 3) for each in self._network(batch)]
+        points = np.concatenate([answers[0][:, :16, :2], answers[1][:, :1, :2]], axis=1)  # contour, then the iris's centre
+        points[1::2, :, 0] = INPUT_SIZE_PX - points[1::2, :, 0]
+        in_frame = np.stack([apply(invert(square), seen) for square, seen in zip(squares, points, strict=True)])
+        in_frame = in_frame.reshape(len(meshes), 2, 17, 2)
+        return in_frame[:, :, :16], in_frame[:, :, 16]
 
 
 def lid_refiner(device: torch.device | str = "cpu") -> LidRefiner:

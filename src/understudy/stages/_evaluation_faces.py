@@ -6,6 +6,7 @@ much remains. Neither network takes part in training.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,24 +29,41 @@ READABLE_YAW_DEGREES = 40.0
 _INNER, _RIGID, _JAW = slice(17, 68), slice(17, 48), slice(0, 17)
 
 
+IrisFinder = Callable[[Image, FloatArray], FloatArray]
+"""Finds the irises' centres (2, 2) in a frame, the eye at image left first, given its mesh (468, 3)."""
+
+
 @dataclass
 class FaceTrack:
-    """What was seen of one clip's face so far, frame by frame: meshes (468, 3) in frame pixels and embeddings (128,)."""
+    """What was seen of one clip's face so far, frame by frame: meshes (468, 3) in frame pixels, the same with lids as the iris
+    network sees them, the irises' centres (2, 2), and embeddings (128,)."""
 
     meshes: list[FloatArray] = field(default_factory=list)
+    refined: list[FloatArray] = field(default_factory=list)
+    irises: list[FloatArray] = field(default_factory=list)
     embeddings: list[FloatArray] = field(default_factory=list)
     alignments: list[FloatArray] = field(default_factory=list)
 
-    def look(self, image: Image, detection: Detection | None, face_from_frame: FloatArray, networks: Networks) -> None:
+    def look(
+        self,
+        image: Image,
+        detection: Detection | None,
+        face_from_frame: FloatArray,
+        networks: Networks,
+        find_irises: IrisFinder,
+    ) -> None:
         """Add the next frame; `detection` is where its face must be, None where there is none to be seen."""
         mesh, embedding = np.full((468, 3), np.nan), np.full(128, np.nan)
+        refined, irises = mesh, np.full((2, 2), np.nan)
         if detection is not None:
             found = networks.landmarks(image, detection)
             if found.presence >= LEAST_PRESENCE:
-                mesh = found.points
+                mesh, refined, irises = found.points, found.refined, find_irises(image, found.points)
                 if len(self.meshes) % EMBED_EVERY == 0:
                     embedding = np.asarray(networks.embed(image, mesh), np.float64)
         self.meshes.append(mesh)
+        self.refined.append(refined)
+        self.irises.append(irises)
         self.embeddings.append(embedding)
         self.alignments.append(face_from_frame)
 
@@ -53,21 +71,23 @@ class FaceTrack:
 @dataclass(frozen=True)
 class FaceMotion:
     """A whole clip's face in face units. points: (T, 68, 2) by the clip's own alignment; rotations: (T, 3, 3) of the head;
-    expressions: (T, 4); embeddings: (T, 128); all NaN where the face was not seen."""
+    expressions: (T, 4); gaze: (T,); embeddings: (T, 128); all NaN where the face was not seen."""
 
     points: FloatArray
     rotations: FloatArray
     expressions: FloatArray
+    gaze: FloatArray
     embeddings: FloatArray
 
 
 def motion(track: FaceTrack) -> FaceMotion:
     """The track in face units."""
     meshes = np.array(track.meshes, np.float64).reshape(-1, 468, 3)
-    frontal, rotations = metrics_geometry.frontal(meshes)
+    frontal, rotations = metrics_geometry.frontal(meshes, np.array(track.refined, np.float64).reshape(-1, 468, 3))
+    gaze = metrics_geometry.gaze_measures(np.array(track.irises, np.float64).reshape(-1, 2, 2), meshes)
     pairs = zip(track.alignments, meshes, strict=True)
     points = np.array([apply(np.asarray(m), mesh[list(IBUG_FROM_MESH), :2]) for m, mesh in pairs]).reshape(-1, 68, 2)
-    return FaceMotion(points, rotations, metrics_geometry.expression_measures(frontal), np.array(track.embeddings))
+    return FaceMotion(points, rotations, metrics_geometry.expression_measures(frontal), gaze, np.array(track.embeddings))
 
 
 def is_readable(reference: FaceMotion) -> NDArray[np.bool_]:
@@ -90,6 +110,8 @@ def geometry(swap: FaceMotion, truth: FaceMotion) -> dict[str, Series]:
         "pose_error_degrees": Series(_only(readable, metrics_geometry.pose_errors_degrees(swap.rotations, truth.rotations))),
         "expression_gain": Series(pairs, "mean gain"),
     }
+    gazes = _only(readable, np.stack([swap.gaze, truth.gaze], axis=1))
+    series |= {"expression_gain_gaze": Series(gazes, "gain"), "expression_r2_gaze": Series(gazes, "r2")}
     for k, name in enumerate(metrics_geometry.EXPRESSIONS):
         series[f"expression_gain_{name}"] = Series(pairs[:, :, k], "gain")
         series[f"expression_r2_{name}"] = Series(pairs[:, :, k], "r2")

@@ -80,7 +80,9 @@ def summarise(measured: Measurements, performer_mean: FloatArray | None, has_tru
     columns = {name: each.rows for name, each in series["swap"].items() if each.rows.ndim == 1}
     left_out = _left_out(swap, galleries, has_truth)
     if sum(name.startswith("detected_by_") for name in swap) == 1:
-        left_out["agreement of detectors"] = "there is only one detector to ask"
+        left_out["agreement of detectors"] = (
+            "only one detector could be asked: understudy doctor --fetch brings the other's weights"
+        )
     return Scores(swap, floors, columns, series["swap"], left_out)
 
 
@@ -115,7 +117,7 @@ def _galleries(motions: Mapping[str, FaceMotion], performer_mean: FloatArray | N
 
 
 def _left_out(swap: Mapping[str, Interval], galleries: Galleries, has_truth: bool) -> dict[str, str]:
-    reasons = {"gaze": "the mesh has no iris points"}
+    reasons = {}
     for name in HEADLINE:
         if name in swap and np.isfinite(swap[name].value):
             continue

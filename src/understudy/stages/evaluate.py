@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 from understudy.imaging import metrics, metrics_statistics
 from understudy.imaging.framing import FULL
 from understudy.media import probe, read_frames
-from understudy.perception.survey import load_networks
+from understudy.perception.iris import lid_refiner
+from understudy.perception.survey import DETECTORS, Networks, load_networks
 from understudy.perception.weights import licences
 from understudy.stages._evaluation_clips import (
     ChangeMeter,
@@ -30,7 +32,7 @@ from understudy.store.json_files import json_text
 from understudy.store.manifest import InputFile, describe_input, read_manifest
 from understudy.store.runs import open_run
 from understudy.trust.limited import check_footage
-from understudy.types import BadInput, Event, FloatArray, Reporter, StageResult, silent
+from understudy.types import BadInput, Detection, Event, FloatArray, Image, Reporter, StageResult, silent
 
 STAGE = "evaluate"
 SEED = 0
@@ -137,7 +139,21 @@ def _find_faces(clips: Mapping[str, Clip], report: Reporter) -> Scene:
         plate_faces = surveyed_whereabouts(plate, networks, _changes(clips), _teller(plate, "finding the plate's face", report))
         tell = _teller(truth, "finding the truth's face", report) if truth else None
         truth_faces = surveyed_whereabouts(truth, networks, tell=tell) if truth and tell else None
-    return Scene(clips["swap"], plate, truth, plate_faces, truth_faces, networks, {"mediapipe": networks.detect})
+    refiner = lid_refiner()
+    return Scene(
+        *(clips["swap"], plate, truth, plate_faces, truth_faces, networks),
+        detectors=_detectors(networks, truth is not None),
+        find_irises=lambda image, mesh: refiner.irises([image], [mesh])[0],
+    )
+
+
+def _detectors(networks: Networks, has_truth: bool) -> dict[str, Callable[[Image], list[Detection]]]:
+    """Who must find a face in the swap: two that learned from other pictures in another way, since one may be fooled."""
+    if has_truth:
+        return {}
+    with suppress(BadInput):  # its weights cannot be had: the report says that only one was asked
+        return {"mediapipe": networks.detect, "mtcnn": DETECTORS["mtcnn"]()}
+    return {"mediapipe": networks.detect}
 
 
 def _teller(clip: Clip, message: str, report: Reporter) -> Callable[[int], None]:
