@@ -221,6 +221,33 @@ def test_a_mouth_at_half_amplitude_has_gain_one_half() -> None:
         assert r2 > 0.99
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_gaze_that_goes_half_as_far_has_gain_one_half_however_the_head_turns(share: float) -> None:
+    look = 0.05 * np.sin(np.arange(60) / 4)
+    truth, true_irises = looking(look, np.zeros(60))
+    swap, irises = looking(share * look, 25 * np.sin(np.arange(60) / 11))
+    pairs = np.stack([metrics_geometry.gaze_measures(irises, swap), metrics_geometry.gaze_measures(true_irises, truth)], axis=1)
+    assert pairs[:, 1] == pytest.approx(look, abs=0.002)
+    assert metrics_geometry.gain_and_r2(pairs) == pytest.approx((share, 1), abs=0.05)
+
+
+def looking(places: FloatArray, yaw: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Still meshes (T, 468, 3) turned by `yaw`, and irises (T, 2, 2) `places` face units to the right of the eyes' middles."""
+    still = performance(len(places), amplitude=0)
+    middles = np.stack([(still[:, a] + still[:, b]) / 2 for a, b in ((33, 133), (362, 263))], axis=1)
+    middles[..., 0] += places[:, None]
+    both = turned(np.concatenate([still, middles], axis=1), yaw)
+    return both[:, :468], both[:, 468:, :2]
+
+
+def test_lids_that_close_do_not_turn_the_head() -> None:
+    open_eyed, shut = performance(4, amplitude=0), performance(4, amplitude=0)
+    shut[:, [145, 374], 1] -= 0.02
+    frontal, rotations = metrics_geometry.frontal(open_eyed, shut)
+    assert frontal == pytest.approx(shut)
+    assert rotations == pytest.approx(metrics_geometry.frontal(open_eyed)[1])
+
+
 def test_turning_the_head_is_no_expression() -> None:
     yaw = 40 * np.sin(np.arange(60) / 9)
     for gain, _ in gains(turned(1.7 * performance(amplitude=0.5), yaw), performance()):

@@ -63,10 +63,12 @@ LABELS: Mapping[str, tuple[str, str, str]] = {
     "expression_gain_smile": ("Gain of the smile", "", ""),
     "expression_gain_brow": ("Gain of the brows", "", ""),
     "expression_gain_eyes": ("Gain of the lids", "", ""),
+    "expression_gain_gaze": ("Gain of the gaze", "", "to the side, by the iris network"),
     "expression_r2_mouth": ("R² of the mouth", "", "how well its course is followed"),
     "expression_r2_smile": ("R² of the smile", "", ""),
     "expression_r2_brow": ("R² of the brows", "", ""),
     "expression_r2_eyes": ("R² of the lids", "", ""),
+    "expression_r2_gaze": ("R² of the gaze", "", ""),
 }
 """Name, unit and reading of each figure, in the order of the table."""
 
