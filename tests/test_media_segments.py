@@ -80,7 +80,8 @@ def test_a_run_that_stopped_goes_on_and_ends_the_same_byte_for_byte(tmp_path: Pa
 def test_a_run_that_is_killed_at_any_moment_ends_the_same_byte_for_byte(tmp_path: Path) -> None:
     plate = long_plate(tmp_path / "plate.mp4")
     (tmp_path / "whole").mkdir()
-    (tmp_path / "killed" / "segments").mkdir(parents=True)
+    (tmp_path / "killed").mkdir()
+    render(plate, tmp_path / "killed", 0)
     render(plate, tmp_path / "whole")
     for num_changes in (2, 3, 2):
         process = start(render_slowly, plate, tmp_path / "killed")

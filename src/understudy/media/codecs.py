@@ -166,6 +166,8 @@ def options_for(track: Track, info: FootageInfo) -> dict[str, str]:
     if kind.most_crf:
         options["crf"] = str(min(kind.most_crf, round(track.crf * kind.most_crf / MOST_CRF)))
     settings = _hdr_settings(codec, info)
+    if codec == "h264" and info.is_interlaced:
+        settings = ["pic-struct=1", f"{'bff' if info.is_bottom_field_first else 'tff'}=1", *settings]
     if codec == "h265":
         settings = ["log-level=error", "repeat-headers=0", *settings]
     key = {"h264": "x264-params", "h265": "x265-params", "av1": "svtav1-params"}.get(codec)

@@ -23,8 +23,8 @@ from understudy.media.images import MAX_PIXELS, footage_images, picture_kind, re
 from understudy.types import AnyImage, AnyMatte, BadInput, Image
 
 FOLDER_FRAME_RATE = Fraction(25)
-BOTTOM_FIELD_FIRST = (3, 5)
-"""AVFieldOrder: bottom field stored first, or shown first."""
+TOP_FIELD_FIRST, BOTTOM_FIELD_FIRST = (2, 4), (3, 5)
+"""AVFieldOrder: which field is stored first, or shown first."""
 
 # A text that poses as a video (a playlist) could otherwise make ffmpeg open any other file or address.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mxf,mpegts,mpeg,mpegvideo,gif,ogg"
@@ -238,7 +238,7 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, frame: av.
         colour=tags_of(frame),
         bits_per_channel=bits_of(frame),
         has_alpha=has_alpha(frame) and stream.codec_context.name != "gif",  # a GIF's holes show the frame before
-        is_interlaced=frame.interlaced_frame,
+        is_interlaced=frame.interlaced_frame or stream.codec_context.field_order in (*TOP_FIELD_FIRST, *BOTTOM_FIELD_FIRST),
         is_bottom_field_first=stream.codec_context.field_order in BOTTOM_FIELD_FIRST,
         display_matrix=_display_matrix(frame),
         timecode=_timecode(container, stream),

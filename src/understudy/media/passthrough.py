@@ -17,7 +17,7 @@ from understudy.media.footage import FootageInfo, LossReport, open_footage
 class OtherTracks:
     """The audio and subtitle streams of a plate, and its chapters, muxed into `output` as far as the picture has come.
 
-    Tracks that the output's container cannot hold, and kinds that are never copied (timecode and other data, attachments), are
+    Tracks that the output's container cannot hold, and kinds that are never copied (data other than timecode, attachments), are
     told to `on_loss` in words. Sound that is longer than the picture is copied to its end.
     """
 
@@ -62,7 +62,7 @@ class OtherTracks:
             codec = stream.codec_context.name if stream.codec_context else "unknown codec"
             track = f"{stream.type} track ({codec})"
             self._on_loss(f"{self._plate.path}: {self._output.format.name} cannot hold its {track}; write .mkv to keep it")
-        elif stream.type != "video":
+        elif stream.type != "video" and not (stream.type == "data" and self._plate.timecode):  # written anew, see mux.py
             self._on_loss(f"{self._plate.path}: its {stream.type} track is not copied")
 
     def _wanted_packets(self) -> Generator[Packet[Stream], None, None]:
