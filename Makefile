@@ -25,6 +25,7 @@ check: .venv/developing .venv/weights
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/audit.py
 	$(PYTEST) -m "not slow"
 
 clean:

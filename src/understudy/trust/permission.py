@@ -14,6 +14,7 @@ from understudy.media.images import read_image
 from understudy.store.faceset import FaceSet
 from understudy.store.json_files import read_json, write_json
 from understudy.store.manifest import Manifest, read_manifest
+from understudy.trust.age import MOST_PICTURES, AgeJudgement, check_age, installed_age_model
 from understudy.trust.consent import ConsentReference, create_record, require
 from understudy.trust.gate import ContentGate
 from understudy.trust.identity import check_identity, read_identity
@@ -40,7 +41,19 @@ def may_train(face_sets: Sequence[Path], folder: Path, on: datetime.date | None 
         manifest = read_manifest(path)
         footage[name] = _footage_of(manifest) if manifest else []
     record_virtual_actors(folder, footage)
-    return require(embeddings, "train", folder, tracks=tracks, footage_sha256=footage, on=on)
+    references = require(embeddings, "train", folder, tracks=tracks, footage_sha256=footage, on=on)
+    if command := installed_age_model():
+        for path in face_sets:
+            check_age_of(path, folder, command)
+    return references
+
+
+def check_age_of(face_set: Path, folder: Path, command: Sequence[str]) -> AgeJudgement:
+    """What the installed age model says of a face set; raises Refused where it does not agree with the performer's record."""
+    with FaceSet.open(face_set) as opened:
+        performer = opened.performer
+    crops = [read_image(picture) for picture, _ in _spread_pictures(face_set, MOST_PICTURES)]
+    return check_age(performer, crops, read_record(folder, performer).record.review, command)
 
 
 def may_train_from(
@@ -161,12 +174,16 @@ def _footage_of(manifest: Manifest) -> list[str]:
 
 def gate_face_set(path: Path, gate: ContentGate) -> None:
     """Looks at pictures spread evenly over a face set; raises Refused."""
+    for picture, track in _spread_pictures(path, MOST_GATED_CROPS):
+        gate.look(read_image(picture), str(picture), (path, track))
+
+
+def _spread_pictures(path: Path, most: int) -> list[tuple[Path, int]]:
+    """Pictures spread evenly over the kept faces of a face set, each with its track."""
     with FaceSet.open(path) as face_set:
         faces = [face for face in face_set.faces(kept_only=True) if face.crop]
-        chosen = np.linspace(0, len(faces) - 1, min(len(faces), MOST_GATED_CROPS)).astype(int)
-        pictures = [(face_set.crop_path(faces[number]), faces[number].track) for number in chosen]
-    for picture, track in pictures:
-        gate.look(read_image(picture), str(picture), (path, track))
+        chosen = np.linspace(0, len(faces) - 1, min(len(faces), most)).astype(int)
+        return [(face_set.crop_path(faces[number]), faces[number].track) for number in chosen]
 
 
 def _faces_and_tracks(faces: Sequence[Face]) -> tuple[FloatArray, NDArray[np.intp]]:
