@@ -3,8 +3,8 @@
     python tools/audit.py [--offline]
 
 Fails where requirements do not fit together, an installed package is not the one pinned in constraints.txt, one that
-Understudy runs on is not named in NOTICE.md, or pip-audit knows a hole. Where pip-audit (a package of its own: `pip install pip-audit`) or its
-service is not there, it says so and does not fail, because that says nothing about the packages.
+Understudy runs on is not named in NOTICE.md, or pip-audit knows a hole. Where pip-audit, which gets an environment of its own,
+or its service cannot be had, it says so and does not fail, because that says nothing about the packages.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def _run_worker(target: str, engine: str, minutes: float, seed: int, out: Path) 
     current = out / f".current-{target}"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     try:
-        done = subprocess.run([*command, "--out", str(out)], timeout=60 * minutes + 120, env=environment, check=False)
+        done = subprocess.run([*command, "--out", str(out)], timeout=60 * minutes + 600, env=environment, check=False)
         died = f"exit {done.returncode}" if done.returncode else ""
     except subprocess.TimeoutExpired:
         died = "hang"
