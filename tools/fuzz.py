@@ -3,9 +3,9 @@
     python tools/fuzz.py consent|manifest|project|checkpoint|media|all [--minutes 10] [--seed 1] [--out FOLDER]
 
 Each case is read in a folder of its own. A finding is an error that is no single line for the user, a case that takes more than
-ten seconds, a crash of the process, or a write outside the case's folder; its input is kept as FOLDER/TARGET-N.bin. Where
-atheris is installed (`pip install atheris`, Linux, Python 3.11 to 3.13) and the reader is Python, half of the time goes to its
-coverage-guided search. Exit status 1 with findings.
+ten seconds of processor time, a crash of the process, or a write outside the case's folder; its input is kept as
+FOLDER/TARGET-N.bin. Where atheris is installed (`pip install atheris`, Linux, Python 3.11 to 3.13) and the reader is Python,
+half of the time goes to its coverage-guided search. Exit status 1 with findings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-MOST_SECONDS = 10
+MOST_SECONDS, MOST_WAITING_SECONDS = 10, 120
 MOST_MEMORY_BYTES = 6 * 2**30
 MOST_FINDINGS = 50
 ALL = ("consent", "manifest", "project", "checkpoint", "media")
@@ -128,7 +128,8 @@ def _case(
         current.write_bytes(data)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, MOST_WAITING_SECONDS)
         is_running.append(True)
         try:
             run(data, folder)
@@ -141,6 +142,7 @@ def _case(
             keep(out, target, data, traceback.format_exc())
         finally:
             is_running.clear()
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     return case
@@ -178,9 +180,10 @@ def _limit(folder: Path, out: Path, is_running: list[bool]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
 
     def hang(number: int, frame: object) -> None:
-        raise Hang(f"more than {MOST_SECONDS} seconds")
+        raise Hang(f"more than {MOST_SECONDS} seconds of processor time, or {MOST_WAITING_SECONDS} of waiting")
 
     signal.signal(signal.SIGALRM, hang)
+    signal.signal(signal.SIGPROF, hang)
     allowed = (folder.resolve(), out.resolve(), Path("/dev").resolve())
 
     def audit(event: str, arguments: tuple[object, ...]) -> None:
