@@ -69,7 +69,12 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     if options.unmarked:
-        report_unmarked([unmarked for unmarked in islice(searched_unmarked(options.clips), options.unmarked)])
+        found: list[Detection] = []
+        for unmarked in islice(searched_unmarked(options.clips), options.unmarked):
+            found.append(unmarked)
+            if len(found) % 50 == 0:
+                report_unmarked(found)
+        report_unmarked(found)
         return
     chosen = [attack for attack in attacks(options.seconds) if options.only in attack.name]
     outcomes: list[Outcome] = []
@@ -158,7 +163,7 @@ def report_unmarked(found: Sequence[Detection]) -> None:
     chances = np.array([each.p for each in found])
     print(f"{len(found)} unmarked excerpts: {sum(each.is_present for each in found)} called marked; highest z "
           f"{max(each.z for each in found):.2f}; smallest stated chance {chances.min():.1e}; stated below 0.1: "
-          f"{np.mean(chances < 0.1):.3f}, below 0.01: {np.mean(chances < 0.01):.4f} of them")  # fmt: skip
+          f"{np.mean(chances < 0.1):.3f}, below 0.01: {np.mean(chances < 0.01):.4f} of them", flush=True)  # fmt: skip
 
 
 def encode(path: Path, pictures: Sequence[Image], rate: Fraction, attack: Attack) -> None:
