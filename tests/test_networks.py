@@ -9,7 +9,7 @@ import torch
 from understudy.model.cost import network_cost
 from understudy.model.networks import begin_from, build_network, num_parameters
 from understudy.model.networks_2017 import depth_to_space
-from understudy.recipes import TRAIN_RECIPES, original, portrait
+from understudy.recipes import TRAIN_RECIPES, cinema, original, portrait
 from understudy.types import BadInput, TrainRecipe
 
 ORIGINAL = TrainRecipe(architecture="original", resolution_px=64)
@@ -183,6 +183,14 @@ def test_a_larger_network_begins_with_the_inner_layers_of_a_smaller_one() -> Non
     innermost = [list(network.encoder.down)[-1] for network in (small, large)]
     assert torch.equal(innermost[0].second.weight, innermost[1].second.weight)
     assert not any(name.startswith("encoder.stem") for name in taken)
+
+
+def test_cinema_begins_with_a_portrait_of_its_width() -> None:
+    slim = {"width": 0.125, "code_size": 8}
+    large, small = build_network(replace(cinema(), **slim), ["abel"]), build_network(replace(portrait(), **slim), ["abel"])
+    assert cinema().code_size == portrait().code_size
+    taken = begin_from(large, small.state_dict())
+    assert len(taken) > 0.8 * len(small.state_dict())
 
 
 def test_a_performer_is_added_to_a_trained_network_without_touching_the_others() -> None:

@@ -62,8 +62,8 @@ def weights(model: Path, file: str = "weights") -> dict[str, torch.Tensor]:
     return load_file(checkpoint.path / f"{file}.safetensors")
 
 
-def assert_same_weights(one: Path, other: Path) -> None:
-    for file in ("weights", "ema", "optimizer"):
+def assert_same_weights(one: Path, other: Path, files: tuple[str, ...] = ("weights", "ema", "optimizer")) -> None:
+    for file in files:
         first, second = weights(one, file), weights(other, file)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first), f"{file} differ"
@@ -105,6 +105,28 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights_as_an_unbroken_one(f
     assert 5 <= latest_valid(tmp_path / "stopped").step < 12
     train(face_sets, tmp_path / "stopped", recipe=TINY, steps=12)
     assert_same_weights(tmp_path / "unbroken", tmp_path / "stopped")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no such signal")
+def test_a_run_with_discriminators_that_was_killed_goes_on_to_the_same_weights(
+    face_sets: list[Path], consented: Path, tmp_path: Path
+) -> None:
+    terms = {"adversarial_weight": 0.1, "adversarial_swap_weight": 0.1, "cycle_weight": 0.1, "harmony_weight": 0.03}
+    recipe, out = replace(TINY, perceptual_weight=0.1, perceptual_from=0.0, **terms), tmp_path / "killed"
+    train(face_sets, tmp_path / "unbroken", recipe=recipe, steps=20)
+    context = multiprocessing.get_context("forkserver")
+    asked = {"recipe": recipe, "steps": 20, "consent": consented}
+    process = context.Process(target=train, args=(face_sets, out), kwargs=asked)
+    process.start()
+    _wait_for_a_new_checkpoint(out, 0, process)
+    assert process.is_alive(), "the run ended before it could be killed: give it more steps"
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert 1 <= latest_valid(out).step < 20
+    train(face_sets, out, recipe=recipe, steps=20)
+    assert_same_weights(tmp_path / "unbroken", out, ("weights", "ema", "optimizer", "adversary"))
+    licences = json.loads((out / "manifest.json").read_text())["licences"]
+    assert licences["face_mesh"] == "Apache-2.0"
 
 
 def _train_with_every_step_reported(face_sets: list[Path], out: Path, recipe: TrainRecipe, report) -> None:

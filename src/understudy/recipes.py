@@ -148,9 +148,10 @@ def portrait() -> TrainRecipe:
 
 
 def cinema() -> TrainRecipe:
-    """A face that fills the screen: 512 px and more, begun from a trained `portrait`, on GPUs in a day.
+    """A face that fills the screen: 512 px and more, begun from a trained `portrait` of the same width, on GPUs in a day.
 
-    Command: `understudy train faces/abel faces/bea --out model --recipe cinema`
+    Command: `understudy train faces/abel faces/bea --out small --recipe portrait --set width=1.5`, then
+             `understudy train faces/abel faces/bea --out model --recipe cinema --from small`
     Time:    a day on one large GPU (planned, not measured yet; 209 GFLOP a face)
     Memory:  3.0 GB for weights and their moments, 0.25 GB for each face of a batch (computed)
     Score:   not measured yet
