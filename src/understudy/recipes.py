@@ -100,7 +100,7 @@ def original_gan() -> TrainRecipe:
     """The second system of 2017: the original with a mask of its own, a discriminator for each performer, a perceptual loss.
 
     Command: `understudy train faces/abel faces/bea --out model --recipe original-gan --steps 40000`
-    Time:    not measured yet
+    Time:    not measured yet; on a CPU at width 0.125 a step takes twice as long as without the two added terms (docs/log.md)
     Memory:  3 GB (computed)
     Score:   not measured yet on the bundled pair
 
