@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from understudy.types import ConvertRecipe, CurateRecipe, RangeSettings, Reporter, StageResult, TrainRecipe, silent
 
@@ -79,12 +79,18 @@ def train(
     recipe: TrainRecipe | str = "quick",
     minutes: float | None = None,
     steps: int | None = None,
+    until: Literal["spent", "plateau"] = "spent",
+    start_from: AnyPath | None = None,
+    take: Literal["all", "encoder"] = "all",
+    freeze: Iterable[str] = (),
     consent: AnyPath | None = None,
     report: Reporter = silent,
 ) -> StageResult:
     """Train a model on two or more face sets, or go on with the training at `out`.
 
-    recipe: the name of a preset, or a recipe. Ends after `minutes` or `steps`, else after the recipe's own minutes.
+    recipe: the name of a preset, or a recipe. Ends after `minutes` or `steps`, else after the recipe's own minutes; with
+    until="plateau" already when it no longer gets better on faces held out of training. start_from: a trained model to begin
+    from, take: all of it that fits, or its encoder. freeze: parts that do not learn, "encoder" or performers' names.
     consent: the folder of the performers' consent records, else $UNDERSTUDY_CONSENT, else `consent`.
     """
     from understudy.recipes import train_recipe
@@ -92,7 +98,17 @@ def train(
 
     chosen = train_recipe(recipe) if isinstance(recipe, str) else recipe
     return stage(
-        _paths(face_sets), Path(out), recipe=chosen, minutes=minutes, steps=steps, consent=_maybe(consent), report=report
+        _paths(face_sets),
+        Path(out),
+        recipe=chosen,
+        minutes=minutes,
+        steps=steps,
+        until=until,
+        start_from=_maybe(start_from),
+        take=take,
+        freeze=tuple(freeze),
+        consent=_maybe(consent),
+        report=report,
     )
 
 

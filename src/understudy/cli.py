@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -45,6 +45,8 @@ Consent = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of the consent records; else $UNDERSTUDY_CONSENT, else consent/ here."),
 ]
+TrainUntil = Literal["spent", "plateau"]
+StartTake = Literal["all", "encoder"]
 Minutes = Annotated[float | None, typer.Option(metavar="M", help="Train for this many minutes in all.")]
 
 
@@ -146,9 +148,19 @@ def _face_numbers(option: str, values: Sequence[str]) -> tuple[int, ...]:
 def train(
     face_sets: Annotated[list[Path], typer.Argument(metavar="FACES", help="Face sets of two or more performers.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the model.")],
-    recipe: Annotated[str, typer.Option(metavar="NAME", help="Preset: quick or original.")] = "quick",
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="Preset: quick, portrait, cinema or original.")] = "quick",
     minutes: Minutes = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Train for this many steps in all.")] = None,
+    until: Annotated[
+        TrainUntil, typer.Option(help="End when the time is spent, or already when it no longer gets better.")
+    ] = "spent",
+    start_from: Annotated[
+        Path | None, typer.Option("--from", metavar="MODEL", help="A trained model to begin from; its performers must consent.")
+    ] = None,
+    take: Annotated[StartTake, typer.Option(help="What to take of it: all that fits, or its encoder.")] = "all",
+    freeze: Annotated[
+        list[str], typer.Option(metavar="PART", help="encoder or a performer's name: does not learn; repeatable.")
+    ] = [],  # noqa: B006
     consent: Consent = None,
     settings: Settings = [],  # noqa: B006
     is_json: Json = False,
@@ -163,8 +175,8 @@ def train(
     if minutes is not None and steps is not None:
         raise BadInput("--minutes and --steps were both given; give one of them")
     chosen = train_recipe(recipe, parse_settings(settings))
-    asked = {"face_sets": tuple(face_sets), "out": out, "recipe": chosen, "minutes": minutes, "steps": steps}
-    asked["consent"] = consent
+    asked = {"face_sets": tuple(face_sets), "out": out, "recipe": chosen, "minutes": minutes, "steps": steps, "until": until}
+    asked |= {"start_from": start_from, "take": take, "freeze": tuple(freeze), "consent": consent}
     _do("train", asked, is_json, is_dry_run)
 
 
@@ -309,6 +321,8 @@ def _do_project(project: Project, is_json: bool, is_dry_run: bool) -> None:
 
 
 def _print(result: StageResult, is_json: bool, as_text: Callable[[StageResult], str]) -> None:
+    if os.environ.get("RANK", "0") != "0":  # of the processes of a shared run one speaks
+        return
     print(_json(result.as_json()) if is_json else as_text(result))
 
 

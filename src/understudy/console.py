@@ -186,6 +186,7 @@ def _plan_lines(planned: Mapping[str, object]) -> list[str]:
     assert isinstance(seconds, int)
     cost = f"about {duration(seconds)} on two CPU cores, {memory} GB of memory"
     lines = [f"{planned['stage']} {planned['out']}: {planned['state']}; {cost}"]
+    lines += [f"  memory                          {planned['memory']}"] if "memory" in planned else []
     for name, value in asked.items():
         if isinstance(value, Mapping):
             lines += [f"  {name}.{field:<24} {item}" for field, item in value.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -24,10 +24,11 @@ BASE_GIGABYTES = 0.6
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds on two CPU cores, and gigabytes of memory at the peak."""
+    """Seconds on two CPU cores, and gigabytes of memory at the peak; remark: what fits into this machine's memory."""
 
     seconds: float
     memory_gb: float
+    remark: str = ""
 
 
 def estimate(verb: str, arguments: Mapping[str, object]) -> Estimate:
@@ -49,6 +50,7 @@ def estimate(verb: str, arguments: Mapping[str, object]) -> Estimate:
 
 def _training(arguments: Mapping[str, object]) -> Estimate:
     from understudy.model.cost import network_cost
+    from understudy.model.memory import plan_memory
 
     recipe = cast(TrainRecipe, arguments["recipe"])
     minutes, steps = cast(float | None, arguments["minutes"]), cast(int | None, arguments["steps"])
@@ -56,9 +58,8 @@ def _training(arguments: Mapping[str, object]) -> Estimate:
     faces = (steps or 0) * recipe.batch_size * 2
     by_steps = faces * cost.training_gigaflop / CPU_GIGAFLOPS
     seconds = by_steps if minutes is None and steps else 60 * (minutes or recipe.default_minutes)
-    weights_gb, activations_gb = cost.num_parameters * 4 / 1e9, 2 * recipe.batch_size * cost.activations * 8 / 1e9
-    # Weights, their average, gradients and two moments; activations and the crops held in memory.
-    return Estimate(START_SECONDS + seconds, BASE_GIGABYTES + 5 * weights_gb + activations_gb + 0.3)
+    memory = plan_memory(recipe, max(2, len(cast(Sequence[Path], arguments["face_sets"]))))
+    return Estimate(START_SECONDS + seconds, BASE_GIGABYTES + memory.needed_gb, str(memory))
 
 
 def _num_faces(folder: Path) -> int:

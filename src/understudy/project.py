@@ -252,7 +252,8 @@ def describe(step: Step, state: str) -> Json:
     cost = estimate(step.verb, step.arguments)
     asked = cast(Json, as_plain(step.arguments))
     expected = {"estimated_seconds": round(cost.seconds), "estimated_memory_gb": round(cost.memory_gb, 1)}
-    return {"stage": step.verb, "out": str(step.out), "state": state, **expected, "asked": asked}
+    remark: Json = {"memory": cost.remark} if cost.remark else {}
+    return {"stage": step.verb, "out": str(step.out), "state": state, **expected, **remark, "asked": asked}
 
 
 # ---- doing it -------------------------------------------------------------------------------------------------------------

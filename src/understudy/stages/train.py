@@ -18,6 +18,7 @@ from torch import Tensor
 
 from understudy import parallel
 from understudy.model.colour import UNCHANGED, measure_standard
+from understudy.model.memory import MemoryPlan, plan_memory
 from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
 from understudy.stages._training_faces import MARGIN, PerformerFaces, load_performers
@@ -122,6 +123,7 @@ class _Session:
     judge: Judge | None
     progress: Progress
     begin: Callable[[], Progress]
+    memory: MemoryPlan
 
 
 def _prepare(
@@ -137,13 +139,17 @@ def _prepare(
     performers, held_out = split_faces(load_performers(face_sets, recipe), recipe.held_out_fraction)
     trainer = build_trainer(performers, recipe, freeze)
     has_judge = all(len(crops) for crops in held_out.values())
+    memory = plan_memory(recipe, len(performers), sum(len(each.crops) for each in performers))
+    if memory.micro_batch == 0:
+        raise BadInput(f"{recipe.name} {memory}")
     judge = Judge(held_out, {each.performer: each.gallery for each in performers}) if has_judge else None
+    trainer.micro_batch = max(1, memory.micro_batch)
     begin_anew = partial(begin, trainer, start)
     checkpoint = latest_valid(out, report)
     progress = begin_anew() if checkpoint is None else take_up(trainer, checkpoint)
     if checkpoint is not None:
         progress.lineage.append({"resumed_at_step": checkpoint.step})
-    return _Session(performers, trainer, judge, progress, begin_anew)
+    return _Session(performers, trainer, judge, progress, begin_anew, memory)
 
 
 def build_trainer(performers: Sequence[PerformerFaces], recipe: TrainRecipe, freeze: Sequence[str] = ()) -> Trainer:
@@ -392,4 +398,5 @@ def _describe(face_sets: Sequence[Path]) -> dict[str, InputFile]:
 def _opening_words(session: _Session) -> str:
     counts = ", ".join(f"{len(each.crops)} faces of {each.performer}" for each in session.performers)
     num_steps = session.progress.num_steps
-    return f"training on {counts}" + (f", going on at step {num_steps}" if num_steps else "")
+    going_on = f", going on at step {num_steps}" if num_steps else ""
+    return f"training on {counts}{going_on}; {session.memory}"

@@ -1,0 +1,95 @@
+"""Whether a training fits into memory, and in pieces of how many faces: known before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from understudy.model.cost import network_cost
+from understudy.types import BadInput, TrainRecipe
+
+# Measured as the peak of a process over its start: `quick` with 16 and 48 faces, `portrait` with 1 and 2 (docs/log.md).
+BYTES_PER_PARAMETER = 26
+"""The weight, its average, its gradient and two moments in float32, and what a step copies of them."""
+BYTES_PER_ACTIVATION = 5.2
+"""What is remembered of a layer's output until the gradient has passed it."""
+BYTES_PER_PIXEL = 550
+"""Of the network's square, for one face: the stored crop in float, grids, masks and what the loss remembers."""
+
+SHARE_OF_FREE = 0.85
+"""The rest is for the allocator's gaps and for other programs."""
+
+RESOLUTIONS_PX = (64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """micro_batch: faces of each performer that go through the network at once; 0 where not even one fits.
+
+    fixed_gb: weights, moments and the faces held in memory; face_gb: one face of each performer. largest_px: the largest
+    picture at which the whole batch still fits at once; 0 where none does.
+    """
+
+    batch_size: int
+    micro_batch: int
+    fixed_gb: float
+    face_gb: float
+    free_gb: float
+    largest_px: int
+
+    @property
+    def needed_gb(self) -> float:
+        """At the peak, with `micro_batch` faces at once."""
+        return self.fixed_gb + max(self.micro_batch, 1) * self.face_gb
+
+    def __str__(self) -> str:
+        """One sentence for a person."""
+        free = f"{self.free_gb:.1f} GB are free"
+        if self.micro_batch == 0:
+            return f"does not fit: one face at a time needs {self.needed_gb:.1f} GB, {free}; lower resolution_px or width"
+        if self.micro_batch < self.batch_size:
+            return f"fits in pieces of {self.micro_batch} of {self.batch_size} faces ({self.needed_gb:.1f} GB; {free})"
+        larger = f"; up to {self.largest_px} px would" if self.largest_px else ""
+        return f"a batch of {self.batch_size} fits at once ({self.needed_gb:.1f} GB; {free}){larger}"
+
+
+def plan_memory(recipe: TrainRecipe, num_performers: int = 2, num_faces: int = 600, free_gb: float | None = None) -> MemoryPlan:
+    """How a recipe fits into `free_gb` (default: what is free on the device now); num_faces: of all performers, held there."""
+    free_gb = free_memory_gb() if free_gb is None else free_gb
+    fixed_gb, face_gb = _needs(recipe, num_performers, num_faces)
+    num_fitting = int(max(0.0, SHARE_OF_FREE * free_gb - fixed_gb) / face_gb)
+    micro_batch = min(recipe.batch_size, num_fitting)
+    fitting = [
+        px for px in RESOLUTIONS_PX if px >= recipe.resolution_px and _fits(recipe, px, num_performers, num_faces, free_gb)
+    ]
+    return MemoryPlan(recipe.batch_size, micro_batch, fixed_gb, face_gb, free_gb, max(fitting, default=0))
+
+
+def free_memory_gb() -> float:
+    """What the device that trains has free: the GPU's memory, or this machine's."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0] / 1e9
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # another system than Linux: nothing is known, so nothing is forbidden
+        return 1e6
+
+
+def _needs(recipe: TrainRecipe, num_performers: int, num_faces: int) -> tuple[float, float]:
+    """Gigabytes that are needed in any case, and for one face of each performer."""
+    cost = network_cost(recipe, [f"p{number}" for number in range(num_performers)])
+    crops = num_faces * 5 * (1.7 * recipe.resolution_px) ** 2
+    fixed = cost.num_parameters * BYTES_PER_PARAMETER + crops
+    face = cost.activations * BYTES_PER_ACTIVATION + recipe.resolution_px**2 * BYTES_PER_PIXEL
+    return fixed / 1e9, num_performers * face / 1e9
+
+
+def _fits(recipe: TrainRecipe, resolution_px: int, num_performers: int, num_faces: int, free_gb: float) -> bool:
+    try:
+        fixed_gb, face_gb = _needs(replace(recipe, resolution_px=resolution_px), num_performers, num_faces)
+    except BadInput:  # the architecture has no such size
+        return False
+    return fixed_gb + recipe.batch_size * face_gb <= SHARE_OF_FREE * free_gb
