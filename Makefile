@@ -10,7 +10,7 @@ PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 # One thread a test process; as many processes as there are cores.
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test check bench clean
 
 setup: .venv/developing .venv/weights
 
@@ -27,6 +27,9 @@ check: .venv/developing .venv/weights
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/audit.py
 	$(PYTEST) -m "not slow"
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/speed.py bench.json
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

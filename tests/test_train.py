@@ -284,6 +284,19 @@ def test_previews_are_sheets_of_face_restoration_swap_and_mask(face_sets: list[P
     assert sheet.shape == (2 * 4 * 32, 6 * 32, 3), "averaged: face, restored, swapped, mask; raw: restored, swapped"
 
 
+def test_a_run_leaves_a_report_with_its_curves_and_a_film_of_its_previews(face_sets: list[Path], tmp_path: Path) -> None:
+    from understudy.media import probe
+
+    result = train(face_sets, tmp_path, recipe=replace(TINY, preview_seconds=0.0), steps=8)
+    page = result.outputs["report"].read_text(encoding="utf-8")
+    assert "training loss by step" in page
+    assert "error on undisturbed faces by step" in page
+    assert str(result.figures["verdict"]) in page
+    num_sheets = len(list((tmp_path / "previews").glob("*.jpg")))
+    film = probe(tmp_path / "previews" / "training.mp4")
+    assert film.num_frames_estimate == 8 * num_sheets
+
+
 @pytest.mark.parametrize(
     ("losses", "words"),
     [

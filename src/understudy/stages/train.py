@@ -24,6 +24,7 @@ from understudy.model.trainer import StepResult, Trainer
 from understudy.stages._training_faces import MARGIN, PerformerFaces, load_performers
 from understudy.stages._training_judge import Judge, has_stopped_improving, split_faces, verdict
 from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, write_preview
+from understudy.stages._training_report import REPORT_FILE, write_training_report
 from understudy.stages._training_start import Start, Take, begin, write_galleries
 from understudy.stages._training_state import Budget, Progress, Until, save, take_up
 from understudy.stages._training_terms import licences_of_terms, make_adversary, make_features
@@ -347,7 +348,8 @@ def _finish(run: Run, session: _Session, consent: Mapping[str, str], report: Rep
         best = min(progress.judgements, key=lambda each: each.error)
         figures |= {"best_step": best.step, "held_out_error": round(best.error, 5), **best.figures}
     report(Event(STAGE, "finished", message=str(figures["verdict"])))
-    outputs = {"model": run.folder, "previews": run.folder / PREVIEWS_FOLDER}
+    write_training_report(run.folder, progress, figures, asdict(trainer.recipe))
+    outputs = {"model": run.folder, "previews": run.folder / PREVIEWS_FOLDER, "report": run.folder / REPORT_FILE}
     licences = {"content_gate": gate.LICENCE} | licences_of_terms(trainer.recipe)
     return run.finish(figures, outputs, seed=trainer.recipe.seed, licences=licences, consent=consent)
 
