@@ -32,7 +32,7 @@ from understudy.model.networks import FaceSwapNetwork, build_network
 from understudy.model.trainer import Trainer
 from understudy.recipes import train_recipe
 from understudy.stages._training_faces import DENSITY, MARGIN
-from understudy.stages.train import keep_freed_memory
+from understudy.stages._training_process import keep_freed_memory
 from understudy.types import TrainRecipe
 
 PERFORMERS = ("abel", "bea")

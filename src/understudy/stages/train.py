@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-import signal
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +18,7 @@ from understudy.model.trainer import StepResult, Trainer
 from understudy.stages._training_faces import MARGIN, PerformerFaces, load_performers
 from understudy.stages._training_judge import Judge, has_stopped_improving, split_faces, verdict
 from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, write_preview
+from understudy.stages._training_process import Clock, interrupts_between_steps, keep_freed_memory
 from understudy.stages._training_report import REPORT_FILE, write_training_report
 from understudy.stages._training_start import Start, Take, begin, write_galleries
 from understudy.stages._training_state import Budget, Progress, Until, save, take_up
@@ -34,6 +29,7 @@ from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
 from understudy.store.manifest import InputFile, read_manifest, stage_result
 from understudy.store.runs import Run, open_run
+from understudy.store.tensorboard import ScalarLog
 from understudy.trust import gate
 from understudy.trust.consent import consent_folder
 from understudy.trust.lineage import START_MODEL
@@ -44,8 +40,6 @@ STAGE = "train"
 REPORT_SECONDS = 1.0
 JUDGE_SHARE = 0.03
 """Judging takes no more of the time than this, however often checkpoints are saved."""
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
 
 
 def train(
@@ -79,7 +73,7 @@ def train(
         return _follow(face_sets, out, recipe, budget, start, freeze)
     inputs = {**_describe(face_sets), **(start.inputs() if start else {})}
     with open_run(out, STAGE, _asked(recipe, inputs, start, freeze), inputs) as run:
-        report = combine(event_log(out), report)
+        report = combine(event_log(out), _scalar_reporter(out), report)
         references = [*(start.may_train(consent_folder(consent), out) if start else ())]
         references += may_train(face_sets, consent_folder(consent))
         gate_face_sets(face_sets, out)
@@ -175,8 +169,8 @@ def _train_until_spent(session: _Session, budget: Budget, out: Path, report: Rep
 
     Stopped by the user, it saves first. Where several processes share the run, process 0 decides for all.
     """
-    trainer, clock, watchdog, wrong = session.trainer, _Clock(session.trainer.recipe), Watchdog(), ""
-    with _interrupts_between_steps() as was_interrupted:
+    trainer, clock, watchdog, wrong = session.trainer, Clock(session.trainer.recipe), Watchdog(), ""
+    with interrupts_between_steps() as was_interrupted:
         while True:
             decided = [budget.progress(session.progress), float(was_interrupted()), float(bool(wrong))]
             share, is_stopped, has_collapsed = parallel.from_rank_zero(decided)
@@ -212,7 +206,7 @@ def _count(session: _Session, step: StepResult, report: Reporter) -> None:
 
 
 def _look_after(
-    session: _Session, budget: Budget, step: StepResult, clock: _Clock, watchdog: Watchdog, out: Path, report: Reporter
+    session: _Session, budget: Budget, step: StepResult, clock: Clock, watchdog: Watchdog, out: Path, report: Reporter
 ) -> str:
     """Report, preview, judge and save what is due; returns what is wrong with the run, "" where nothing is."""
     trainer, progress, recipe = session.trainer, session.progress, session.trainer.recipe
@@ -264,57 +258,6 @@ def _save_at_the_end(session: _Session, out: Path, report: Reporter) -> str:
     return wrong
 
 
-@contextmanager
-def _interrupts_between_steps() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM wait until a step is whole, so that what is saved is a state that an unbroken run had too."""
-    seen: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield lambda: False
-        return
-    before = {number: signal.signal(number, lambda which, _: seen.append(which)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Clock:
-    """Measures steps and says when something is due; time spent on saving and previews does not count as training."""
-
-    def __init__(self, recipe: TrainRecipe) -> None:
-        now = time.monotonic()
-        self._last_tick = now
-        # The first preview comes early, so that a wrong start is seen at once.
-        first_preview = now + min(15.0, recipe.preview_seconds) - recipe.preview_seconds
-        self._last = {"report": now, "preview": first_preview, "checkpoint": now, "judge": -1e9}
-
-        self.judge_seconds = 0.0
-
-    @contextmanager
-    def judging(self) -> Iterator[None]:
-        """Measures what a judgement takes."""
-        began = time.monotonic()
-        yield
-        self.judge_seconds = time.monotonic() - began
-
-    def tick(self) -> float:
-        now = time.monotonic()
-        seconds, self._last_tick = now - self._last_tick, now
-        return seconds
-
-    def leave_out(self) -> None:
-        """What was done since the last tick does not count."""
-        self._last_tick = time.monotonic()
-
-    def is_due(self, what: str, every_seconds: float) -> bool:
-        now = time.monotonic()
-        if now - self._last[what] < every_seconds:
-            return False
-        self._last[what] = now
-        return True
-
-
 def _progress_event(trainer: Trainer, progress: Progress, budget: Budget, step: StepResult) -> Event:
     unit = "seconds" if budget.steps is None else "steps"
     figures: dict[str, float | int | str] = {
@@ -357,17 +300,19 @@ def _finish(run: Run, session: _Session, consent: Mapping[str, str], report: Rep
 # ---- small matters --------------------------------------------------------------------------------------------------------
 
 
-def keep_freed_memory() -> None:
-    """Let this process keep the memory that a step frees, where the C library allows it.
+def _scalar_reporter(out: Path) -> Reporter:
+    """A listener that writes what a run measures as curves for TensorBoard, under train/ and held-out/."""
+    log: list[ScalarLog] = []
 
-    glibc returns large blocks to the system, so each step would fault its activations in again: a tenth of the time and more.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20)):
-            mallopt(parameter, value)
+    def write(event: Event) -> None:
+        if event.kind not in ("progress", "figures") or "step" not in event.figures:
+            return
+        log[:] = log or [ScalarLog(out)]
+        group = "train" if event.kind == "progress" else "held-out"
+        numbers = {name: value for name, value in event.figures.items() if name != "step" and not isinstance(value, str)}
+        log[0].add(int(event.figures["step"]), {f"{group}/{name}": float(value) for name, value in numbers.items()})
+
+    return write
 
 
 def _budget(recipe: TrainRecipe, minutes: float | None, steps: int | None, until: Until) -> Budget:
