@@ -155,7 +155,7 @@ def test_each_fault_is_found_and_called_by_its_name(faulty: Path, bea: Path) -> 
     assert states(faulty)[BLURRED + 1][0] is False
     assert re.fullmatch(r"curate: blurred: \d+% of the usual fine detail", states(faulty)[BLURRED + 1][1])
     assert result.figures["num_of_other_performer"] == 1
-    assert "1 faces in the set of abel are of bea" in str(result.figures["warnings"])
+    assert "1 face is of bea in the set of abel" in str(result.figures["warnings"])
 
 
 def test_a_set_without_faults_stays_whole(abel: Path) -> None:
@@ -397,6 +397,17 @@ def test_the_command_line_curates_and_prints_one_json_object(faulty: Path, capsy
     assert Path(printed["report"]).is_file()
     assert run_command(["curate", str(faulty), "--undo", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["num_restored"] > 0
+
+
+def test_the_command_line_says_in_words_what_was_left_out_and_what_is_missing(
+    faulty: Path, bea: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["curate", str(faulty), "--against", str(bea)]) == 0
+    printed = capsys.readouterr().out
+    assert re.match(r"\d+ of 41 faces of abel are kept. Left out: 1 of another person, 2 misaligned, 2 blurred, ", printed)
+    assert "\n1 face is of bea in the set of abel; left out\n" in printed
+    assert re.search(r"\nbea has \d+ left profiles, abel none; nearest frames of abel: \d+", printed)
+    assert f"report                     {faulty / 'curation/report.html'}" in printed
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from understudy.store.events import TimedEvent, time_left
 from understudy.types import Event, Reporter, StageResult
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 5.0
 BAR_SECONDS = 0.2
+MOST_GAPS = 6
+
 HISTORY_EVENTS = 3000
 """How many events the time left is judged by: a minute's worth at 50 a second."""
 
@@ -161,7 +163,17 @@ def result_text(result: StageResult) -> str:
     """A stage's figures and the files it made, one a line."""
     if result.stage == "run":
         return run_text(result)
+    if "gaps" in result.figures:
+        return _curation_text(result)
     lines = [f"{name:<26} {_short(value)}" for name, value in result.figures.items() if not isinstance(value, dict | list)]
+    return "\n".join(lines + [f"{name:<26} {path}" for name, path in result.outputs.items()])
+
+
+def _curation_text(result: StageResult) -> str:
+    """What was left out of a face set, and what either performer lacks, in words."""
+    warnings, missing, gaps = (cast(Sequence[Any], result.figures[name]) for name in ("warnings", "missing", "gaps"))
+    lines = [str(result.figures["verdict"]), *warnings, *missing, *(gap["words"] for gap in gaps[:MOST_GAPS])]
+    lines += [f"{len(gaps) - MOST_GAPS} more in the report"] if len(gaps) > MOST_GAPS else []
     return "\n".join(lines + [f"{name:<26} {path}" for name, path in result.outputs.items()])
 
 

@@ -21,8 +21,8 @@ def curation() -> CurateRecipe:
 
     Command: `understudy curate faces/abel --against faces/bea`
     Time:    3 seconds for the two sets of the demo on two cores of a server CPU, about 4 milliseconds a face
-    Memory:  0.5 GB
-    Score:   see docs/log.md: planted faults found, and faces left out without cause
+    Memory:  0.2 GB
+    Score:   479 of 480 planted faults found, none of 978 untouched faces faulted (docs/log.md)
     """
     return CurateRecipe()
 

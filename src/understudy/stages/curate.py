@@ -209,11 +209,11 @@ def _warnings(one: Showing, other: Showing | None, recipe: CurateRecipe) -> list
         return found
     num_foreign = sum(fault.is_other_performer for fault in one.faults.values())
     if num_foreign:
-        found.append(f"{num_foreign} faces in the set of {one.performer} are of {other.performer}; they were left out")
+        found.append(f"{_faces_are(num_foreign)} of {other.performer} in the set of {one.performer}; left out")
     num_theirs = sum(fault.is_other_performer for fault in other.faults.values())
     if num_theirs:
         found.append(
-            f"{num_theirs} faces in the set of {other.performer} are of {one.performer}; curate that set too, against this one"
+            f"{_faces_are(num_theirs)} of {one.performer} in the set of {other.performer}; curate that one against this too"
         )
     galleries = [own_embeddings(showing.measures, recipe.identity_distance) for showing in (one, other)]
     if all(map(len, galleries)) and np.linalg.norm(galleries[0].mean(axis=0) - galleries[1].mean(axis=0)) < SAME_PERSON:
@@ -221,6 +221,10 @@ def _warnings(one: Showing, other: Showing | None, recipe: CurateRecipe) -> list
             f"the faces of {one.performer} and {other.performer} look like one person's; is one set of the wrong footage?"
         )
     return found
+
+
+def _faces_are(num: int) -> str:
+    return "1 face is" if num == 1 else f"{num} faces are"
 
 
 def _select(face_set: FaceSet, curation: Curation) -> None:
