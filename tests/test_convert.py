@@ -4,6 +4,7 @@ import json
 import tempfile
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -12,17 +13,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import understudy.stages.convert as convert_stage
 from understudy.imaging.meanface import mean_face, raise_forehead
 from understudy.imaging.similarity import apply, invert, similarity_from_parameters
 from understudy.media.footage import FrameRecord, probe
-from understudy.media.images import write_png
+from understudy.media.images import read_image, write_png
 from understudy.media.reader import read_frames
+from understudy.media.segments import SegmentedWriter
 from understudy.model.colour import UNCHANGED
 from understudy.model.identity import IdentitySwapper
 from understudy.model.networks import build_network
 from understudy.model.swapper import GALLERIES_FILE, recipe_as_json
 from understudy.perception.survey import load_networks, survey
-from understudy.stages import _swapping
+from understudy.stages import _marked_output, _swapping
 from understudy.stages._compositing import composite_face
 from understudy.stages._plate_looks import measured
 from understudy.stages._plate_survey import PlateSurvey
@@ -407,6 +410,38 @@ def test_a_deep_plate_stays_deep(plate, changed):
     row = finished.image[80, finished.matte[80] > 0.99, 0]
     assert len(np.unique(row)) > 0.95 * len(row)
     assert np.any(row % 257 != 0)
+
+
+def test_a_clip_cut_short_anywhere_comes_out_the_same_as_at_one_go(plate, tmp_path, monkeypatch):
+    class KillError(Exception):
+        pass
+
+    monkeypatch.setattr(_marked_output, "SegmentedWriter", partial(SegmentedWriter, every=3))
+    faces = [a_face(frame) for frame in range(NUM_FRAMES) if frame != 7]
+    recipe = replace(LOSSLESS, colour="plate", batch_size=4)
+
+    def write(out: Path, killed_at: float = np.inf) -> dict[str, object]:
+        def tell(event: Event) -> None:
+            if event.message == "swapping" and event.done >= killed_at:
+                raise KillError
+
+        out.mkdir(exist_ok=True)
+        plan = measure_looks(probe(plate), make_plan(probe(plate), surveyed(faces), Mirror(), AS_BEA, recipe), out / "plate")
+        return swap_footage(probe(plate), surveyed(faces), plan, out, Lineage({}, ()), tell)[0]
+
+    monkeypatch.setattr(convert_stage, "_SECONDS_BETWEEN_EVENTS", 0)
+    whole = write(tmp_path / "whole")
+    for killed_at in (2, 8, 14):
+        with pytest.raises(KillError):
+            write(tmp_path / "cut", killed_at)
+    cut = write(tmp_path / "cut")
+    assert {**cut, "gate": None} == {**whole, "gate": None, "output_sha256": cut["output_sha256"]}
+    for name in ("ledger.jsonl", "passes/alignment.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    for frame in range(NUM_FRAMES):
+        first, second = (read_image(tmp_path / name / f"frames/{frame:06d}.png") for name in ("cut", "whole"))
+        assert np.array_equal(first, second)
+    assert not (tmp_path / "cut/segments").exists()
 
 
 def test_the_finished_clip_says_that_it_is_made_by_a_computer(plate, tmp_path):

@@ -41,9 +41,9 @@ from understudy.stages._swap_plan import Plan, Replacement, crop_from_frame, tra
 from understudy.types import ConvertRecipe, Face, silent
 
 SAMPLE = Path(understudy.__file__).parent / "sample"
-FRAMES = range(60, 110)
+FRAMES = range(78, 108)
 CROP_PX = 256
-SHOWN = (62, 84, 100, 109)
+SHOWN = (79, 84, 100, 107)
 CORE = (slice(64, 192), slice(64, 192))
 Composite = tuple[np.ndarray, np.ndarray]
 FINE, BROAD = (2, 10), (10, 32)

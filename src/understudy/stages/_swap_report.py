@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
@@ -31,27 +32,22 @@ _IN_WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class Keepsakes:
-    """A few frames, chosen beforehand, that are kept as small pictures (plate beside swap) while the clip streams by."""
+def keepsake_frames(frames: Sequence[int]) -> frozenset[int]:
+    """A few frames spread evenly over `frames`, of which the report has pictures."""
+    rows = np.linspace(0, len(frames) - 1, num=min(NUM_KEEPSAKES, len(frames)))
+    return frozenset(frames[round(float(row))] for row in rows)
 
-    wanted: frozenset[int]
-    pictures: list[Picture] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, frames: Sequence[int]) -> Keepsakes:
-        """Keepsakes spread evenly over `frames`."""
-        rows = np.linspace(0, len(frames) - 1, num=min(NUM_KEEPSAKES, len(frames)))
-        return cls(frozenset(frames[round(float(row))] for row in rows))
+def keepsake(finished: SwappedFrame) -> str:
+    """The frame as a small picture, plate beside swap: a JPEG in base64, to be kept with the frame's note."""
+    both = np.hstack([_small(finished.record.eight_bit), _small(eight_bit(finished.image))])
+    return base64.b64encode(encode_jpeg(both, quality=90)).decode()
 
-    def offer(self, finished: SwappedFrame) -> None:
-        """Keep the frame if it is one of those wanted."""
-        record = finished.record
-        if record.index not in self.wanted:
-            return
-        both = np.hstack([_small(record.eight_bit), _small(eight_bit(finished.image))])
-        caption = f"frame {record.index}, {record.time_seconds:.2f} s: plate, and {_IN_WORDS[finished.status]}"
-        self.pictures.append(Picture(encode_jpeg(both, quality=90), caption))
+
+def keepsake_picture(kept: str, line: Json) -> Picture:
+    """A keepsake as the report shows it; line: the frame's in the ledger."""
+    caption = f"frame {line['frame']}, {line['time_seconds']:.2f} s: plate, and {_IN_WORDS[str(line['status'])]}"
+    return Picture(base64.b64decode(kept), caption)
 
 
 def write_swap_report(
@@ -60,7 +56,7 @@ def write_swap_report(
     info: FootageInfo,
     figures: Mapping[str, object],
     ledger: Sequence[Json],
-    keepsakes: Keepsakes,
+    keepsakes: Sequence[Picture],
     losses: Sequence[str],
 ) -> None:
     """Write report.html of a conversion."""
@@ -79,7 +75,7 @@ def write_swap_report(
         sections,
         verdict=f"{num_swapped} of {num_frames} frames of {info.path.name} are swapped.",
         figures=list(_headline(figures)),
-        pictures=keepsakes.pictures,
+        pictures=list(keepsakes),
         eyebrow="Understudy: convert",
         footer="The swapped frames are AI-manipulated; the container of the clip says so too.",
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -31,7 +33,7 @@ from understudy.stages._swap_plan import (
     roles_of,
     track_ends,
 )
-from understudy.stages._swap_report import Keepsakes, write_swap_report
+from understudy.stages._swap_report import keepsake, keepsake_frames, keepsake_picture, write_swap_report
 from understudy.stages._swapping import SwappedFrame, frames_to_read, swapped_frames
 from understudy.store.atomic import atomic_write_text
 from understudy.store.checkpoints import STATE_FILE
@@ -63,6 +65,8 @@ STAGE = "convert"
 LEDGER_FILE, REPORT_FILE, ALIGNMENT_FILE = "ledger.jsonl", "report.html", "passes/alignment.jsonl"
 NUKE_FILE = "passes/alignment.nk"
 _SECONDS_BETWEEN_EVENTS = 0.5
+FOREVER = 2**62
+"""After the last frame of any clip, whose number is known only when it has been read."""
 
 
 def convert(
@@ -133,26 +137,27 @@ def swap_footage(
         if role not in plan.roles.values():
             report(Event(STAGE, "warning", message=f"{info.path}: no face in it is {role.replace}; nobody is replaced there"))
     losses: set[str] = set()
-    keepsakes = Keepsakes.of(sorted(plan.faces or survey.shot))
-    ledger: list[Json] = []
-    swapped: list[Face] = []
-    alignments: list[Json] = []
-    with MarkedOutput(out, info, plan.recipe, lineage, on_loss=losses.add) as output:
+    wanted = keepsake_frames(sorted(plan.faces or survey.shot))
+    with MarkedOutput(out, info, plan.recipe, lineage, on_loss=losses.add, is_resumed=True) as output:
         progress = _Progress(info.num_frames_estimate, report)
-        for finished in swapped_frames(read_ahead(read_frames(info.path, on_loss=losses.add)), plan):
-            output.write(finished, survey.shot.get(finished.record.index, 0))
-            ledger.append(ledger_line(finished))
-            alignments.append(_alignment_line(finished))
-            swapped += finished.faces if finished.status == "swapped" else ()
-            keepsakes.offer(finished)
-            progress.tell(len(ledger))
+        todo = range(output.num_done, FOREVER)
+        frames = read_frames(info.path, frames_to_read(todo, plan, frame_bytes(info)).start, on_loss=losses.add)
+        with closing(cast(Generator[SwappedFrame], read_ahead(swapped_frames(frames, plan, todo), num_frames=2))) as stream:
+            for finished in stream:
+                shot = survey.shot.get(finished.record.index, 0)
+                output.write(finished, shot, _note(finished, shot, wanted))
+                progress.tell(finished.record.index + 1)
+        notes = list(output.notes())
     for loss in sorted(losses):
         report(Event(STAGE, "warning", message=loss))
+    ledger = [cast(Json, note["ledger"]) for note in notes]
     atomic_write_text(out / LEDGER_FILE, _json_lines(ledger))
     (out / ALIGNMENT_FILE).parent.mkdir(exist_ok=True)
+    alignments = [cast(Json, note["alignment"]) for note in notes]
     atomic_write_text(out / ALIGNMENT_FILE, _json_lines(alignments))
     atomic_write_text(out / NUKE_FILE, nuke_script(alignments, info))
-    figures = {**counts_of(ledger), **_track_figures(plan, survey, swapped), **output.figures}
+    figures = {**counts_of(ledger), **_track_figures(plan, survey, ledger), **output.figures}
+    keepsakes = [keepsake_picture(str(note["keepsake"]), cast(Json, note["ledger"])) for note in notes if "keepsake" in note]
     write_swap_report(out / REPORT_FILE, plan, info, figures, ledger, keepsakes, sorted(losses))
     return figures, {
         "swap": output.path,
@@ -252,11 +257,20 @@ class _Progress:
             self._report(Event(STAGE, "progress", done, self._total, "frames", self._message))
 
 
-def ledger_line(finished: SwappedFrame) -> Json:
+def _note(finished: SwappedFrame, shot: int, wanted: frozenset[int]) -> Json:
+    """All that must be remembered of a frame when it is written."""
+    note: Json = {"ledger": ledger_line(finished, shot), "alignment": _alignment_line(finished)}
+    if finished.record.index in wanted:
+        note["keepsake"] = keepsake(finished)
+    return note
+
+
+def ledger_line(finished: SwappedFrame, shot: int = 0) -> Json:
     """What the ledger says of a frame."""
     return {
         "frame": finished.record.index,
         "time_seconds": finished.record.time_seconds,
+        "shot": shot,
         "status": finished.status,
         "reason": finished.reason,
         "track": finished.faces[0].track if finished.faces else None,
@@ -289,7 +303,7 @@ def counts_of(ledger: Sequence[Json]) -> dict[str, object]:
     }
 
 
-def _track_figures(plan: Plan, survey: PlateSurvey, swapped: Sequence[Face]) -> dict[str, object]:
+def _track_figures(plan: Plan, survey: PlateSurvey, ledger: Sequence[Json]) -> dict[str, object]:
     """How sure the choice of the performer is: the farthest track taken, and the nearest face that was left alone."""
     persons = {
         role: np.nanmean(np.asarray(plan.swapper.galleries[role.replace], np.float64), axis=0) for role in plan.replacements
@@ -301,7 +315,8 @@ def _track_figures(plan: Plan, survey: PlateSurvey, swapped: Sequence[Face]) -> 
         for track, mean in track_embeddings(survey.faces).items()
     }
     taken, left = [d for t, d in distance.items() if t in plan.ends], [d for t, d in distance.items() if t not in plan.ends]
-    before_px, after_px = jitter_px(swapped)
+    frames = [cast(int, line["frame"]) for line in ledger if line["status"] == "swapped"]
+    before_px, after_px = jitter_px([face for frame in frames for face in plan.faces[frame]])
     return {
         "num_tracks": len(plan.ends),
         "identity_distance": round(max(taken), 4) if taken else None,
