@@ -268,3 +268,48 @@ def test_a_mistake_in_the_curate_table_names_the_key(folder: Path) -> None:
         BadInput, match="curate: setting 'blur_fractoin' is unknown to this recipe; did you mean 'blur_fraction'"
     ):
         project_with(folder, "[train]", "[curate]\nset = { blur_fractoin = 0.5 }\n\n[train]")
+
+
+# ---- ranges and several performers -----------------------------------------------------------------------------------------
+
+
+RANGES = """
+[[swap.range]]
+frames = [10, 20]
+set = { blend = "feather" }
+
+[[swap.range]]
+shot = 2
+swapped = false
+"""
+
+
+def test_ranges_have_the_swaps_settings_but_for_their_own(folder: Path) -> None:
+    (folder / "film.toml").write_text(PROJECT + RANGES)
+    swap = read_project(folder / "film.toml").swaps[0]
+    assert [(each.frames, each.shot, each.is_swapped) for each in swap.ranges] == [((10, 20), None, True), (None, 2, False)]
+    assert swap.ranges[0].recipe == replace(swap.recipe, blend="feather")
+    assert swap.ranges[1].recipe == swap.recipe
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (RANGES.replace("blend", "blent"), r"swap\.1: range\.1: setting 'blent'.*did you mean 'blend'"),
+        (RANGES.replace("[10, 20]", "[20, 10]"), r"range\.1: range frames 20-10"),
+        (RANGES.replace('blend = "feather"', 'codec = "ffv1"'), r"range\.1: .*codec holds for the whole swap"),
+        (RANGES.replace("shot = 2", ""), r"range\.2: .*either frames or shot"),
+        (RANGES.replace("swapped", "swaped"), "did you mean 'swapped'"),
+    ],
+)
+def test_a_mistake_in_a_range_is_named(folder: Path, changed: str, words: str) -> None:
+    (folder / "film.toml").write_text(PROJECT + changed)
+    with pytest.raises(BadInput, match=words):
+        read_project(folder / "film.toml")
+
+
+def test_a_changed_range_redoes_its_swap_and_report_only(folder: Path) -> None:
+    finished(folder)
+    (folder / "film.toml").write_text(PROJECT + RANGES)
+    planned = plan(read_project(folder / "film.toml"))
+    assert [name for name, state in states(planned).items() if state != "up to date"] == ["swaps/010", "reports/010"]

@@ -131,9 +131,10 @@ def _swap_steps(project: Project, swap: Swap, model: Path, faces: Path) -> tuple
     out = project.out
     folder = out / "swaps" / swap.name
     converted: dict[str, object] = {"footage": swap.plate, "model": model, "replace": swap.replace, "with_": swap.with_}
+    how = {"recipe": swap.recipe, **({"ranges": swap.ranges} if swap.ranges else {})}
     evaluated: dict[str, object] = {"swap": folder / SWAP_NAMES[swap.recipe.codec], "plate": swap.plate, "truth": swap.truth}
     return (
-        Step(f"swaps/{swap.name}", "convert", {**converted, "out": folder, "recipe": swap.recipe, "consent": project.consent}),
+        Step(f"swaps/{swap.name}", "convert", {**converted, "out": folder, **how, "consent": project.consent}),
         Step(
             f"reports/{swap.name}",
             "evaluate",

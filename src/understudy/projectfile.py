@@ -16,9 +16,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from understudy.recipes import convert_recipe, curate_recipe, did_you_mean, train_recipe
+from understudy.recipes import convert_recipe, curate_recipe, did_you_mean, train_recipe, with_settings
+from understudy.stages._swap_plan import check_ranges
 from understudy.trust.consent import consent_folder
-from understudy.types import BadInput, ConvertRecipe, CurateRecipe, TrainRecipe, check_performer_name
+from understudy.types import BadInput, ConvertRecipe, CurateRecipe, RangeSettings, TrainRecipe, check_performer_name
 
 # ---- a project, resolved --------------------------------------------------------------------------------------------------
 
@@ -33,13 +34,17 @@ class Performer:
 
 @dataclass(frozen=True)
 class Swap:
-    """One plate in which `with_` replaces `replace`; `truth` and `mask` are there for rendered pairs only."""
+    """One plate in which `with_` replaces `replace`.
+
+    ranges: parts of the plate with settings of their own. `truth` and `mask` are there for rendered pairs only.
+    """
 
     name: str
     plate: Path
     replace: str
     with_: str
     recipe: ConvertRecipe
+    ranges: tuple[RangeSettings, ...]
     truth: Path | None
     mask: Path | None
 
@@ -113,10 +118,18 @@ class _TrainTable(_Table):
     settings: dict[str, bool | int | float | str] = Field(default={}, alias="set")
 
 
+class _RangeTable(_Table):
+    frames: tuple[int, int] | None = None
+    shot: int | None = Field(default=None, ge=0)
+    settings: dict[str, bool | int | float | str] = Field(default={}, alias="set")
+    is_swapped: bool = Field(default=True, alias="swapped")
+
+
 class _SwapTable(_Table):
     plate: str
     replace: str
     with_: str = Field(alias="with")
+    ranges: list[_RangeTable] = Field(default=[], alias="range")
     name: str | None = None
     recipe: str = "delivery"
     settings: dict[str, bool | int | float | str] = Field(default={}, alias="set")
@@ -163,6 +176,8 @@ def _keys_beside(location: Sequence[str | int]) -> list[str]:
         "swap": _SwapTable,
     }
     table = tables[str(location[0])] if len(location) > 1 else _File
+    if len(location) > 3 and location[2] == "range":
+        table = _RangeTable
     return [field.alias or name for name, field in table.model_fields.items()]
 
 
@@ -199,11 +214,22 @@ def _swap(path: Path, key: str, table: _SwapTable, performers: Iterable[str]) ->
         _check_folder_name(name)
     with _blamed(path, key):
         recipe = convert_recipe(table.recipe, table.settings)
+        ranges = tuple(_range(number, each, recipe) for number, each in enumerate(table.ranges, start=1))
     with _blamed(path, f"{key}.truth"):
         truth = _one_found(path.parent, table.truth) if table.truth else None
     with _blamed(path, f"{key}.mask"):
         mask = _one_found(path.parent, table.mask) if table.mask else None
-    return Swap(name, plate, table.replace, table.with_, recipe, truth, mask)
+    return Swap(name, plate, table.replace, table.with_, recipe, ranges, truth, mask)
+
+
+def _range(number: int, table: _RangeTable, recipe: ConvertRecipe) -> RangeSettings:
+    """A range whose settings are the swap's own but for those that it sets."""
+    try:
+        settings = RangeSettings(with_settings(recipe, table.settings), table.frames, table.shot, table.is_swapped)
+        check_ranges((settings,), recipe)
+    except BadInput as error:
+        raise BadInput(f"range.{number}: {error}") from error
+    return settings
 
 
 def _all_found(folder: Path, patterns: Iterable[str]) -> tuple[Path, ...]:
