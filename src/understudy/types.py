@@ -272,7 +272,8 @@ class ConvertRecipe:
     Fractions are of the crop's side. `colour` says whose skin wins: `plate` matches it to the plate's colours, `performer`
     keeps the performer's own and lets the plate's changes of light play on it, `none` leaves it as the model draws it. With
     the first two, and if told, the plate's sharpness, grain and motion blur are matched as well; all is pooled over
-    `colour_seconds` to either side. `mask`: what limits the face: the network's mask, the mesh's silhouette or both.
+    `colour_seconds` to either side, motion blur over the clip (two faces that differ much can feign some).
+    `mask`: what limits the face: the network's mask, the mesh's silhouette or both.
     `is_occlusion_kept`: what stands before the face stays there. `matte_seconds`: over how long the masks are steadied.
     `blend`: how the face meets the plate (imaging/blend.py); `multiband` takes the plate's light and skin, so with any other
     `colour` it is `feather`. `is_light_linear`: mix light instead of code values. `num_crops`: how many slightly shifted crops
@@ -289,7 +290,7 @@ class ConvertRecipe:
     colour_seconds: float = 0.5
     is_sharpness_matched: bool = True
     is_grain_matched: bool = True
-    is_motion_blur_matched: bool = True
+    is_motion_blur_matched: bool = False
     mask: Literal["learned", "outline", "both"] = "both"
     erode_fraction: float = 0.01
     feather_fraction: float = 0.03

@@ -171,14 +171,14 @@ def look_at(
 
 
 def detail_of_model(track: TrackLook, colour_method: str = "mkl") -> float:
-    """How much of the plate's detail the model draws: ratio of spreads in the broadest band, colours matched; NaN unknown.
+    """How much of the plate's detail the model draws: ratio of spreads in the middle band, colours matched; NaN unknown.
 
-    1: as much. Below a half the features are a blur, and what shows of a face is what the blend takes from the plate.
+    1: as much. The less, the more of what shows of a face is what the blend takes from the plate.
     """
     colour = colour_matcher(colour_method)(track.face.colour, track.plate.colour)
     wanted = _luminance_variance(track.plate.detail, np.eye(3))
     there = _luminance_variance(track.face.detail, colour[:, :3])
-    return float(np.sqrt(there[-1] / wanted[-1])) if wanted[-1] > 0 else float("nan")
+    return float(np.sqrt(there[1] / wanted[1])) if wanted[1] > 0 else float("nan")
 
 
 def _light_map(plate: Appearance, plate_always: Appearance, face: Appearance, face_always: Appearance) -> ColourMap:

@@ -22,7 +22,7 @@ LEAST_SPEED_PX = 3.0
 
 LEAST_SAMPLES = 3
 LEAST_SHUTTER = 0.2
-"""What is found in footage without any motion blur stays below this."""
+"""A shutter that is open for less leaves no visible trace."""
 
 
 @dataclass(frozen=True)

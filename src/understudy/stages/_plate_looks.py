@@ -32,8 +32,8 @@ from understudy.types import Image, Json
 LOOKS_FILE, USUAL_FOLDER = "looks.jsonl", "usual"
 TRACKS_IN_MEMORY = 8
 
-LEAST_DETAIL_OF_MODEL = 0.5
-"""A model that draws less than this share of the plate's detail is a blur (docs/blending.md has the figures)."""
+LEAST_DETAIL_OF_MODEL = 0.7
+"""A model that draws less than this share of the plate's detail is raw (docs/blending.md has the figures)."""
 
 
 def measured(
