@@ -62,7 +62,7 @@ def row_of(path: Path) -> Row:
                 f"{info.width}x{info.height}",
                 frames_and_times(out, path),
                 faces_in_words(result.figures),
-                "; ".join(losses(out)) or "read to its end",
+                "; ".join(line.replace(str(path), "it") for line in losses(out)) or "read to its end",
             )
         except UnderstudyError as error:
             cells = ("", "", "", f"status {error.exit_status}: `{str(error).replace(str(path), path.name)[:LONGEST_LINE]}`")

@@ -57,7 +57,7 @@ def main(actors: Path, out: Path) -> None:
     numbers = {"mean_face": rounded(mean_mesh, mirror), "mean_face_ibug": rounded(mean_ibug, IBUG_MIRROR), "mirror": mirror}
     out.write_text(json.dumps(numbers, separators=(",", ":")) + "\n", "utf-8")
     if out == PACKAGE_FILE:
-        meanface._numbers.cache_clear()
+        meanface._arrays.cache_clear()
         print_agreement(clips)
 
 

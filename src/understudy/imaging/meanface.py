@@ -68,12 +68,12 @@ FOREHEAD_RISE = 0.2
 
 def mean_face() -> NDArray[np.float64]:
     """(468, 3) the mean mesh in face units; a fresh copy."""
-    return np.array(_numbers()["mean_face"])
+    return _arrays()["mean_face"].copy()
 
 
 def mean_face_ibug() -> NDArray[np.float64]:
     """(68, 2) the mean iBUG landmarks in face units; a fresh copy."""
-    return np.array(_numbers()["mean_face_ibug"])
+    return _arrays()["mean_face_ibug"].copy()
 
 
 def raise_forehead(landmarks: FloatArray) -> NDArray[np.float64]:
@@ -92,21 +92,21 @@ def raise_forehead(landmarks: FloatArray) -> NDArray[np.float64]:
 
 def mirror_points(points: FloatArray, width: float) -> NDArray[np.float64]:
     """A mesh (468, 2 or 3) as it lies in the mirrored picture of that width: each point is again what its index says."""
-    mirrored = np.asarray(points, np.float64)[_numbers()["mirror"]]
+    mirrored = np.asarray(points, np.float64)[_arrays()["mirror"]]
     mirrored[:, 0] = width - mirrored[:, 0]
     return mirrored
 
 
 def mirrored_index(points: tuple[int, ...]) -> tuple[int, ...]:
     """The mesh points that lie where these do on the other half of the face."""
-    mirror = _numbers()["mirror"]
-    return tuple(mirror[point] for point in points)
+    mirror = _arrays()["mirror"]
+    return tuple(int(mirror[point]) for point in points)
 
 
 @cache
-def _numbers() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(files("understudy.imaging").joinpath("meanface.json").read_text("utf-8"))
-    return loaded
+def _arrays() -> dict[str, NDArray[Any]]:
+    loaded = json.loads(files("understudy.imaging").joinpath("meanface.json").read_text("utf-8"))
+    return {name: np.array(numbers) for name, numbers in loaded.items()}
 
 
 # ---- alignment and pose ---------------------------------------------------------------------------------------------------

@@ -26,10 +26,10 @@ from understudy.types import FloatArray, Image
 TEXTURE_PX = 72
 """Side of the unwrapped face, which covers the framing `full`."""
 
-MOST_SAMPLES = 64
+MOST_SAMPLES = 40
 """Faces of a track that are remembered, spread evenly over it."""
 
-NUM_NEAREST = 24
+NUM_NEAREST = 15
 """Remembered faces of the most similar pose and expression that a face is compared with."""
 
 LEAST_SAMPLES = 8
@@ -78,13 +78,16 @@ def usual_appearance(crops: Sequence[Image], landmarks: Sequence[FloatArray]) ->
     textures = np.stack([_texture(crops[row], landmarks[row]) for row in rows])
     common = np.median(textures, axis=0)
     textures = np.stack([texture - _light(texture, common) for texture in textures]).astype(np.float32)
-    usual: NDArray[np.float32] = np.empty_like(textures)
-    spread: NDArray[np.float32] = np.empty_like(textures)
+    usual: NDArray[np.float32] = np.zeros_like(textures)
+    spread: NDArray[np.float32] = np.full_like(textures, LEAST_SPREAD)
+    inside = _where().inside
+    skin = textures[:, inside]  # N M 3
     for row, shape in enumerate(shapes):
-        nearest = textures[np.argsort(np.linalg.norm(shapes - shape, axis=1))[:NUM_NEAREST]]
-        usual[row] = np.median(nearest, axis=0)
-        deviation = 1.4826 * np.median(np.abs(nearest - usual[row]), axis=0)
-        spread[row] = cv2.GaussianBlur(np.hypot(deviation, LEAST_SPREAD), (0, 0), 1.5)
+        nearest = skin[np.argsort(np.linalg.norm(shapes - shape, axis=1))[:NUM_NEAREST]]
+        middle = np.median(nearest, axis=0)
+        usual[row, inside] = middle
+        spread[row, inside] = np.hypot(1.4826 * np.median(np.abs(nearest - middle), axis=0), LEAST_SPREAD)
+        spread[row] = cv2.GaussianBlur(spread[row], (0, 0), 1.5)
     return Appearance(shapes, usual, spread)
 
 
@@ -133,14 +136,14 @@ def _light(texture: FloatArray, common: FloatArray) -> FloatArray:
     inside, ground = _where().inside, _ground()
     difference = (texture - common)[inside]
     hue: NDArray[np.floating] = np.zeros(2)
-    for _ in range(6):
+    for _ in range(4):
         weights = _tukey(np.linalg.norm(difference[:, 1:] - hue, axis=1), MOST_HUE_ERROR)
         hue = (weights @ difference[:, 1:]) / (weights.sum() + HUE_PRIOR * len(weights))
     gradient: NDArray[np.floating] = np.zeros(3)
     is_skin = weights
     prior = 1e-3 * len(ground) * np.diag([0.01, 1.0, 1.0])
     gradient[0] = _weighted_median(difference[:, 0], is_skin + 1e-9)
-    for _ in range(8):
+    for _ in range(5):
         distance = np.abs(difference[:, 0] - ground @ gradient)
         limit = 4.7 * max(1.4826 * _weighted_median(distance, is_skin + 1e-9), 0.04)
         weighted = ground * (is_skin * _tukey(distance, limit) + 1e-9)[:, None]
