@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform
 
 from understudy.imaging.framing import FULL, crop_from_face, framing
-from understudy.imaging.masks import erode, feather, polygon_mask
+from understudy.imaging.masks import dilate, erode, feather, polygon_mask
 from understudy.imaging.similarity import (
     apply,
     compose,
@@ -149,3 +149,12 @@ def test_eroding_draws_in_and_feathering_rises_inward_only() -> None:
     assert np.all(np.diff(middle) >= 0)
     assert middle[-1] == 1
     assert middle[0] < 0.1
+
+
+def test_a_widened_mask_reaches_just_so_much_further() -> None:
+    mask = polygon_mask(np.array([[20, 20], [40, 20], [40, 40], [20, 40]]), (64, 64))
+    widened = dilate(mask, 5)
+    assert widened[30].sum() == pytest.approx(mask[30].sum() + 10, abs=0.6)
+    assert (widened >= mask).all()
+    np.testing.assert_array_equal(dilate(mask, 0), mask)
+    assert not dilate(np.zeros_like(mask), 5).any(), "nothing to widen"

@@ -18,6 +18,7 @@ import killing
 from understudy.model.augment import Batch
 from understudy.model.colour import UNCHANGED
 from understudy.model.losses import reconstruction_loss, structural_dissimilarity
+from understudy.model.schedule import moment
 from understudy.model.trainer import Trainer
 from understudy.types import BadInput, TrainRecipe
 
@@ -91,6 +92,18 @@ def assert_same_training(one: Trainer, other: Trainer) -> None:
         torch.testing.assert_close(
             weight, other_weights[name], rtol=0, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+def test_faces_are_drawn_as_often_as_their_share_says() -> None:
+    faces = {name: torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 5, 54, 54).contiguous() for name in NAMES}
+    shares = {name: torch.tensor([0.7, 0.1, 0.1, 0.1]) for name in NAMES}
+    recipe = replace(
+        TINY, batch_size=400, balance_fraction=0.5, backdrop_probability=0.0, brightness_fraction=0.0, colour_fraction=0
+    )
+    trainer = Trainer(faces, dict.fromkeys(NAMES, UNCHANGED), recipe, 1.35, shares=shares)
+    drawn = trainer._draw("abel", moment(recipe, 0, 0.0)).target[:, 0, 0, 0] * 255
+    half_balanced_half_even = 0.5 * 0.7 + 0.5 * 0.25
+    assert float((drawn.round() == 0).float().mean()) == pytest.approx(half_balanced_half_even, abs=0.08)
 
 
 @pytest.mark.parametrize("takes_turns", [False, True])

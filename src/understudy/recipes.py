@@ -79,6 +79,7 @@ def original() -> TrainRecipe:
         mask_weight=0.0,
         feature_emphasis=0.0,
         background_weight=1.0,
+        balance_fraction=0.0,
         warp_fraction=5 / 160,  # sigma 5 px on a grid that spans 160 px
         warp_until=0.0,  # the warp stays whole to the end
         rotation_degrees=10.0,

@@ -210,7 +210,7 @@ class TrainRecipe:
     width: float = 1.0
     code_size: int = 256
     # Optimisation
-    batch_size: int = 16
+    batch_size: int = 8
     learning_rate: float = 1e-3
     adam_beta1: float = 0.9
     adam_beta2: float = 0.99
@@ -242,12 +242,13 @@ class TrainRecipe:
     discriminator_speed: float = 4.0
     harmony_weight: float = 0.0
     cycle_weight: float = 0.0
-    # Augmentation
+    # Which faces, and how they are disturbed
+    balance_fraction: float = 0.0
     warp_fraction: float = 0.015
     warp_until: float = 0.8
-    rotation_degrees: float = 10.0
-    scale_fraction: float = 0.1
-    shift_fraction: float = 0.05
+    rotation_degrees: float = 3.0
+    scale_fraction: float = 0.03
+    shift_fraction: float = 0.015
     flip_probability: float = 0.0
     brightness_fraction: float = 0.1
     colour_fraction: float = 0.03

@@ -35,6 +35,14 @@ def erode(mask: Mask, radius_px: float) -> Mask:
     return np.minimum(mask, np.clip(distance - radius_px + 0.5, 0, 1)).astype(np.float32)
 
 
+def dilate(mask: Mask, radius_px: float) -> Mask:
+    """The mask widened by `radius_px` on all sides."""
+    if radius_px <= 0:
+        return mask
+    distance = cv2.distanceTransform((mask <= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.maximum(mask, np.clip(radius_px - distance + 1, 0, 1)).astype(np.float32)
+
+
 def feather(mask: Mask, width_px: float) -> Mask:
     """The mask with an edge that rises smoothly from 0 to 1 over `width_px`, inward only: nothing outside is touched."""
     if width_px <= 0:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from understudy.model.layers import Residual, SmoothDownscale, Upscale, activate, initialise_as_resize, scaled
+from understudy.model.colour import COMMON_MEAN, COMMON_SPREAD
+from understudy.model.layers import Residual, SmoothDownscale, Upscale, activate, initialise_as_resize, keep_spread, scaled
 from understudy.model.networks_2017 import OriginalDecoder, OriginalEncoder
 from understudy.types import BadInput, TrainRecipe
 
@@ -215,9 +216,11 @@ class QuickEncoder(nn.Module):
         self.down = nn.Sequential(*layers)
         self.to_code = nn.Linear(num_before * self.side**2, code_size) if code_size else None
         self.from_code = nn.Linear(code_size, num_before * self.side**2) if code_size else None
+        keep_spread(self)
 
     def forward(self, faces: Tensor) -> Tensor:
-        features: Tensor = self.down(activate(self.stem(functional.pixel_unshuffle(faces - 0.5, self.stem_factor))))
+        centred = (faces - COMMON_MEAN) / COMMON_SPREAD
+        features: Tensor = self.down(activate(self.stem(functional.pixel_unshuffle(centred, self.stem_factor))))
         if self.to_code is None or self.from_code is None:
             return features
         return activate(self.from_code(self.to_code(features.flatten(1)))).view_as(features)
@@ -230,6 +233,7 @@ class Inter(nn.Module):
         super().__init__()
         self.to_code = nn.Linear(shape.channels[-1] * shape.side**2, code_size)
         self.from_code = nn.Linear(code_size, shape.channels[-1] * shape.side**2)
+        keep_spread(self)
 
     def forward(self, features: Tensor) -> Tensor:
         return activate(self.from_code(self.to_code(features.flatten(1)))).view_as(features)
@@ -253,7 +257,11 @@ class QuickDecoder(nn.Module):
             num_before = num_channels
         self.up = nn.Sequential(*layers)
         self.to_picture = nn.Conv2d(num_before, 4 * self.stem_factor**2, 3, padding=1)
-        initialise_as_resize(self.to_picture, self.stem_factor)
+        keep_spread(self)
+        for layer in self.up:
+            if isinstance(layer, Upscale):
+                initialise_as_resize(layer.convolution, 2)
+        initialise_as_resize(self.to_picture, self.stem_factor, gain=0.3)  # a sigmoid follows: start in its steep part
 
     def forward(self, features: Tensor, identity: Sequence[tuple[Tensor, Tensor]] | None = None) -> Tensor:
         """identity: a scale and a shift (C, 1, 1) for the features after each enlargement."""

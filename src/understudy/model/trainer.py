@@ -81,6 +81,8 @@ class Trainer:
     frozen: parts that do not learn: "encoder", or performers' names. micro_batch: faces of each performer that go through the
     network at once; it halves when memory runs out, the batch that a step learns from stays.
     features: what a frozen face network sees, for the perceptual loss.
+    shares: (N,) by performer: how often each face is to be shown where sampling is balanced (imaging/sampling.py); without
+    them all faces are shown alike.
     The draw of step n follows from (seed, attempt, n) alone, so a resumed run goes on exactly as an unbroken one, and a run
     that several processes share (parallel.py) sees the same batches: each takes its share of every batch.
     """
@@ -94,8 +96,10 @@ class Trainer:
         adversary: Adversary | None = None,
         frozen: Sequence[str] = (),
         features: Features | None = None,
+        shares: Mapping[str, Tensor] | None = None,
     ) -> None:
         check_terms(recipe, features is not None)
+        self.chances = {name: _chances(each, recipe.balance_fraction) for name, each in (shares or {}).items()}
         self.crops, self.standards, self.recipe, self.margin, self.adversary = crops, standards, recipe, margin, adversary
         self.features = features
         self.performers = tuple(crops)
@@ -227,7 +231,10 @@ class Trainer:
         """The performer's training pairs of this step."""
         crops, recipe = self.crops[performer], self.recipe
         random = step_generator(recipe.seed, now.step, self.performers.index(performer), now.attempt)
-        chosen = torch.randint(len(crops), (recipe.batch_size,), generator=random)
+        if performer in self.chances:
+            chosen = torch.multinomial(self.chances[performer], recipe.batch_size, replacement=True, generator=random)
+        else:
+            chosen = torch.randint(len(crops), (recipe.batch_size,), generator=random)
         return make_batch(crops[chosen.to(crops.device)], recipe, self.margin, now.warp_strength, random)
 
     def _codes(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
@@ -398,3 +405,8 @@ class Trainer:
         if self.adversary is not None:
             self.adversary.load(files["adversary"])
         self.num_steps = num_steps
+
+
+def _chances(shares: Tensor, balance_fraction: float) -> Tensor:
+    """(N,) the chance of each face: a mixture of balanced and even sampling."""
+    return balance_fraction * shares / shares.sum() + (1 - balance_fraction) / len(shares)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from understudy.imaging.framing import STORED, crop_from_face, framing
-from understudy.imaging.masks import hull_mask
+from understudy.imaging.masks import dilate, hull_mask
 from understudy.imaging.meanface import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, raise_forehead
-from understudy.imaging.similarity import Matrix, apply, compose, invert
+from understudy.imaging.sampling import balanced_shares
+from understudy.imaging.similarity import Matrix, apply, compose, invert, scale_of
 from understudy.imaging.warp import warp_image
 from understudy.media import read_image
 from understudy.store.faceset import FaceSet
@@ -31,15 +32,20 @@ DENSITY = 1.25
 MIN_FACES = 24
 """Below this there is nothing to learn from; the documentation asks for some hundreds."""
 
+FEATURE_RIM = 0.05
+"""How far the mask of eyes and mouth reaches beyond them, in face units: a lid that shuts must weigh as much as an open eye."""
+
 MAX_GALLERY = 64
 
 
 @dataclass(frozen=True)
 class PerformerFaces:
-    """crops: (N, 5, S, S) uint8: RGB, face mask, mask of eyes and mouth; gallery: (M, 128) identity embeddings."""
+    """crops: (N, 5, S, S) uint8: RGB, face mask, mask of eyes and mouth; shares: (N,) how often each is to be shown where
+    sampling is balanced; gallery: (M, 128) identity embeddings."""
 
     performer: str
     crops: Tensor
+    shares: Tensor
     gallery: FloatArray
 
 
@@ -68,7 +74,12 @@ def _load_performer(folder: Path, recipe: TrainRecipe) -> PerformerFaces:
         crops = list(pool.map(partial(_load_face, region=region, size_px=size_px), faces, paths))
     stacked = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
     chosen = np.linspace(0, len(gallery) - 1, min(len(gallery), MAX_GALLERY)).round().astype(int)
-    return PerformerFaces(performer, stacked, gallery[chosen])
+    return PerformerFaces(performer, stacked, torch.from_numpy(balanced_shares(_measures(faces))), gallery[chosen])
+
+
+def _measures(faces: Sequence[Face]) -> FloatArray:
+    """(N, 4): what training is balanced over."""
+    return np.array([(face.pose[0], face.pose[1], face.mouth_openness, face.eye_openness) for face in faces])
 
 
 def _load_face(face: Face, path: Path, region: Framing, size_px: int) -> NDArray[np.uint8]:
@@ -86,4 +97,8 @@ def face_masks(face: Face, crop_from_frame: Matrix, size_px: int) -> tuple[NDArr
     points = apply(crop_from_frame, face.landmarks)
     size = (size_px, size_px)
     parts = [hull_mask(points[list(part)], size) for part in (LEFT_EYE, RIGHT_EYE, OUTER_LIPS)]
-    return hull_mask(raise_forehead(points), size), np.maximum.reduce(parts)
+    widened = dilate(
+        np.maximum.reduce(parts),
+        FEATURE_RIM * scale_of(crop_from_frame) / scale_of(np.asarray(face.face_from_frame, np.float64)),
+    )
+    return hull_mask(raise_forehead(points), size), widened

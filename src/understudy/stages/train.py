@@ -158,7 +158,8 @@ def build_trainer(performers: Sequence[PerformerFaces], recipe: TrainRecipe, fre
         crops[first][:, :3] = shifted.round().clamp(0, 255).to(crops[first].dtype)
     standards = {name: measure_standard(faces) if recipe.standardise_colour else UNCHANGED for name, faces in crops.items()}
     adversary, features = make_adversary(recipe, list(crops), device), make_features(recipe, device)
-    return Trainer(crops, standards, recipe, MARGIN, adversary, freeze, features)
+    shares = {each.performer: each.shares for each in performers} if recipe.balance_fraction else {}
+    return Trainer(crops, standards, recipe, MARGIN, adversary, freeze, features, shares)
 
 
 # ---- the loop -------------------------------------------------------------------------------------------------------------
