@@ -142,6 +142,7 @@ def portrait() -> TrainRecipe:
         architecture="deep",
         resolution_px=256,
         code_size=512,
+        batch_size=16,
         learning_rate=2e-4,
         warmup_steps=300,
         default_minutes=60.0,
