@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run: a failure is then the change's, and can be repeated.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 # Tests run in one process a core; before torch is imported, so that its pools stay small.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
