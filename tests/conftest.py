@@ -10,10 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same examples in every run: a failure is then the change's, and can be repeated.
-settings.register_profile("repeatable", derandomize=True)
-settings.load_profile("repeatable")
-
 # Tests run in one process a core; before torch is imported, so that its pools stay small.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -23,6 +19,10 @@ os.environ["UNDERSTUDY_KEYS"] = tempfile.mkdtemp(prefix="understudy_test_keys_")
 
 import understudy
 from understudy.trust.consent import create_record
+
+# The same examples in every run: a failure is then the change's, and can be repeated.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
