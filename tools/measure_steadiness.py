@@ -4,7 +4,7 @@
 
 Abel's test clip becomes bea by the model, and is compared with her own clip of the same performance, encoded as the swap is.
 *Acceleration*: root mean square of the landmarks' second difference over that of the truth; *excess*: that of the difference
-to the truth, in percent of the eye distance; *gain*: expression kept of the truth's; *pop*: the largest change from one frame to
+to the truth, in percent of the eye distance; *gain*: expression kept of the truth's; *pop*: the largest change from a frame to
 the next of the difference to the swap with every detection, over the whole face, in levels of 255. All landmarks are seen from
 the same steady alignment of the plate, so that a trembling one cannot hide its own trembling. A tenth of the detections is
 dropped, in bursts of one to six frames. Neither watermark nor notice is written.

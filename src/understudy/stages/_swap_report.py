@@ -92,6 +92,10 @@ def _headline(figures: Mapping[str, object]) -> Iterator[Figure]:
         "identity_distance": "of the farthest track taken from the performer; under 0.6 is usually the same person",
         "jitter_before_px": "tremble of the alignment as measured",
         "jitter_after_px": "tremble of the alignment in use",
+        "flicker_before": "of the raw faces: how the broad difference to the plate changes between frames, in levels",
+        "flicker_after": "of the finished frames",
+        "seam_before": "step of colour at the edge of the raw faces beyond the plate's own, in CIE76",
+        "seam_after": "the same of the finished frames",
     }
     for name, note in notes.items():
         value = figures.get(name)

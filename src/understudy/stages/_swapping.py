@@ -65,8 +65,8 @@ MOST_WORKERS = 8
 class SwappedFrame:
     """A finished frame: the record it came from, the new picture (as deep as the plate) and its matte (H, W), and its fate.
 
-    layers: the new faces, each in its place, in the order in which they were laid over the plate. fault: the traceback where a
-    fault of ours made it fail.
+    layers: the new faces, each in its place, in the order in which they were laid over the plate; drawn: what the network made
+    of each. fault: the traceback where a fault of ours made it fail.
     """
 
     record: FrameRecord
@@ -76,6 +76,7 @@ class SwappedFrame:
     reason: str
     faces: Sequence[Face]
     layers: Sequence[Layer] = ()
+    drawn: Sequence[Drawn] = ()
     fault: str = ""
 
 
@@ -280,7 +281,8 @@ def _laid_over(record: FrameRecord, faces: Sequence[tuple[Sequence[Drawn], int]]
         layer.over(image)
         matte[layer.inside] = np.maximum(matte[layer.inside], layer.matte)
         layers.append(layer)
-    return SwappedFrame(record, image, matte, "swapped", "", [around[place].face for around, place in faces], layers)
+    drawn = [around[place] for around, place in faces]
+    return SwappedFrame(record, image, matte, "swapped", "", [each.face for each in drawn], layers, drawn)
 
 
 def _around(window: Sequence[_Answered], place: int, row: int) -> tuple[list[Drawn], int]:

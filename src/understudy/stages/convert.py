@@ -18,6 +18,7 @@ from understudy.media.reader import read_frames
 from understudy.model.swapper import load_swapper
 from understudy.perception.survey import jitter_px, read_ahead, track_embeddings
 from understudy.perception.weights import licences
+from understudy.stages._blend_figures import BlendMeter, frames_to_measure, pooled
 from understudy.stages._marked_output import MarkedOutput
 from understudy.stages._passes import nuke_script
 from understudy.stages._plate_looks import measured, rawness_warnings
@@ -137,7 +138,7 @@ def swap_footage(
         if role not in plan.roles.values():
             report(Event(STAGE, "warning", message=f"{info.path}: no face in it is {role.replace}; nobody is replaced there"))
     losses: set[str] = set()
-    wanted = keepsake_frames(sorted(plan.faces or survey.shot))
+    note_of = _Notes(plan, keepsake_frames(sorted(plan.faces or survey.shot)))
     with MarkedOutput(out, info, plan.recipe, lineage, on_loss=losses.add, is_resumed=True) as output:
         progress = _Progress(info.num_frames_estimate, report)
         todo = range(output.num_done, FOREVER)
@@ -145,7 +146,7 @@ def swap_footage(
         with closing(cast(Generator[SwappedFrame], read_ahead(swapped_frames(frames, plan, todo), num_frames=2))) as stream:
             for finished in stream:
                 shot = survey.shot.get(finished.record.index, 0)
-                output.write(finished, shot, _note(finished, shot, wanted))
+                output.write(finished, shot, note_of(finished, shot))
                 progress.tell(finished.record.index + 1)
         notes = list(output.notes())
     for loss in sorted(losses):
@@ -156,7 +157,8 @@ def swap_footage(
     alignments = [cast(Json, note["alignment"]) for note in notes]
     atomic_write_text(out / ALIGNMENT_FILE, _json_lines(alignments))
     atomic_write_text(out / NUKE_FILE, nuke_script(alignments, info))
-    figures = {**counts_of(ledger), **_track_figures(plan, survey, ledger), **output.figures}
+    blending = pooled(each for note in notes for each in cast(list[Json], note.get("blending", [])))
+    figures = {**counts_of(ledger), **_track_figures(plan, survey, ledger), **blending, **output.figures}
     keepsakes = [keepsake_picture(str(note["keepsake"]), cast(Json, note["ledger"])) for note in notes if "keepsake" in note]
     write_swap_report(out / REPORT_FILE, plan, info, figures, ledger, keepsakes, sorted(losses))
     return figures, {
@@ -257,12 +259,20 @@ class _Progress:
             self._report(Event(STAGE, "progress", done, self._total, "frames", self._message))
 
 
-def _note(finished: SwappedFrame, shot: int, wanted: frozenset[int]) -> Json:
+class _Notes:
     """All that must be remembered of a frame when it is written."""
-    note: Json = {"ledger": ledger_line(finished, shot), "alignment": _alignment_line(finished)}
-    if finished.record.index in wanted:
-        note["keepsake"] = keepsake(finished)
-    return note
+
+    def __init__(self, plan: Plan, kept: frozenset[int]) -> None:
+        self._kept, self._meter = kept, BlendMeter(plan)
+        self._measured = frames_to_measure(sorted(plan.faces))
+
+    def __call__(self, finished: SwappedFrame, shot: int) -> Json:
+        note: Json = {"ledger": ledger_line(finished, shot), "alignment": _alignment_line(finished)}
+        if finished.record.index in self._kept:
+            note["keepsake"] = keepsake(finished)
+        if finished.record.index in self._measured:
+            note["blending"] = [*self._meter.measure(finished)]
+        return note
 
 
 def ledger_line(finished: SwappedFrame, shot: int = 0) -> Json:
