@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -14,6 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import understudy.stages.convert as convert_stage
+from understudy.cli import _frames
 from understudy.imaging.meanface import mean_face, raise_forehead
 from understudy.imaging.similarity import apply, invert, similarity_from_parameters
 from understudy.media.footage import FrameRecord, probe
@@ -28,7 +30,7 @@ from understudy.perception.survey import load_networks, survey
 from understudy.stages import _marked_output, _swapping
 from understudy.stages._compositing import composite_face
 from understudy.stages._plate_looks import measured
-from understudy.stages._plate_survey import PlateSurvey
+from understudy.stages._plate_survey import WHOLE, PlateSurvey, frames_around
 from understudy.stages._swap_plan import Replacement, check_ranges, replacements_of, track_ends
 from understudy.stages._swapping import swapped_frames
 from understudy.stages.convert import (
@@ -472,6 +474,63 @@ def test_performers_who_are_unknown_or_do_not_pair_up_are_named():
             replacements_of(replaced, with_, ("abel", "bea"))
 
 
+# ---- some frames alone ----------------------------------------------------------------------------------------------------
+
+
+def shown_alone(plate: Path, out: Path, recipe: ConvertRecipe, shown: range) -> dict[str, object]:
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    out.mkdir()
+    plan = planned(plate, faces, Painter(), recipe)
+    return swap_footage(probe(plate), surveyed(faces), plan, out, Lineage({}, ()), shown=shown)[0]
+
+
+def test_frames_that_are_shown_alone_are_those_of_the_film_under_their_own_numbers(plate, tmp_path):
+    film, alone = tmp_path / "film", tmp_path / "alone"
+    shown_alone(plate, film, LOSSLESS, WHOLE)
+    figures = shown_alone(plate, alone, LOSSLESS, range(6, 10))
+    assert (figures["num_frames"], figures["num_swapped"]) == (4, 4)
+    assert [path.name for path in sorted((alone / "frames").glob("*.png"))] == [f"{frame:06d}.png" for frame in range(6, 10)]
+    for path in (alone / "frames").glob("*.png"):
+        assert np.array_equal(read_image(path), read_image(film / "frames" / path.name))
+    assert [json.loads(line)["frame"] for line in (alone / "ledger.jsonl").read_text().splitlines()] == [6, 7, 8, 9]
+
+
+def test_a_clip_that_is_shown_alone_starts_at_time_zero_without_sound_or_timecode(sample, tmp_path):
+    clip = tmp_path / "clip.mov"
+    with av.open(str(clip), "w") as container:
+        video, audio = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=48000, layout="mono")
+        video.width, video.height, video.pix_fmt, video.metadata["timecode"] = WIDTH, HEIGHT, "yuv420p", "01:00:00:00"
+        for frame in range(NUM_FRAMES):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(soft_texture(frame), format="rgb24")))
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.rate = 48000
+        container.mux(audio.encode(sound))
+        container.mux([*video.encode(None), *audio.encode(None)])
+    assert (probe(clip).timecode, probe(clip).has_audio) == ("01:00:00:00", True)
+    figures = shown_alone(clip, tmp_path / "alone", replace(LOSSLESS, codec="h264", passes="none"), range(6, 10))
+    swap = probe(tmp_path / "alone/swap.mp4")
+    assert (swap.timecode, swap.has_audio) == ("", False)
+    times = [record.time_seconds for record in read_frames(swap.path)]
+    assert times == pytest.approx([0, 0.04, 0.08, 0.12])
+    assert figures["credentials"] == "embedded"
+
+
+@pytest.mark.parametrize("given", ["9-6", "-3", "6-", "a-b", "6-9-12"])
+def test_frames_that_are_no_range_are_refused(given):
+    with pytest.raises(BadInput, match=f"--frames {given}: expected the first and the last frame"):
+        frames_around(_frames(given), probe_of_a_clip())
+
+
+def probe_of_a_clip():
+    return SimpleNamespace(frame_rate=Fraction(25))
+
+
+def test_only_what_is_around_the_frames_is_looked_at():
+    assert frames_around((100, 120), probe_of_a_clip()) == (range(100, 121), range(50, 171))
+    assert frames_around((0, 0), probe_of_a_clip()) == (range(1), range(51))
+    assert frames_around(None, probe_of_a_clip()) == (WHOLE, WHOLE)
+
+
 # ---- the whole stage, with the real networks ------------------------------------------------------------------------------
 
 
@@ -523,6 +582,16 @@ def test_a_killed_conversion_goes_on_where_it_was_and_a_finished_one_is_not_repe
     again = convert(clip, model, "abel", "bea", tmp_path / "swap", report=silent)
     assert again.as_json() == result.as_json()
     assert result.outputs["swap"].stat().st_mtime_ns == written
+
+
+def test_some_frames_of_a_clip_are_converted_alone_and_frames_that_it_lacks_are_refused(clip, model, tmp_path):
+    result = convert(clip, model, "abel", "bea", tmp_path / "alone", frames=(3, 4))
+    assert (result.figures["num_frames"], result.figures["num_swapped"]) == (2, 2)
+    with pytest.raises(BadInput, match="has no frame 900"):
+        convert(clip, model, "abel", "bea", tmp_path / "beyond", frames=(900, 950))
+    by_shot = [RangeSettings(ConvertRecipe(), shot=0)]
+    with pytest.raises(BadInput, match="by frames"):
+        convert(clip, model, "abel", "bea", tmp_path / "shots", frames=(3, 4), ranges=by_shot)
 
 
 def test_strict_finishes_first_and_another_recipe_into_the_same_folder_is_refused(plate, model, tmp_path):

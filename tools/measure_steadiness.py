@@ -60,7 +60,9 @@ def main(work: Path, model: Path) -> None:
     networks = replace(load_networks(), embed=lambda image, mesh: np.full(128, np.nan))
     reference = motion(reencoded(TRUTH, work / "truth.mp4"), truth.faces, networks)
     print(f"(frames without a detection: {dropped})")
-    print("| variant | swapped | acceleration | excess % | lag, frames | gain | pop | PSNR to default, dB |\n" + "|---|" * 8)
+    print(
+        "| variant | swapped | acceleration | excess % | lag, frames | gain | pop | PSNR to default, dB |\n" + "|" + "---|" * 8
+    )
     print(row("plate", None, motion(PLATE, plate.faces, networks), reference, ""), flush=True)
     first: Path | None = None
     for number, (name, (survey, recipe)) in enumerate(variants.items()):

@@ -121,14 +121,15 @@ def convert(
     out: AnyPath,
     recipe: ConvertRecipe | str = "delivery",
     ranges: Sequence[RangeSettings] = (),
+    frames: tuple[int, int] | None = None,
     is_strict: bool = False,
     consent: AnyPath | None = None,
     report: Reporter = silent,
 ) -> StageResult:
     """Replace one performer with another in a plate, or several in one pass (lists, pair by pair), into a swap at `out`.
 
-    ranges: parts of the plate with settings of their own. is_strict: raise UnfinishedFrames at the end if any frame was left as
-    it was. consent: as for `train`.
+    ranges: parts of the plate with settings of their own. frames: (first, last) to show alone, for tuning. is_strict: raise
+    UnfinishedFrames at the end if any frame was left as it was. consent: as for `train`.
     """
     from understudy.recipes import convert_recipe
     from understudy.stages.convert import convert as stage
@@ -142,6 +143,7 @@ def convert(
         Path(out),
         recipe=chosen,
         ranges=ranges,
+        frames=frames,
         is_strict=is_strict,
         consent=_maybe(consent),
         report=report,

@@ -192,6 +192,9 @@ def convert(
     recipe: Annotated[str, typer.Option(metavar="NAME", help="Preset: delivery or truth-benchmark.")] = "delivery",
     consent: Consent = None,
     settings: Settings = [],  # noqa: B006
+    frames: Annotated[
+        str | None, typer.Option(metavar="FIRST-LAST", help="Show these frames alone, without sound; counted from 0.")
+    ] = None,
     is_strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 if any frame was left as it was.")] = False,
     is_json: Json = False,
     is_dry_run: DryRun = False,
@@ -202,7 +205,8 @@ def convert(
     chosen = convert_recipe(recipe, parse_settings(settings))
     olds, news = (names[0] if len(names) == 1 else tuple(names) for names in (replace, with_))
     asked = {"footage": footage, "model": model, "replace": olds, "with_": news, "out": out, "recipe": chosen}
-    _do("convert", {**asked, "is_strict": is_strict, "consent": consent}, is_json, is_dry_run)
+    excerpt = {"frames": _frames(frames)} if frames else {}
+    _do("convert", {**asked, **excerpt, "is_strict": is_strict, "consent": consent}, is_json, is_dry_run)
 
 
 @app.command()
@@ -291,6 +295,14 @@ def _root(is_version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 # ---- calling and printing -------------------------------------------------------------------------------------------------
+
+
+def _frames(given: str) -> tuple[int, int]:
+    """ "40-80" as (40, 80), and "40" as (40, 40)."""
+    first, _, last = given.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal()) or given.endswith("-"):
+        raise BadInput(f"--frames {given}: expected the first and the last frame, counted from 0, such as 40-80")
+    return int(first), int(last or first)
 
 
 def _do(verb: Verb, arguments: Mapping[str, object], is_json: bool, is_dry_run: bool) -> None:

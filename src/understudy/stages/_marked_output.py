@@ -54,8 +54,9 @@ class MarkedOutput:
             ledger = list(output.notes())
 
     is_resumed: go on after the `num_done` frames that lie in closed segments of an earlier run for the same (killed or failed);
-    otherwise it starts anew. `note`: what of a frame must survive a kill with it; `notes` gives them all back, in order. `path`
-    and `figures` hold after the block. Raises Refused where the content gate does; then nothing of it is kept.
+    otherwise it starts anew. is_excerpt: part of a film, shown alone from time 0, without the plate's sound. `note`: what of a
+    frame must survive a kill with it; `notes` gives them all back, in order. `path` and `figures` hold after the block. Raises
+    Refused where the content gate does; then nothing of it is kept.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class MarkedOutput:
         on_loss: Callable[[str], None],
         *,
         is_resumed: bool = False,
+        is_excerpt: bool = False,
     ) -> None:
         check_codec(recipe.codec)
         self.path = output_path(folder, recipe.codec)
         self.figures: dict[str, object] = {}
+        info = replace(info, timecode="") if is_excerpt else info  # the first frame's
         self._folder, self._info, self._recipe, self._lineage = folder, info, recipe, lineage
         self._is_delivery = recipe.codec in DELIVERY_CODECS
         self._unsigned = folder / UNSIGNED_FOLDER
@@ -79,7 +82,7 @@ class MarkedOutput:
         self._has_asked = False
         tags = metadata(watermark_id=lineage.watermark_id)
         self._has_alpha = recipe.codec == "prores_4444" or (info.has_alpha and bool(CODECS[recipe.codec].alpha))
-        swap = Track(self._unsigned / self.path.name, recipe.codec, recipe.crf, tags, has_alpha=self._has_alpha)
+        swap = Track(self._unsigned / self.path.name, recipe.codec, recipe.crf, tags, not is_excerpt, self._has_alpha)
         self._passes = pass_tracks(self._unsigned / PASSES_FOLDER, recipe, tags)
         for message in unkept(recipe.codec, info, self.path.suffix == ".mkv", self._has_alpha):
             on_loss(message)

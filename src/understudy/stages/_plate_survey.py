@@ -14,9 +14,15 @@ from understudy.media.footage import FootageInfo
 from understudy.media.reader import read_frames
 from understudy.perception.survey import FrameFaces, Networks, link_and_smooth, load_networks, survey
 from understudy.store.faceset import FaceSet, SurveyedFrame
-from understudy.types import Event, Face, Reporter
+from understudy.types import BadInput, Event, Face, Reporter
 
 PLATE_FOLDER = "plate"
+WHOLE = range(2**62)
+"""All frames of a clip, whose number is known only when it has been read."""
+
+MARGIN_SECONDS = 2.0
+"""Looked at before and after frames that are shown alone: more than smoothing, bridges and colours reach."""
+
 _DONE = "surveyed"
 _FRAMES_A_TRANSACTION = 10
 
@@ -29,12 +35,29 @@ class PlateSurvey:
     shot: dict[int, int]
 
 
-def survey_plate(info: FootageInfo, out: Path, report: Reporter) -> PlateSurvey:
-    """The faces of the plate, from `out`/plate/faces.sqlite where they are known, else found now and stored there."""
+def frames_around(frames: tuple[int, int] | None, info: FootageInfo) -> tuple[range, range]:
+    """(frames to show, frames to look at) of a range (first, last) that is shown alone; all of the clip where there is none.
+
+    Raises BadInput for a range that is empty.
+    """
+    if frames is None:
+        return WHOLE, WHOLE
+    first, last = frames
+    if not 0 <= first <= last:
+        raise BadInput(f"--frames {first}-{last}: expected the first and the last frame, counted from 0")
+    margin = round(MARGIN_SECONDS * info.frame_rate)
+    return range(first, last + 1), range(max(0, first - margin), last + 1 + margin)
+
+
+def survey_plate(info: FootageInfo, out: Path, report: Reporter, frames: range = WHOLE) -> PlateSurvey:
+    """The faces of the plate, from `out`/plate/faces.sqlite where they are known, else found now and stored there.
+
+    frames: which are looked at.
+    """
     source = info.path.name
     with FaceSet.create(out / PLATE_FOLDER, performer="plate") as stored:
         if stored.note(_DONE) is None:
-            _find_faces(info, stored, load_networks(), report)
+            _find_faces(info, stored, load_networks(), report, frames)
             stored.set_note(_DONE, "yes")
         surveyed = _read_back(stored, source)
     return link(surveyed)
@@ -49,17 +72,18 @@ def link(surveyed: list[FrameFaces]) -> PlateSurvey:
     return PlateSurvey(link_and_smooth(surveyed) if any(each.faces for each in surveyed) else [], shot_of_frame)
 
 
-def _find_faces(info: FootageInfo, stored: FaceSet, networks: Networks, report: Reporter) -> None:
-    source, start = info.path.name, stored.num_frames_done(info.path.name)
+def _find_faces(info: FootageInfo, stored: FaceSet, networks: Networks, report: Reporter, wanted: range) -> None:
+    source, start = info.path.name, max(wanted.start, stored.num_frames_done(info.path.name))
+    total = min(info.num_frames_estimate, wanted.stop)
     previous = _read_back(stored, source)[-1:]
-    frames = survey(read_frames(info.path, start), source, networks, *previous)
+    frames = survey(read_frames(info.path, start, wanted.stop), source, networks, *previous)
     for several in _batches(frames, _FRAMES_A_TRANSACTION):
         num_done = several[-1].frame + 1
         with stored.transaction():
             for seen in several:
                 stored.add_frame(source, SurveyedFrame(seen.frame, seen.time_seconds, seen.thumbnail))
             stored.add_faces([face for seen in several for face in seen.faces], num_frames_done={source: num_done})
-        report(Event("convert", "progress", num_done, info.num_frames_estimate, "frames", "looking for faces"))
+        report(Event("convert", "progress", num_done, total, "frames", "looking for faces"))
 
 
 def _read_back(stored: FaceSet, source: str) -> list[FrameFaces]:

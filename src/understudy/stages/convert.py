@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from dataclasses import replace as changed
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +24,7 @@ from understudy.stages._blend_figures import BlendMeter, frames_to_measure, pool
 from understudy.stages._marked_output import MarkedOutput
 from understudy.stages._passes import nuke_script
 from understudy.stages._plate_looks import measured, rawness_warnings
-from understudy.stages._plate_survey import PLATE_FOLDER, PlateSurvey, survey_plate
+from understudy.stages._plate_survey import PLATE_FOLDER, WHOLE, PlateSurvey, frames_around, survey_plate
 from understudy.stages._swap_plan import (
     Plan,
     Replacement,
@@ -50,6 +52,7 @@ from understudy.trust.limited import check_footage
 from understudy.trust.lineage import lineage_of
 from understudy.trust.permission import check_plate_faces, footage_behind, may_convert_model
 from understudy.types import (
+    BadInput,
     ConvertRecipe,
     Event,
     Face,
@@ -66,8 +69,6 @@ STAGE = "convert"
 LEDGER_FILE, REPORT_FILE, ALIGNMENT_FILE = "ledger.jsonl", "report.html", "passes/alignment.jsonl"
 NUKE_FILE = "passes/alignment.nk"
 _SECONDS_BETWEEN_EVENTS = 0.5
-FOREVER = 2**62
-"""After the last frame of any clip, whose number is known only when it has been read."""
 
 
 def convert(
@@ -79,6 +80,7 @@ def convert(
     *,
     recipe: ConvertRecipe = ConvertRecipe(),  # noqa: B008 (frozen)
     ranges: Sequence[RangeSettings] = (),
+    frames: tuple[int, int] | None = None,
     is_strict: bool = False,
     consent: Path | None = None,
     report: Reporter = silent,
@@ -86,7 +88,8 @@ def convert(
     """Put the performer `with_` in the place of `replace` in `footage`, by the trained `model`; writes the folder `out`.
 
     Several performers are replaced in one pass where both are given as lists, pair by pair. ranges: parts of the plate with
-    settings of their own, or that are left as they are; where they overlap, the last one counts.
+    settings of their own, or that are left as they are; where they overlap, the last one counts. frames: (first, last) to show
+    alone, as a clip without sound that starts at time 0, for tuning; only what is around them is looked at.
     Frames, times and sound are the plate's. Every frame is in ledger.jsonl; one without a swap shows the plate (or what
     `recipe.on_missing` says). The same call again goes on after a kill, or returns the finished result.
     Every output is labelled, watermarked and signed. consent: the folder of the performers' consent records.
@@ -98,23 +101,28 @@ def convert(
     info = probe(footage)
     check_codec(recipe.codec)
     check_ranges(ranges, recipe)
+    shown, around = frames_around(frames, info)
+    if frames and any(each.shot is not None for each in ranges):
+        raise BadInput("ranges by shot count from the film's first frame, which frames alone do not know: give them by frames")
     swapper = load_swapper(model, weights=recipe.weights)
     roles = replacements_of(replace, with_, swapper.performers)
     inputs = {"plate": describe_input(footage), "model": describe_input(swapper.checkpoint / STATE_FILE)}
-    with open_run(out, STAGE, _asked(recipe, roles, ranges), inputs) as run:
+    with open_run(out, STAGE, _asked(recipe, roles, ranges, frames), inputs) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
             report(Event(STAGE, "started", total=info.num_frames_estimate, unit="frames"))
             started = time.monotonic()
             folder = consent_folder(consent)
             references = _permission(model, swapper, roles, folder)
-            survey = survey_plate(info, out, report)
+            survey = survey_plate(info, out, report, around)
+            if frames and shown.start not in survey.shot:
+                raise BadInput(f"--frames {frames[0]}-{frames[1]}: {footage} has no frame {frames[0]} (they count from 0)")
             plan = make_plan(info, survey, swapper, roles, recipe, ranges)
             for role in roles:
                 check_plate_faces(role.replace, performers_faces(plan, role.replace), folder)
-            plan = measure_looks(info, plan, out / PLATE_FOLDER, report)
+            plan = measure_looks(info, plan, out / PLATE_FOLDER, report, around)
             lineage = lineage_of(inputs, references, sha256_of_json(run.recipe), swapper.recipe.seed)
-            figures, outputs = swap_footage(info, survey, plan, out, lineage, report)
+            figures, outputs = swap_footage(info, survey, plan, out, lineage, report, shown)
             check_no_faults(figures, out)
             figures["frames_per_second"] = round(int(str(figures["num_frames"])) / (time.monotonic() - started), 2)
             run.finish(
@@ -131,22 +139,33 @@ def convert(
 
 
 def swap_footage(
-    info: FootageInfo, survey: PlateSurvey, plan: Plan, out: Path, lineage: Lineage, report: Reporter = silent
+    info: FootageInfo,
+    survey: PlateSurvey,
+    plan: Plan,
+    out: Path,
+    lineage: Lineage,
+    report: Reporter = silent,
+    shown: range = WHOLE,
 ) -> tuple[dict[str, object], dict[str, Path]]:
-    """Composite the whole clip into `out`, once its faces are known; returns the figures and the paths of the outputs."""
+    """Composite the clip, or the frames `shown` alone, into `out`, once its faces are known; returns figures and outputs."""
     for role in plan.replacements:
         if role not in plan.roles.values():
             report(Event(STAGE, "warning", message=f"{info.path}: no face in it is {role.replace}; nobody is replaced there"))
     losses: set[str] = set()
-    note_of = _Notes(plan, keepsake_frames(sorted(plan.faces or survey.shot)))
-    with MarkedOutput(out, info, plan.recipe, lineage, on_loss=losses.add, is_resumed=True) as output:
-        progress = _Progress(info.num_frames_estimate, report)
-        todo = range(output.num_done, FOREVER)
-        frames = read_frames(info.path, frames_to_read(todo, plan, frame_bytes(info)).start, on_loss=losses.add)
+    is_excerpt = shown != WHOLE
+    note_of = _Notes(plan, [frame for frame in sorted(plan.faces or survey.shot) if frame in shown])
+    with MarkedOutput(out, info, plan.recipe, lineage, losses.add, is_resumed=not is_excerpt, is_excerpt=is_excerpt) as output:
+        progress = _Progress(min(info.num_frames_estimate, shown.stop), report)
+        todo = range(shown.start + output.num_done, shown.stop)
+        read = frames_to_read(todo, plan, frame_bytes(info))
+        frames = read_frames(info.path, read.start, read.stop, on_loss=losses.add)
+        first_pts: int | None = None if is_excerpt else 0
         with closing(cast(Generator[SwappedFrame], read_ahead(swapped_frames(frames, plan, todo), num_frames=2))) as stream:
             for finished in stream:
                 shot = survey.shot.get(finished.record.index, 0)
-                output.write(finished, shot, note_of(finished, shot))
+                record, note = finished.record, note_of(finished, shot)
+                first_pts = record.pts if first_pts is None else first_pts
+                output.write(changed(finished, record=changed(record, pts=record.pts - first_pts)), shot, note)
                 progress.tell(finished.record.index + 1)
         notes = list(output.notes())
     for loss in sorted(losses):
@@ -169,7 +188,12 @@ def swap_footage(
     }
 
 
-def _asked(recipe: ConvertRecipe, roles: Sequence[Replacement], ranges: Sequence[RangeSettings]) -> Json:
+def _asked(
+    recipe: ConvertRecipe,
+    roles: Sequence[Replacement],
+    ranges: Sequence[RangeSettings],
+    frames: tuple[int, int] | None,
+) -> Json:
     """What is asked, as `recipe.json` has it; one replacement without ranges reads as it always did."""
     olds, news = [role.replace for role in roles], [role.with_ for role in roles]
     asked: Json = {**asdict(recipe), "replace": olds, "with": news}
@@ -177,6 +201,8 @@ def _asked(recipe: ConvertRecipe, roles: Sequence[Replacement], ranges: Sequence
         asked |= {"replace": olds[0], "with": news[0]}
     if ranges:
         asked["ranges"] = [asdict(each) for each in ranges]
+    if frames:
+        asked["frames"] = list(frames)
     return asked
 
 
@@ -218,13 +244,14 @@ def make_plan(
     )
 
 
-def measure_looks(info: FootageInfo, plan: Plan, folder: Path, report: Reporter = silent) -> Plan:
+def measure_looks(info: FootageInfo, plan: Plan, folder: Path, report: Reporter = silent, frames: range = WHOLE) -> Plan:
     """The plan with what the plate looks like and what the model makes of it, measured at samples over the whole clip.
 
-    folder: where the answers are kept, the survey's.
+    folder: where the answers are kept, the survey's; frames: those of the survey.
     """
-    progress = _Progress(info.num_frames_estimate, report, "measuring colours")
-    plan = measured(plan, lambda: read_ahead(read_frames(info.path)), folder, progress.tell)
+    progress = _Progress(min(info.num_frames_estimate, frames.stop), report, "measuring colours")
+    read = partial(read_frames, info.path, frames.start, frames.stop)
+    plan = measured(plan, lambda: read_ahead(read()), folder, progress.tell)
     for words in rawness_warnings(plan):
         report(Event(STAGE, "warning", message=words))
     return plan
@@ -262,9 +289,8 @@ class _Progress:
 class _Notes:
     """All that must be remembered of a frame when it is written."""
 
-    def __init__(self, plan: Plan, kept: frozenset[int]) -> None:
-        self._kept, self._meter = kept, BlendMeter(plan)
-        self._measured = frames_to_measure(sorted(plan.faces))
+    def __init__(self, plan: Plan, frames: Sequence[int]) -> None:
+        self._kept, self._measured, self._meter = keepsake_frames(frames), frames_to_measure(frames), BlendMeter(plan)
 
     def __call__(self, finished: SwappedFrame, shot: int) -> Json:
         note: Json = {"ledger": ledger_line(finished, shot), "alignment": _alignment_line(finished)}
