@@ -329,3 +329,9 @@ def test_time_left_starts_anew_with_other_work():
     assert time_left([*old, TimedEvent(old[-1].time, Event("train", "started")), *history((20, 91))]) is None
     with_warning = [old[0], TimedEvent(old[0].time, Event("train", "warning")), old[1]]
     assert time_left(with_warning) == time_left(old)
+
+
+def test_what_a_library_says_over_several_lines_reaches_the_user_as_one() -> None:
+    assert str(BadInput("faces.sqlite is damaged (unrecognized token:\n  -- (N, 2) float32); extract it again")) == (
+        "faces.sqlite is damaged (unrecognized token: -- (N, 2) float32); extract it again"
+    )

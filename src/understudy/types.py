@@ -37,6 +37,10 @@ class UnderstudyError(Exception):
 
     exit_status = 2
 
+    def __init__(self, message: str) -> None:
+        # What libraries say of damaged files can hold line breaks.
+        super().__init__(" ".join(message.split()))
+
 
 class BadInput(UnderstudyError):
     """A file, option or value is unusable; the message names it and the remedy."""
