@@ -26,7 +26,11 @@ FEATURES: Mapping[str, tuple[slice, ...]] = {
     "nose": (slice(27, 36),),
     "mouth": (slice(48, 68),),
 }
-"""iBUG points whose hulls, grown by a few pixels, are the regions of λ; what remains of the mask is "rest"."""
+"""iBUG points whose hulls, grown by a few pixels, are regions of λ, in order of precedence."""
+
+_JAW = slice(0, 17)
+_MOUTH_CORNERS = (48, 54)
+"""The jaw is the hull of the jaw line as far up as it lies below the line through the corners of the mouth."""
 
 _GROW_PX = 7
 _FLOW_MARGIN_PX = 16
@@ -85,7 +89,7 @@ def fidelity(moment: Moment, name: str) -> dict[str, float]:
         "inner_contrast": inner_contrast,
         "gradient_similarity": similarity,
         "gradient_deviation": deviation,
-        "skin_delta_e": metrics_colour.skin_delta_e(picture, truth, moment.regions["rest"] + moment.regions["nose"]),
+        "skin_delta_e": metrics_colour.skin_delta_e(picture, truth, _bare_skin(moment.regions)),
         **_leaks(moment, name),
     }
 
@@ -116,7 +120,7 @@ def steadiness(now: Moment, before: Moment, names: Sequence[str]) -> dict[str, d
 
 
 def feature_regions(mask: Mask, points: FloatArray) -> dict[str, Mask]:
-    """The mask divided into brows, eyes, nose, mouth and the rest; a pixel belongs to the first that claims it.
+    """The mask divided into brows, eyes, nose, mouth, jaw and the rest; a pixel belongs to the first that claims it.
 
     points: the reference's 68 landmarks in crop pixels.
     """
@@ -126,7 +130,21 @@ def feature_regions(mask: Mask, points: FloatArray) -> dict[str, Mask]:
         hulls = [cv2.dilate(hull_mask(points[part], SIZE), kernel) for part in parts]
         area = left * np.max(hulls, axis=0)
         regions[region], left = area, left - area
-    return {**regions, "rest": left}
+    jaw = left * _jaw_area(points)
+    return {**regions, "jaw": jaw, "rest": left - jaw}
+
+
+def _jaw_area(points: FloatArray) -> Mask:
+    """Chin and jaw: what the jaw line spans below the line through the mouth's corners, whichever way the head rolls."""
+    (start_x, start_y), (end_x, end_y) = (points[k] for k in _MOUTH_CORNERS)
+    rows, columns = np.indices((SIZE[1], SIZE[0])) + 0.5  # pixel centres, as `points` counts
+    is_below = (end_x - start_x) * (rows - start_y) > (end_y - start_y) * (columns - start_x)
+    return np.asarray(hull_mask(points[_JAW], SIZE) * is_below, np.float32)
+
+
+def _bare_skin(regions: Mapping[str, Mask]) -> Mask:
+    """Where skin is neither hair, eye nor lip."""
+    return regions["rest"] + regions["jaw"] + regions["nose"]
 
 
 def _leaks(moment: Moment, name: str) -> dict[str, float]:
