@@ -70,6 +70,7 @@ def answer(question: Question, work: Path, report: Reporter) -> Json:
     trained, model = _trained(question, work, clock, report)
     with clock.running("network"):
         alone = measure_network(load_swapper(model), question.footage)
+    report(Event("convert", "started"))  # what training told last is over
     with clock.running("convert"):
         swap = make_ready(question, model, work, report).composite(work / "swaps" / name, report)
     with clock.running("evaluate"):

@@ -163,7 +163,8 @@ def comparison_text(first: Json, second: Json) -> str:
     lines.append(f"{'figure':34}{'first':>9}{'second':>9}{'second - first (95 % within)':>34}  in words")
     for each in compare(first, second):
         found = each.difference
-        within = f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+        known = "" if math.isnan(found.low) else f" ({found.low:+.3f} to {found.high:+.3f})"
+        within = f"{found.value:+.3f}{known}"
         lines.append(f"{each.figure:34}{each.first:9.3f}{each.second:9.3f}{within:>34}  {each.words}")
     shared = [seed for seed in cast(list[int], first["seeds"]) if seed in cast(list[int], second["seeds"])]
     if len(shared) < 2:
@@ -221,7 +222,7 @@ def _row(card: Json) -> list[str]:
 
 
 def _text(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{value:z.{digits}f}"
 
 
 def refresh_table(page: Path, cards: Sequence[Json]) -> None:

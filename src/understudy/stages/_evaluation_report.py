@@ -9,19 +9,27 @@ from pathlib import Path
 import numpy as np
 
 from understudy.imaging.warp import resize
-from understudy.media import encode_jpeg
+from understudy.media import encode_jpeg, probe
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.stages._evaluation_clips import FrameSet, read_frame_sets
 from understudy.stages._evaluation_figures import Scores
 from understudy.stages._evaluation_measure import Scene
-from understudy.stages._evaluation_words import Suspect, blur_warning, judge, suspects, verdict
+from understudy.stages._evaluation_words import (
+    Suspect,
+    blamed,
+    blur_warning,
+    judge,
+    suspects,
+    unsettled,
+    verdict,
+)
 from understudy.store.report import Figure, Picture, Section, Table, render_report
 from understudy.types import Image
 
 _STRIP_HEIGHT_PX = 300
 _NUM_SPREAD = 5
 _DIFFERENCE_GAIN = 3
-_DIFFERENCE_NOTE = ", and the swap minus the truth, enlarged, around grey"
+_DIFFERENCE_NOTE = "; last, the swap minus the truth where they are compared, enlarged, around grey"
 
 LABELS: Mapping[str, tuple[str, str, str]] = {
     "psnr_db": ("PSNR", "dB", "nearness to the truth in face space; the plate's own is the floor"),
@@ -73,6 +81,19 @@ LABELS: Mapping[str, tuple[str, str, str]] = {
 }
 """Name, unit and reading of each figure, in the order of the table."""
 
+_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Likeness": ("psnr_db", "ssim", "detail", "inner_detail", "contrast", "inner_contrast", "sharpness_ratio",
+                 "gradient_similarity", "gradient_deviation", "skin_delta_e"),
+    "What is left of the plate": ("leak", "leak_after_colour_match", "leak_brows", "leak_eyes", "leak_nose", "leak_mouth",
+                                  "leak_jaw", "leak_rest", "identity_score", "identity_distance"),
+    "Steadiness": ("jitter_ratio", "flicker", "flow_error_px", "lag_frames", "excess_acceleration_percent", "pumping_percent",
+                   "rolling_degrees", "shake_x_percent", "shake_y_percent"),
+    "Compositing": ("seam_step", "occluder_error", "detected_share"),
+}  # fmt: skip
+"""The figures by what they are about; the rest are the performance's."""
+
+_PERFORMANCE = "Performance"
+
 _SHOWN = ("psnr_db", "leak", "detail", "contrast", "identity_score", "expression_gain", "jitter_ratio", "lag_frames")
 
 _FLOOR_TITLES = {
@@ -107,42 +128,71 @@ class Findings:
 def find(scores: Scores, num_frames: int, num_compared: int, warnings: Sequence[str]) -> Findings:
     """The words for a clip's scores."""
     values = scores.values
-    good, bad = judge(values)
-    blur = blur_warning(values)
-    said = [*([blur] if blur else []), *warnings]
-    return Findings(verdict(values, num_frames, num_compared), good, bad, said, suspects(scores.columns))
+    good, bad = judge(values, scores.swap)
+    if _is_no_face(scores):
+        bad.insert(0, "No face is recognised in it, so that expression, identity and steadiness cannot be measured.")
+    said = [*([blur] if (blur := blur_warning(values)) else []), *warnings]
+    where = suspects(scores.columns, blamed(values, scores.swap))
+    return Findings(verdict(values, good, bad, num_frames, num_compared), good, bad, said, where)
+
+
+def _is_no_face(scores: Scores) -> bool:
+    """Whether the networks saw the plate's face, and none in the swap."""
+    gains = scores.swap.get("expression_gain"), scores.floors["plate"].get("expression_gain", np.nan)
+    return (gains[0] is None or np.isnan(gains[0].value)) and np.isfinite(gains[1])
 
 
 def write_report(
     path: Path, scene: Scene, scores: Scores, findings: Findings, num_frames: int, compared: Sequence[int]
 ) -> None:
     """Read the pictures that matter once more and write the report."""
-    spread = [compared[round(k)] for k in np.linspace(0, len(compared) - 1, min(_NUM_SPREAD, len(compared)))]
+    spread = list(dict.fromkeys(compared[round(k)] for k in np.linspace(0, len(compared) - 1, _NUM_SPREAD)))
     wanted = {*spread, *(suspect.frame for suspect in findings.suspects)}
     frames = {each.index: each for each in read_frame_sets(scene.swap, scene.plate, scene.truth, wanted)} if wanted else {}
     sides = "plate, swap, truth" if scene.truth else "plate, swap"
+    strips = [Picture(encode_jpeg(_strip(frames[k])), f"{_when(scene, k)}: {sides}") for k in spread if k in frames]
+    middle = strips[len(strips) // 2 :][:1]
+    sections = [
+        *_words(scores, findings),
+        Section(
+            "Look at these frames first",
+            text=f"Each shows {sides} in face space{_DIFFERENCE_NOTE if scene.truth else ''}."
+            if findings.suspects
+            else "No frame stands out.",
+            pictures=[_close_up(scene, frames[each.frame], each) for each in findings.suspects if each.frame in frames],
+        ),
+        *_tables(scores),
+        Section("Left out", items=[f"{_label(name)}: {reason}" for name, reason in scores.left_out.items()]),
+        Section("Through the clip", pictures=[each for each in strips if each not in middle]),
+        Section("What the figures mean", items=_meanings(scores)),
+        Section("How it is measured", text=_METHOD),
+    ]
     render_report(
         path,
         f"{scene.swap.path.name}: how good is the swap?",
-        [
-            Section("In words", items=[*findings.warnings, *findings.bad, *findings.good]),
-            Section(
-                "Look at these frames first",
-                text=f"Each shows {sides} in face space{_DIFFERENCE_NOTE if scene.truth else ''}."
-                if findings.suspects
-                else "No frame stands out.",
-                pictures=[_close_up(scene, frames[each.frame], each) for each in findings.suspects if each.frame in frames],
-            ),
-            Section("Every figure", table=_table(scores)),
-            Section("Left out", items=[f"{name}: {reason}" for name, reason in scores.left_out.items()]),
-            Section("How it is measured", text=_METHOD),
-        ],
+        [each for each in sections if each.text or each.items or each.pictures or each.table],
         verdict=findings.verdict,
         figures=_headline(scores),
-        pictures=[Picture(encode_jpeg(_strip(frames[k])), f"Frame {k}: {sides}") for k in dict.fromkeys(spread) if k in frames],
+        pictures=middle,
         eyebrow="Evaluation",
         footer=f"{num_frames} frames, {len(compared)} compared · plate {scene.plate.path.name}",
     )
+
+
+def _words(scores: Scores, findings: Findings) -> list[Section]:
+    """What to beware of, what is bad, good, and in between."""
+    between = [f"{_label(name)} ({_text(scores.values[name])})" for name in unsettled(scores.values, scores.swap)]
+    untold = [each for each in findings.warnings if each not in findings.verdict]
+    return [
+        Section("Beware", items=untold),
+        Section("What is bad", items=findings.bad, text="" if findings.bad else "Nothing that was measured."),
+        Section("What is good", items=findings.good, text="" if findings.good else "Nothing that was measured."),
+        Section("Neither good nor bad", text=", ".join(between)),
+    ]
+
+
+def _label(name: str) -> str:
+    return LABELS[name][0] if name in LABELS else name
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------------
@@ -159,15 +209,24 @@ def _of_height(image: Image, height: int) -> Image:
 
 
 def _close_up(scene: Scene, frames: FrameSet, suspect: Suspect) -> Picture:
-    """The face-space crops side by side, and the difference."""
+    """The face-space crops side by side, and the difference where both faces are visible."""
     views = [(frames.plate, scene.plate_faces), (frames.swap, scene.plate_faces)]
     if frames.truth is not None and scene.truth_faces is not None:
         views.append((frames.truth, scene.truth_faces))
     crops = [pixels.face_crop(image, place.alignment(frames.index)) for image, place in views]
     if len(crops) == 3:
-        crops.append(np.clip(0.5 + _DIFFERENCE_GAIN * (crops[1] - crops[2]) / 2, 0, 1))
+        sides = (frames.plate_mask, scene.plate_faces), (frames.truth_mask, scene.truth_faces)
+        masks = [
+            pixels.mask_crop(mask, at.alignment(frames.index)) for mask, at in sides if mask is not None and at is not None
+        ]
+        compared = np.prod(masks, axis=0)[..., None] if masks else 1.0
+        crops.append(np.clip(0.5 + _DIFFERENCE_GAIN * compared * (crops[1] - crops[2]) / 2, 0, 1))
     row = np.concatenate(crops, axis=1)
-    return Picture(encode_jpeg((255 * row + 0.5).astype(np.uint8)), f"Frame {suspect.frame}: {suspect.reason}")
+    return Picture(encode_jpeg((255 * row + 0.5).astype(np.uint8)), f"{_when(scene, suspect.frame)}: {suspect.reason}")
+
+
+def _when(scene: Scene, frame: int) -> str:
+    return f"Frame {frame} ({frame / float(probe(scene.plate.path).frame_rate):.2f} s)"
 
 
 # ---- figures --------------------------------------------------------------------------------------------------------------
@@ -185,20 +244,35 @@ def _headline(scores: Scores) -> list[Figure]:
     return figures
 
 
-def _table(scores: Scores) -> Table:
+def _tables(scores: Scores) -> list[Section]:
+    """Every figure with its interval and the floors beside it, a table for each thing that it is about."""
+    grouped = {name for names in _GROUPS.values() for name in names}
+    others = tuple(name for name in LABELS if name not in grouped)
+    return [Section(title, table=_table(scores, names)) for title, names in {**_GROUPS, _PERFORMANCE: others}.items()]
+
+
+def _table(scores: Scores, names: Sequence[str]) -> Table | None:
     floors = [name for name in _FLOOR_TITLES if name in scores.floors]
-    rows = []
-    for name, (label, unit, reading) in LABELS.items():
-        if name not in scores.swap or np.isnan(scores.swap[name].value):
-            continue
+    rows: list[list[str | float]] = []
+    for name in _measured(scores, names):
+        label, unit, _ = LABELS[name]
         found = scores.swap[name]
-        within = "–" if np.isnan(found.low) else f"{_text(found.low)} to {_text(found.high)}"
-        others = [_text(scores.floors[floor].get(name, np.nan)) for floor in floors]
-        rows.append([f"{label}, {unit}" if unit else label, _text(found.value), within, *others, reading])
-    return Table(["figure", "the swap", "95 % within", *(_FLOOR_TITLES[floor] for floor in floors), ""], rows)
+        within = "–" if np.isnan(found.low) else f"{_text(found.low)}\N{NO-BREAK SPACE}…\N{NO-BREAK SPACE}{_text(found.high)}"
+        others = [scores.floors[floor].get(name, np.nan) for floor in floors]
+        cells = [_text(value) if np.isfinite(value) else np.nan for value in others]
+        rows.append([f"{label}, {unit}" if unit else label, _text(found.value), within, *cells])
+    return Table(["", "the swap", "95 % within", *(_FLOOR_TITLES[floor] for floor in floors)], rows) if rows else None
+
+
+def _meanings(scores: Scores) -> list[str]:
+    return [f"{LABELS[name][0]}: {LABELS[name][2]}" for name in _measured(scores, tuple(LABELS)) if LABELS[name][2]]
+
+
+def _measured(scores: Scores, names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in scores.swap and not np.isnan(scores.swap[name].value)]
 
 
 def _text(value: float) -> str:
     if not np.isfinite(value):
         return "–"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return (f"{value:.1f}" if abs(value) >= 10 else f"{value:z.2f}").replace("-", "−")
