@@ -95,6 +95,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
 _PERFORMANCE = "Performance"
 
 _SHOWN = ("psnr_db", "leak", "detail", "contrast", "identity_score", "expression_gain", "jitter_ratio", "lag_frames")
+_MOST_SHOWN = 6
 
 _FLOOR_TITLES = {
     "plate": "the plate",
@@ -241,7 +242,7 @@ def _headline(scores: Scores) -> list[Figure]:
         plate = scores.floors["plate"].get(name, np.nan)
         note = reading if np.isnan(plate) else f"{reading}; the plate itself {_text(plate)}"
         figures.append((label, f"{_text(scores.swap[name].value)} {unit}".strip(), note))
-    return figures
+    return figures[:_MOST_SHOWN]
 
 
 def _tables(scores: Scores) -> list[Section]:

@@ -65,8 +65,8 @@ JUDGEMENTS = (
               "An edge shows where the face meets the plate: a step of ΔE {value:.1f}."),
     Judgement("occluder_error", (0, 4), (0, 10), "What passes in front of the face stays in front ({value:.1f} levels off).",
               "What passes in front of the face is painted over ({value:.0f} levels off)."),
-    Judgement("sharpness_ratio", (0.7, 1.4), (0.5, 2.0), "Its finest detail matches its surroundings' ({value:.2f} times).",
-              "Its finest detail is {value:.2f} times that of the footage around it."),
+    Judgement("sharpness_ratio", (0.7, 1.4), (0.5, 2.0), "Its grain matches its surroundings' ({value:.2f} times).",
+              "Its grain is {value:.2f} times that of the footage around it."),
 )  # fmt: skip
 
 
