@@ -20,6 +20,7 @@ from understudy.media.footage import FrameRecord
 from understudy.media.images import read_image, write_png
 from understudy.media.reader import read_frames
 from understudy.perception.landmarks import Landmarks
+from understudy.perception.persons import most_frequent_person, second_looks, select_performer
 from understudy.perception.plausible import detection_from_mesh, is_doubtful, is_plausible, turn
 from understudy.perception.survey import (
     FrameFaces,
@@ -28,10 +29,7 @@ from understudy.perception.survey import (
     jitter_px,
     link_and_smooth,
     load_networks,
-    most_frequent_person,
     read_ahead,
-    second_looks,
-    select_performer,
     survey,
 )
 from understudy.stages.extract import _gate, crop_size_px, extract

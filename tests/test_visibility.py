@@ -7,7 +7,7 @@ import pytest
 from understudy.imaging.masks import polygon_mask
 from understudy.imaging.meanface import FACE_OVAL, mean_face
 from understudy.imaging.similarity import apply, similarity_from_parameters
-from understudy.imaging.visibility import hidden_share, usual_appearance, visibility
+from understudy.imaging.visibility import _median_over_rows, hidden_share, usual_appearance, visibility
 from understudy.imaging.warp import warp_image
 
 SIZE_PX = 160
@@ -88,3 +88,11 @@ def test_few_faces_tell_nothing():
         learned = usual_appearance([face for face, _ in few], [points for _, points in few])
         assert visibility(crop, landmarks, learned).min() == 1
         assert np.isnan(hidden_share(crop, landmarks, learned))
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 14, 15])
+def test_the_median_over_rows_is_numpys_to_the_last_bit(count):
+    values = np.random.default_rng(count).normal(size=(count, 50, 3)).astype(np.float32)
+    before = values.copy()
+    np.testing.assert_array_equal(_median_over_rows(values), np.median(values, axis=0))
+    np.testing.assert_array_equal(values, before)

@@ -84,9 +84,9 @@ def usual_appearance(crops: Sequence[Image], landmarks: Sequence[FloatArray]) ->
     skin = textures[:, inside]  # N M 3
     for row, shape in enumerate(shapes):
         nearest = skin[np.argsort(np.linalg.norm(shapes - shape, axis=1))[:NUM_NEAREST]]
-        middle = np.median(nearest, axis=0)
+        middle = _median_over_rows(nearest)
         usual[row, inside] = middle
-        spread[row, inside] = np.hypot(1.4826 * np.median(np.abs(nearest - middle), axis=0), LEAST_SPREAD)
+        spread[row, inside] = np.hypot(1.4826 * _median_over_rows(np.abs(nearest - middle)), LEAST_SPREAD)
         spread[row] = cv2.GaussianBlur(spread[row], (0, 0), 1.5)
     return Appearance(shapes, usual, spread)
 
@@ -157,6 +157,17 @@ def _tukey(distance: FloatArray, limit: float) -> FloatArray:
     return np.square(np.clip(1 - np.square(distance / limit), 0, None))
 
 
+def _median_over_rows(values: FloatArray) -> FloatArray:
+    """`np.median(values, axis=0)` of a few long rows, which odd-even transposition sorts as wholes: a tenth of the time."""
+    rows, count = values.copy(), len(values)
+    for step in range(count):
+        first, second = rows[step % 2 : count - 1 : 2], rows[step % 2 + 1 :: 2]
+        higher = np.maximum(first, second)
+        np.minimum(first, second, out=first)
+        second[:] = higher
+    return np.asarray((rows[(count - 1) // 2] + rows[count // 2]) / 2)
+
+
 def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
     order = np.argsort(values)
     total = np.cumsum(weights[order])
@@ -184,16 +195,20 @@ def _where() -> _Unwrapping:
     shares = np.zeros((TEXTURE_PX, TEXTURE_PX, 3))
     numbers = {_key(subdivision.getVertex(vertex)[0]): n for vertex, n in number_of.items()}
     y, x = np.mgrid[:TEXTURE_PX, :TEXTURE_PX] + 0.5
-    places = np.stack([x, y], axis=-1)
+    whole = np.stack([x, y], axis=-1)
     for row in subdivision.getTriangleList():
         triangle = [numbers[_key(corner)] for corner in row.reshape(3, 2) if _key(corner) in numbers]
         if len(triangle) < 3:  # it reaches to the frame of the triangulation
             continue
         a, b, c = points[triangle]
+        left, top = np.clip(np.floor(points[triangle].min(axis=0)) - 1, 0, None).astype(int)
+        right, bottom = np.ceil(points[triangle].max(axis=0)).astype(int) + 1
+        near = (slice(top, bottom), slice(left, right))
+        places = whole[near]
         share = np.einsum("yxk,jk->yxj", places - a, np.linalg.inv(np.column_stack([b - a, c - a])))
         share = np.concatenate([1 - share.sum(axis=-1, keepdims=True), share], axis=-1)
         is_in = (share >= -1e-6).all(axis=-1)
-        corners[is_in], shares[is_in] = triangle, share[is_in]
+        corners[near][is_in], shares[near][is_in] = triangle, share[is_in]
     outline = polygon_mask(points[list(FACE_OVAL)], (TEXTURE_PX, TEXTURE_PX))
     changing = [polygon_mask(points[list(part)], (TEXTURE_PX, TEXTURE_PX)) for part in (INNER_LIPS, LEFT_EYE, RIGHT_EYE)]
     inside = (corners[..., 0] >= 0) & (outline > 0.5) & (np.max(changing, axis=0) < 0.3)

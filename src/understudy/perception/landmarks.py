@@ -66,7 +66,7 @@ class MeshLandmarker:
     def __init__(self, views: Sequence[View], device: torch.device | str) -> None:
         self.views, self.device = tuple(views), torch.device(device)
         self._network = load_network("face_mesh", device)
-        self._refine_lids = lid_refiner(device)
+        self.refine_lids = lid_refiner(device)
 
     def __call__(self, image: Image, detection: Detection) -> Landmarks:
         return self.batch([image], [detection])[0]
@@ -75,10 +75,18 @@ class MeshLandmarker:
         """The landmarks of `detections[i]` in `images[i]`."""
         if not detections:
             return []
-        first = self._look(images, [_square_of_detection(d) for d in detections], UPRIGHT)
-        meshes = self._look(images, [_square_of_landmarks(each.points) for each in first], self.views)
-        refined = self._refine_lids(images, [mesh.points for mesh in meshes])
+        meshes = self.meshes(images, detections)
+        refined = self.refine_lids(images, [mesh.points for mesh in meshes])
         return [replace(mesh, refined=points) for mesh, points in zip(meshes, refined, strict=True)]
+
+    def meshes(self, images: Sequence[Image], detections: Sequence[Detection]) -> list[Landmarks]:
+        """The same without the iris network: `refined` is `points`, for `refine_lids` to improve many at once."""
+        first = self._look(images, [_square_of_detection(d) for d in detections], UPRIGHT)
+        return self._look(images, [_square_of_landmarks(each.points) for each in first], self.views)
+
+    def mesh(self, image: Image, detection: Detection) -> Landmarks:
+        """`meshes` of one face."""
+        return self.meshes([image], [detection])[0]
 
     @torch.inference_mode()
     def _look(self, images: Sequence[Image], squares: Sequence[Matrix], views: Sequence[View]) -> list[Landmarks]:

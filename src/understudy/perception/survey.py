@@ -33,7 +33,7 @@ from understudy.media.footage import FrameRecord
 from understudy.perception.detect import mediapipe_detector
 from understudy.perception.detect_dlib import dlib_cnn_detector, dlib_detector
 from understudy.perception.embed import dlib_embedder
-from understudy.perception.landmarks import Landmarks, mesh_landmarker
+from understudy.perception.landmarks import MeshLandmarker, mesh_landmarker
 from understudy.perception.mtcnn import mtcnn_detector
 from understudy.perception.plausible import believable_mesh
 from understudy.types import BadInput, Box, Detection, Face, FloatArray, Image
@@ -47,13 +47,11 @@ LOOK_EVERY = 5
 """Where the frame before showed nobody, every part of a frame is looked at on every fifth frame only: a view without people
 must not take four times as long as one with a face."""
 
+FRAMES_A_BATCH = 4
+"""Frames whose eyes are looked at together, and frames decoded ahead. Together they are how late the content gate learns where
+the faces are, so they stay well under its half second."""
+
 DUPLICATE_OVERLAP = 0.5
-
-SECOND_LOOK_OVERLAP = 0.3
-
-PERSON_DISTANCE = 0.5
-"""Tracks whose mean embeddings lie closer are of one person. Means scatter less than single embeddings (threshold 0.6):
-measured, 0.1 within a clip, up to 0.41 over years, and 0.51 and more between strangers."""
 
 MEASURED_SIZE_PX = 128
 
@@ -89,7 +87,7 @@ class Networks:
 
     detect: Detector
     glance: Detector
-    landmarks: Callable[[Image, Detection], Landmarks]
+    landmarks: MeshLandmarker
     embed: Callable[[Image, FloatArray], FloatArray]
 
 
@@ -125,18 +123,66 @@ def survey(
     """Finds the faces of each frame, with measured (unsmoothed) alignments; frames are decoded ahead in a second thread.
 
     previous: the frame before the first, where an interrupted survey goes on. Embeddings are measured where a face or the
-    scene is new and on every fifth frame; elsewhere they are NaN.
+    scene is new and on every fifth frame; elsewhere they are NaN. The lids are refined for `FRAMES_A_BATCH` frames at once; a
+    survey that goes on after one of the batches of `in_batches` gives the same to the last bit.
     """
-    for record in read_ahead(frames):
+    waiting: list[_Seen] = []
+    before = None if previous is None else (previous.thumbnail, bool(previous.faces))
+    for record in read_ahead(frames, FRAMES_A_BATCH):
         small = thumbnail(record.eight_bit)
-        is_scene_new = previous is None or has_scene_changed(previous.thumbnail, small)
-        known = () if previous is None or is_scene_new or record.index % EMBED_EVERY == 0 else previous.faces
-        is_calm = previous is not None and not (previous.faces or is_scene_new or record.index % LOOK_EVERY == 0)
+        is_scene_new = before is None or has_scene_changed(before[0], small)
+        is_calm = before is not None and not (before[1] or is_scene_new or record.index % LOOK_EVERY == 0)
+        meshes = _believable_meshes(record.eight_bit, networks.glance if is_calm else networks.detect, networks)
+        waiting.append(_Seen(record, small, is_scene_new, meshes))
+        before = small, bool(meshes)
+        if _ends_batch(record.index):
+            answers = list(_measured(waiting, source, networks, previous))
+            yield from answers
+            waiting, previous = [], answers[-1]
+    yield from _measured(waiting, source, networks, previous)
+
+
+def in_batches(answers: Iterable[FrameFaces]) -> Iterator[list[FrameFaces]]:
+    """The answers of a survey as they belong together; who stores them stores a batch as a whole or not at all."""
+    batch: list[FrameFaces] = []
+    for each in answers:
+        batch.append(each)
+        if _ends_batch(each.frame):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _ends_batch(frame: int) -> bool:
+    return frame % FRAMES_A_BATCH == FRAMES_A_BATCH - 1
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A frame whose faces have a mesh, but no lids yet."""
+
+    record: FrameRecord
+    thumbnail: Image
+    is_scene_new: bool
+    meshes: list[tuple[Detection, FloatArray]]
+
+
+def _measured(seen: Sequence[_Seen], source: str, networks: Networks, previous: FrameFaces | None) -> Iterator[FrameFaces]:
+    """The answers for frames in a row; `previous` is the one for the frame before them."""
+    images = [each.record.eight_bit for each in seen for _ in each.meshes]
+    meshes = [points for each in seen for _, points in each.meshes]
+    refined = iter(networks.landmarks.refine_lids(images, meshes) if meshes else ())
+    for each in seen:
+        known = () if previous is None or each.is_scene_new or each.record.index % EMBED_EVERY == 0 else previous.faces
+        faces = [face_from_mesh(each.record, source, detection, points, next(refined)) for detection, points in each.meshes]
         faces = [
-            face if _is_among(face.box, known) else replace(face, embedding=networks.embed(record.eight_bit, face.landmarks))
-            for face in _measured_faces(record, source, networks.glance if is_calm else networks.detect, networks)
+            face
+            if _is_among(face.box, known)
+            else replace(face, embedding=networks.embed(each.record.eight_bit, face.landmarks))
+            for face in faces
         ]
-        previous = FrameFaces(record.index, record.time_seconds, small, tuple(faces))
+        previous = FrameFaces(each.record.index, each.record.time_seconds, each.thumbnail, tuple(faces))
         yield previous
 
 
@@ -199,19 +245,22 @@ def face_from_mesh(
     )
 
 
-def _measured_faces(record: FrameRecord, source: str, detect: Detector, networks: Networks) -> list[Face]:
-    """Each face once: two detections can lead the mesh to the same one."""
-    faces: list[Face] = []
-    image = record.eight_bit
+def _believable_meshes(image: Image, detect: Detector, networks: Networks) -> list[tuple[Detection, FloatArray]]:
+    """Each face once, with its mesh (468, 3): two detections can lead the mesh to the same one."""
+    found: list[tuple[Detection, FloatArray]] = []
     for detection in detect(image):
-        mesh = believable_mesh(image, detection, networks.landmarks)
-        if mesh is not None and not _is_among(_box_around(mesh.points), faces):
-            faces.append(face_from_mesh(record, source, detection, mesh.points, mesh.refined))
-    return faces
+        mesh = believable_mesh(image, detection, networks.landmarks.mesh)
+        if mesh is not None and not _overlaps(_box_around(mesh.points), [_box_around(points) for _, points in found]):
+            found.append((detection, mesh.points))
+    return found
 
 
 def _is_among(box: Box, faces: Sequence[Face]) -> bool:
-    return any(intersection_over_union(_corners(box), _corners(face.box)) > DUPLICATE_OVERLAP for face in faces)
+    return _overlaps(box, [face.box for face in faces])
+
+
+def _overlaps(box: Box, others: Sequence[Box]) -> bool:
+    return any(intersection_over_union(_corners(box), _corners(other)) > DUPLICATE_OVERLAP for other in others)
 
 
 def _box_around(points: FloatArray) -> Box:
@@ -332,82 +381,3 @@ def _bridge(
         reason=NOT_SEEN,
         id=0,
     )
-
-
-# ---- who is who -----------------------------------------------------------------------------------------------------------
-
-
-def select_performer(faces: Sequence[Face], gallery: FloatArray, max_distance: float = PERSON_DISTANCE) -> frozenset[int]:
-    """The tracks of the person whom `gallery` (N, 128) shows: those whose mean embedding is within `max_distance` of its mean.
-
-    Nobody is twice in a frame: of two such tracks that share a frame, the more distant one is left out. A short track on top of
-    a longer one is the same face seen twice, and left out first.
-    """
-    if not len(gallery):
-        return frozenset()
-    person = np.nanmean(np.asarray(gallery, np.float64), axis=0)
-    distances = {track: float(np.linalg.norm(mean - person)) for track, mean in track_embeddings(faces).items()}
-    frames = _frames_of_tracks(faces)
-    chosen: list[int] = []
-    for track in sorted(distances.keys() - second_looks(faces), key=lambda each: distances[each]):
-        if distances[track] <= max_distance and all(frames[track].isdisjoint(frames[other]) for other in chosen):
-            chosen.append(track)
-    return frozenset(chosen)
-
-
-def second_looks(faces: Sequence[Face]) -> set[int]:
-    """The tracks that lie on a longer one in most of their frames: a mesh that settled elsewhere on the same face."""
-    by_frame: dict[tuple[str, int], list[Face]] = {}
-    for face in faces:
-        by_frame.setdefault((face.source, face.frame), []).append(face)
-    length = {track: len(frames) for track, frames in _frames_of_tracks(faces).items()}
-    num_covered = dict.fromkeys(length, 0)
-    for together in by_frame.values():
-        for face in together:
-            longer = [other for other in together if length[other.track] > length[face.track]]
-            num_covered[face.track] += any(
-                intersection_over_union(_corners(face.box), _corners(other.box)) > SECOND_LOOK_OVERLAP for other in longer
-            )
-    return {track for track, covered in num_covered.items() if covered > length[track] / 2}
-
-
-def most_frequent_person(faces: Sequence[Face], max_distance: float = PERSON_DISTANCE) -> FloatArray:
-    """The mean embedding (1, 128) of the person who is in most frames; (0, 128) where no face was measured.
-
-    Tracks are gathered to persons from the longest down, each to the nearest person within `max_distance`.
-    """
-    frames = _frames_of_tracks(faces)
-    means = track_embeddings(faces)
-    persons: list[list[int]] = []
-    for track in sorted(means, key=lambda each: -len(frames[each])):
-        near = [(_person_distance(means, person, track), person) for person in persons]
-        distance, person = min(near, key=lambda pair: pair[0], default=(np.inf, []))
-        if distance <= max_distance:
-            person.append(track)
-        else:
-            persons.append([track])
-    if not persons:
-        return np.empty((0, 128))
-    main = max(persons, key=lambda person: sum(len(frames[track]) for track in person))
-    weights = [len(frames[track]) for track in main]
-    return np.average([means[track] for track in main], axis=0, weights=weights)[None]
-
-
-def track_embeddings(faces: Sequence[Face]) -> dict[int, FloatArray]:
-    """The mean of the measured embeddings of each track that has any."""
-    measured: dict[int, list[FloatArray]] = {}
-    for face in faces:
-        if np.isfinite(face.embedding).all():
-            measured.setdefault(face.track, []).append(np.asarray(face.embedding, np.float64))
-    return {track: np.mean(embeddings, axis=0) for track, embeddings in measured.items()}
-
-
-def _person_distance(means: dict[int, FloatArray], person: Sequence[int], track: int) -> float:
-    return float(np.linalg.norm(np.mean([means[each] for each in person], axis=0) - means[track]))
-
-
-def _frames_of_tracks(faces: Sequence[Face]) -> dict[int, set[tuple[str, int]]]:
-    frames: dict[int, set[tuple[str, int]]] = {}
-    for face in faces:
-        frames.setdefault(face.track, set()).add((face.source, face.frame))
-    return frames

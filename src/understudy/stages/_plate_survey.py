@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import numpy as np
 from understudy.imaging.tracking import find_shots
 from understudy.media.footage import FootageInfo
 from understudy.media.reader import read_frames
-from understudy.perception.survey import FrameFaces, Networks, link_and_smooth, load_networks, survey
+from understudy.perception.survey import FrameFaces, Networks, in_batches, link_and_smooth, load_networks, survey
 from understudy.store.faceset import FaceSet, SurveyedFrame
 from understudy.types import BadInput, Event, Face, Reporter
 
@@ -24,7 +22,6 @@ MARGIN_SECONDS = 2.0
 """Looked at before and after frames that are shown alone: more than smoothing, bridges and colours reach."""
 
 _DONE = "surveyed"
-_FRAMES_A_TRANSACTION = 10
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def _find_faces(info: FootageInfo, stored: FaceSet, networks: Networks, report: 
     total = min(info.num_frames_estimate, wanted.stop)
     previous = _read_back(stored, source)[-1:]
     frames = survey(read_frames(info.path, start, wanted.stop), source, networks, *previous)
-    for several in _batches(frames, _FRAMES_A_TRANSACTION):
+    for several in in_batches(frames):
         num_done = several[-1].frame + 1
         with stored.transaction():
             for seen in several:
@@ -91,9 +88,3 @@ def _read_back(stored: FaceSet, source: str) -> list[FrameFaces]:
     for face in stored.faces(kept_only=False, source=source):
         faces.setdefault(face.frame, []).append(face)
     return [FrameFaces(*frame, tuple(faces.get(frame.frame, ()))) for frame in stored.frames(source)]
-
-
-def _batches(items: Iterable[FrameFaces], size: int) -> Iterator[list[FrameFaces]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -14,7 +14,7 @@ from understudy.imaging.look import TrackLook
 from understudy.imaging.similarity import Matrix, apply, compose
 from understudy.imaging.transfer import SRGB
 from understudy.imaging.visibility import Appearance as UsualFace
-from understudy.perception.survey import select_performer, track_embeddings
+from understudy.perception.persons import select_performer, track_embeddings
 from understudy.types import BadInput, ConvertRecipe, Face, FloatArray, Framing, RangeSettings
 
 RgbaCrops = NDArray[np.float32]

@@ -19,17 +19,17 @@ from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord, probe
 from understudy.media.images import encode_jpeg, read_image
 from understudy.media.reader import read_frames
+from understudy.perception.persons import most_frequent_person, select_performer
 from understudy.perception.survey import (
     WEIGHTS_OF_DETECTOR,
     FrameFaces,
     Networks,
     check_detector,
+    in_batches,
     jitter_px,
     link_and_smooth,
     load_networks,
-    most_frequent_person,
     read_ahead,
-    select_performer,
     survey,
 )
 from understudy.perception.weights import licences
@@ -156,12 +156,14 @@ def _look_through(sources: dict[str, Path], face_set: FaceSet, networks: Network
                 boxes += _gate_done_frames(read_frames(path, stop=num_done), source, face_set, gate)
             frames = read_frames(path, num_done, on_loss=losses.append)
             gated = _gated(frames, source, boxes, gate)
-            for found in survey(gated, source, networks, previous=_last_frame(face_set, source)):
+            for several in in_batches(survey(gated, source, networks, previous=_last_frame(face_set, source))):
                 with face_set.transaction():
-                    face_set.add_frame(source, SurveyedFrame(found.frame, found.time_seconds, found.thumbnail))
-                    face_set.add_faces(found.faces, num_frames_done={source: found.frame + 1})
-                boxes[:] = [face.box for face in found.faces]
-                progress.step("looking for faces")
+                    for found in several:
+                        face_set.add_frame(source, SurveyedFrame(found.frame, found.time_seconds, found.thumbnail))
+                        face_set.add_faces(found.faces, num_frames_done={source: found.frame + 1})
+                boxes[:] = [face.box for face in several[-1].faces]
+                for _ in several:
+                    progress.step("looking for faces")
             _note_losses(face_set, losses, report)
         face_set.set_note(GATE_NOTE, json_text(gate.result().as_json(), is_compact=True))
     progress.tell("looking for faces")
