@@ -28,7 +28,7 @@ import numpy as np
 from understudy.media import FootageInfo, VideoWriter, probe, read_frames
 from understudy.media.codecs import CODECS
 from understudy.model.identity import write_identity_model
-from understudy.perception.survey import most_frequent_person
+from understudy.perception.persons import most_frequent_person
 from understudy.stages._plate_survey import PLATE_FOLDER, survey_plate
 from understudy.stages.convert import convert
 from understudy.trust.consent import create_record
