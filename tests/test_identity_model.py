@@ -1,10 +1,14 @@
 """The model that returns its input: exact, as deep as what it is given, and a real checkpoint on disk."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from understudy.model.identity import IdentitySwapper, write_identity_model
+from understudy.model.identity import IdentitySwapper, read_identity_model, write_identity_model
 from understudy.model.swapper import load_swapper
+from understudy.store.checkpoints import Checkpoint
+from understudy.types import BadInput
 
 GALLERIES = {"abel": np.zeros((2, 128), np.float32), "bea": np.ones((2, 128), np.float32)}
 
@@ -26,3 +30,8 @@ def test_its_folder_is_a_model_that_loads_like_any_other(tmp_path):
     assert (swapper.performers, swapper.resolution_px, swapper.framing.name) == (("abel", "bea"), 128, "full")
     assert np.array_equal(swapper.galleries["bea"], GALLERIES["bea"])
     assert (swapper.checkpoint / "state.json").is_file()
+
+
+def test_a_damaged_one_is_named_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is damaged: its recipe lacks resolution_px"):
+        read_identity_model(Checkpoint(tmp_path, 1, {"recipe": {}}), {})

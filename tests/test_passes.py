@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from clips import make_clip
 from understudy.imaging.blend import Layer
 from understudy.imaging.depth import codes_from_unit, unit_from_codes
 from understudy.media import FrameRecord, probe, read_frames
-from understudy.stages._marked_output import MarkedOutput, output_path
+from understudy.media.segments import SegmentedWriter
+from understudy.stages import _marked_output
+from understudy.stages._marked_output import END_CARD_SECONDS, MarkedOutput, output_path
 from understudy.stages._passes import nuke_script, taken_apart
 from understudy.stages._swapping import SwappedFrame
 from understudy.trust.credentials import Lineage, read_credentials
@@ -116,3 +119,40 @@ def test_nuke_gets_the_corners_of_the_face_counted_from_below(plate: Path) -> No
     corners = [tuple(map(float, pair)) for pair in re.findall(r"to\d {\{curve L x1 (\S+)} {curve L x1 (\S+)}}", script)]
     # `full` is twice the unit square about its centre (80, 70): (-20, -30) to (180, 170), and y is counted from 150 up
     assert corners == [(-20, -20), (180, -20), (180, 180), (-20, 180)]
+
+
+def carded(plate: Path, out: Path, passes: str) -> list[FrameRecord]:
+    """The clip with an end card, gone on with where an earlier run ended."""
+    recipe = ConvertRecipe(notice="end-card", passes=passes)
+    with MarkedOutput(out, probe(plate), recipe, Lineage({}, ()), print, is_resumed=True) as output:
+        for record in read_frames(plate, output.num_done):
+            output.write(swapped(record), 0)
+        list(output.notes())
+    return list(read_frames(output.path))
+
+
+@pytest.mark.parametrize("passes", ["none", "video", "png"])
+def test_an_end_card_follows_the_last_frame_whatever_passes_there_are(plate: Path, tmp_path: Path, passes: str) -> None:
+    frames = carded(plate, tmp_path / "swap", passes)
+    assert len(frames) == NUM_FRAMES + round(END_CARD_SECONDS * probe(plate).frame_rate)
+    times = [frame.time_seconds for frame in frames]
+    assert times == sorted(times)
+
+
+def test_a_run_that_dies_after_the_last_frame_still_ends_with_its_whole_card(
+    plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plate's six frames fill three segments, and the card some more, before the first run dies."""
+
+    def dies(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(_marked_output, "SegmentedWriter", partial(SegmentedWriter, every=2))
+    whole = carded(plate, tmp_path / "whole", "none")
+    with monkeypatch.context() as patch:
+        patch.setattr(_marked_output, "finish_output", dies)
+        with pytest.raises(InterruptedError):
+            carded(plate, tmp_path / "cut", "none")
+    again = carded(plate, tmp_path / "cut", "none")
+    assert [frame.time_seconds for frame in again] == [frame.time_seconds for frame in whole]
+    assert len(again) == NUM_FRAMES + round(END_CARD_SECONDS * probe(plate).frame_rate)

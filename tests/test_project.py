@@ -254,6 +254,13 @@ def test_another_curation_trains_anew_but_extracts_nothing(folder: Path) -> None
     }
 
 
+@pytest.mark.parametrize(("codec", "name"), [("h265", "swap.mp4"), ("prores_422_hq", "swap.mov"), ("exr", "exr")])
+def test_what_is_evaluated_is_what_the_codec_leaves(folder: Path, codec: str, name: str) -> None:
+    project = project_with(folder, 'set = { colour = "none" }', f'set = {{ codec = "{codec}" }}')
+    evaluated = steps_of(project)[-1].arguments["swap"]
+    assert evaluated == project.out / "swaps/010" / name
+
+
 def test_a_face_set_that_was_curated_by_hand_is_trained_on_anew(folder: Path) -> None:
     project = finished(folder)
     curation = project.out / CURATIONS[0]

@@ -177,3 +177,18 @@ def test_a_picture_reaches_the_network_upright_in_rgb_and_in_its_proportions() -
     assert blob[0, :, 40, 240].max() == 0.0
     assert blob[0, :, 240, :].max() == 0.0
     assert blob[0, 2].max() == 0.0
+
+
+def test_a_module_in_the_working_folder_is_not_taken_for_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Footage comes with folders of strangers; what lies in them must not run, least of all in place of the gate."""
+    for module in ("understudy/trust/gate_nudenet.py", "cv2.py", "numpy.py"):
+        path = tmp_path / module
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("import pathlib; pathlib.Path('ran').touch()\n")
+    for package in ("understudy", "understudy/trust"):
+        (tmp_path / package / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    with ContentGate() as opened:
+        opened.look(np.zeros((64, 64, 3), np.uint8), "a black picture", ("clip", 0))
+        assert opened.result().highest_score < 0.4
+    assert not (tmp_path / "ran").exists()

@@ -28,6 +28,7 @@ from understudy.trust.permission import (
     may_convert,
     may_convert_model,
     may_train,
+    still_permitted,
 )
 from understudy.trust.records import Footage
 from understudy.types import BadInput, Face, FloatArray, Json, Refused
@@ -208,3 +209,12 @@ def test_the_notice_fits_into_a_narrow_picture() -> None:
 def test_an_unknown_language_is_bad_input() -> None:
     with pytest.raises(BadInput, match="expected one of en, de"):
         notice.end_card(640, 360, "tlh")
+
+
+def test_a_model_that_holds_somebody_who_revoked_is_of_no_use_for_others_either(folder: Path, face_sets: list[Path]) -> None:
+    may_train(face_sets, folder)
+    bea = {"bea": galleries_of(face_sets)["bea"]}
+    still_permitted(bea, folder, {})
+    revoke(folder, "bea")
+    with pytest.raises(Refused, match="'bea': consent was revoked"):
+        still_permitted(bea, folder, {})

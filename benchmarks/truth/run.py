@@ -23,16 +23,18 @@ from benchmarks.truth.network import measure_network
 from understudy.imaging.metrics_series import Series
 from understudy.media.footage import FootageInfo, probe
 from understudy.model.swapper import load_swapper
+from understudy.stages._evaluation_clips import open_clip
 from understudy.stages._plate_survey import PlateSurvey, survey_plate
 from understudy.stages._swap_plan import Plan, replacements_of
-from understudy.stages.convert import make_plan, measure_looks, swap_footage
+from understudy.stages.convert import make_plan, measure_looks, performers_faces, swap_footage
 from understudy.store.checkpoints import best_valid, latest_valid, mark_best
-from understudy.store.hashing import sha256_of_file, sha256_of_json
+from understudy.store.hashing import sha256_of_file, sha256_of_footage, sha256_of_json
 from understudy.store.json_files import as_plain, read_json, write_json
 from understudy.store.manifest import read_manifest, stage_result
 from understudy.trust.consent import create_record
 from understudy.trust.credentials import Lineage
-from understudy.trust.permission import footage_behind, may_convert_model
+from understudy.trust.permission import check_plate_faces, footage_behind, may_convert_model
+from understudy.trust.records import Footage as ConsentedFootage
 from understudy.types import BadInput, ConvertRecipe, Event, Json, Reporter, StageResult, TrainRecipe
 
 CALIBRATION_STEPS = 4, 16
@@ -165,10 +167,12 @@ def _trained(question: Question, work: Path, clock: CpuClock, report: Reporter) 
 
 
 def _declare_rendered(footage: Footage, consent: Path) -> None:
-    """Consent records for performers whom nobody is: only footage with the renderer's own landmarks comes this far."""
-    for name in footage.train:
+    """Consent records for performers whom nobody is, limited to these clips, whose true landmarks only a renderer knows."""
+    for name, clip in footage.train.items():
+        if open_clip(footage.test[name]).true_points is None:
+            raise BadInput(f"{footage.test[name]} has no true landmarks beside it; the benchmark is for rendered performers")
         if not (consent / f"{name}.toml").is_file():
-            create_record(consent, name, "synthetic")
+            create_record(consent, name, "synthetic", footage=ConsentedFootage((sha256_of_footage(clip),)))
 
 
 def _length(question: Question, face_sets: list[Path], work: Path, report: Reporter) -> tuple[int | None, float | None]:
@@ -234,8 +238,11 @@ def make_ready(question: Question, model: Path, work: Path, report: Reporter) ->
     survey = survey_plate(info, work / "plates" / f"{footage.replace}-{survey_key}", report)
     roles = replacements_of(footage.replace, footage.with_, swapper.performers)
     inputs = {"plate": footage.sha256()[footage.plate.name], "model": _weights_sha256(model)}
+    # Not the records' hashes, which hold a date: they would change the watermark, and so the figures, with every work folder.
     lineage = Lineage(inputs, (), sha256_of_json(asdict(question.convert)), question.recipe.seed)
-    return Ready(info, survey, make_plan(info, survey, swapper, roles, question.convert), lineage)
+    plan = make_plan(info, survey, swapper, roles, question.convert)
+    check_plate_faces(footage.replace, performers_faces(plan, footage.replace), work / "consent")
+    return Ready(info, survey, plan, lineage)
 
 
 def _weights_sha256(model: Path) -> str:

@@ -133,12 +133,16 @@ def curate(
     _do("curate", {**asked, **numbers}, is_json, is_dry_run)
 
 
+MOST_FACES_NAMED = 1_000_000
+
+
 def _face_numbers(option: str, values: Sequence[str]) -> tuple[int, ...]:
     """`["12,40-42"]` -> `(12, 40, 41, 42)`."""
     numbers: list[int] = []
     for part in (part.strip() for value in values for part in value.split(",")):
         first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+        is_number = all(each.isascii() and each.isdecimal() and len(each) < 10 for each in (first, *([last] if dash else [])))
+        if not is_number or (dash and not 0 <= int(last) - int(first) < MOST_FACES_NAMED):
             raise BadInput(f"{option}: expected numbers of faces such as 12,40-60, got {part!r}; report.html shows each face's")
         numbers += range(int(first), int(last if dash else first) + 1)
     return tuple(numbers)

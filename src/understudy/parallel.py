@@ -39,8 +39,14 @@ def join() -> None:
 
     May be called again. Which process this is, torchrun says in the environment (RANK, WORLD_SIZE, LOCAL_RANK).
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if os.environ.get("WORLD_SIZE", "1") in ("", "0", "1"):
         return
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        value = os.environ.get(name, "")
+        if not value or (name in ("RANK", "WORLD_SIZE", "MASTER_PORT") and not value.isdecimal()):
+            raise BadInput(
+                f"WORLD_SIZE is set but {name} is {value!r}: start several processes with torchrun, or unset WORLD_SIZE"
+            )
     import torch
     from torch import distributed
 

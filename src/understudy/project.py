@@ -20,6 +20,7 @@ from typing import Literal, cast
 
 from understudy.estimate import estimate
 from understudy.projectfile import Project, Swap, read_project
+from understudy.stages._marked_output import output_path
 from understudy.store.hashing import sha256_of_file, sha256_of_footage
 from understudy.store.json_files import as_plain, read_json, write_json
 from understudy.store.manifest import MANIFEST_FILE, check_schema, read_manifest, stage_result
@@ -33,9 +34,6 @@ NOT_INPUTS = ("out", "consent")
 
 MAY_GROW = ("minutes", "steps")
 """Arguments of which more can be asked later: the stage then goes on in its folder."""
-
-SWAP_NAMES: Mapping[str, str] = {"h264": "swap.mp4", "ffv1": "swap.mkv", "png": "frames"}
-"""What `convert` calls its result in each codec."""
 
 SAMPLE = Path(__file__).parent / "sample"
 """The bundled clips of two virtual actors, and the project file that the demo runs."""
@@ -132,7 +130,7 @@ def _swap_steps(project: Project, swap: Swap, model: Path, faces: Path) -> tuple
     folder = out / "swaps" / swap.name
     converted: dict[str, object] = {"footage": swap.plate, "model": model, "replace": swap.replace, "with_": swap.with_}
     how = {"recipe": swap.recipe, **({"ranges": swap.ranges} if swap.ranges else {})}
-    evaluated: dict[str, object] = {"swap": folder / SWAP_NAMES[swap.recipe.codec], "plate": swap.plate, "truth": swap.truth}
+    evaluated: dict[str, object] = {"swap": output_path(folder, swap.recipe.codec), "plate": swap.plate, "truth": swap.truth}
     return (
         Step(f"swaps/{swap.name}", "convert", {**converted, "out": folder, **how, "consent": project.consent}),
         Step(

@@ -295,6 +295,7 @@ def joined_packets(files: Sequence[Path], time_base: Fraction) -> Iterator[Packe
     Times of showing are the plate's own; a frame lasts until the next one; times of decoding are those of showing, in order,
     put back by as many frames as the encoder shuffles.
     """
+    files = [file for file in files if file.stat().st_size]  # an end card stands in the picture alone, not in the passes
     num_back = max((_num_reordered(_times(file)) for file in files), default=0)
     before: list[int] = []
     step = 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from understudy.imaging.framing import framing
 from understudy.model.colour import UNCHANGED
 from understudy.store.checkpoints import Checkpoint, save_checkpoint
-from understudy.types import FloatArray, Framing, Json, TrainRecipe
+from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe
 
 KIND = "identity"
 """What `kind` says in the state of such a checkpoint."""
@@ -70,7 +70,10 @@ def write_identity_model(folder: Path, galleries: Mapping[str, FloatArray], reso
 
 def read_identity_model(checkpoint: Checkpoint, galleries: Mapping[str, FloatArray]) -> IdentitySwapper:
     """The swapper of a checkpoint that `write_identity_model` made."""
-    recipe = checkpoint.state["recipe"]
-    assert isinstance(recipe, dict)
-    size_px = int(recipe["resolution_px"])
-    return IdentitySwapper(galleries, resolution_px=size_px, framing_name=str(recipe["framing"]), checkpoint=checkpoint.path)
+    recipe = checkpoint.state.get("recipe")
+    size_px, framing_name = (
+        (recipe.get(key) for key in ("resolution_px", "framing")) if isinstance(recipe, dict) else (None, None)
+    )
+    if not isinstance(size_px, int) or not 1 <= size_px <= 4096 or not isinstance(framing_name, str):
+        raise BadInput(f"{checkpoint.path} is damaged: its recipe lacks resolution_px or framing; write the model again")
+    return IdentitySwapper(galleries, resolution_px=size_px, framing_name=framing_name, checkpoint=checkpoint.path)

@@ -173,6 +173,22 @@ def read_ancestors(model: Path) -> dict[str, FloatArray]:
     return _read_embeddings(path) if path.is_file() else {}
 
 
+def people_in(model: Path, state: Json) -> dict[str, FloatArray]:
+    """The embeddings of everybody whose face is in the weights of a model folder, by name; state: of its checkpoint.
+
+    Raises BadInput where the checkpoint names somebody of whom the folder no longer knows.
+    """
+    people = read_ancestors(model) | read_galleries(model)
+    began_from = cast(Sequence[Mapping[str, Sequence[str]]], state.get("lineage", ()))
+    named = {name for entry in began_from for name in entry.get("performers", ())}
+    if missing := sorted(named - people.keys()):
+        raise BadInput(
+            f"{model}: its weights hold {', '.join(missing)}, of whom {ANCESTORS_FILE} does not know; "
+            "restore that file, or train again"
+        )
+    return people
+
+
 def _read_embeddings(path: Path) -> dict[str, FloatArray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

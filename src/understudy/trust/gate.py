@@ -104,7 +104,7 @@ def ensure_weights() -> Path:
 
 def default_command() -> list[str]:
     """The program that is the gate; another one that keeps its protocol can stand here."""
-    return [sys.executable, "-m", "understudy.trust.gate_nudenet", str(ensure_weights())]
+    return [sys.executable, "-P", "-m", "understudy.trust.gate_nudenet", str(ensure_weights())]
 
 
 class ContentGate:

@@ -41,7 +41,7 @@ def run_limited(module: str, path: Path) -> Json:
 
     Raises BadInput with what the module says, or where it crashes, takes too long or needs too much memory.
     """
-    command = [sys.executable, "-B", "-m", module, str(path.absolute())]
+    command = [sys.executable, "-B", "-P", "-m", module, str(path.absolute())]
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=MAX_SECONDS, env={**os.environ, **_ENVIRONMENT}, check=False
