@@ -36,9 +36,9 @@ def quick() -> TrainRecipe:
     """A small modern model for two CPU cores: the demo, first looks, tests of learning.
 
     Command: `understudy train faces/abel faces/bea --out model --recipe quick`
-    Time:    9 minutes on two cores of a server CPU (some 40,000 faces); a GPU has not been measured yet
+    Time:    9 minutes on two cores of a server CPU; 4 minutes of processor time for 20,000 faces; a GPU has not been measured yet
     Memory:  1.6 GB
-    Score:   8 dB nearer to the truth than the plate, leak 0.19, detail 0.66, contrast 1.04 (`make demo`, docs/log.md)
+    Score:   after 20,000 faces 8.6 dB nearer to the truth than the plate, leak 0.17, detail 0.68, contrast 0.92 (docs/benchmark.md)
     """
     return TrainRecipe()
 
@@ -49,7 +49,7 @@ def original() -> TrainRecipe:
     Command: `understudy train faces/abel faces/bea --out model --recipe original --steps 50000`
     Time:    12 days on two cores of a server CPU (computed from its 11.4 GFLOP a face); a GPU has not been measured yet
     Memory:  2 GB
-    Score:   not measured yet on the bundled pair
+    Score:   not measured yet on the bundled pair; a quarter as wide, after 20,000 faces: 2.2 dB, leak 0.48 (docs/benchmark.md)
 
     82,062,470 parameters in the shared encoder and two decoders; mean absolute error; Adam 5e-5 with beta1 0.5; the two
     performers take turns, each with its own moments for the encoder; mirrored 40 times in 100; the first performer's mean

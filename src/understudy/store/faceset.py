@@ -254,7 +254,8 @@ class FaceSet:
 
     def _query(self, query: str, parameters: Sequence[str] = ()) -> Iterator[sqlite3.Row]:
         with _readable_errors(self.folder / INDEX_FILE):
-            yield from self._connection.execute(query, parameters)
+            rows = self._connection.execute(query, parameters).fetchall()  # a reader may stop half-way and close the face set
+        yield from rows
 
     def _update(self, column: str, values: Sequence[object], ids: Sequence[int]) -> None:
         pairs = [(value, int(row)) for value, row in zip(values, ids, strict=True)]
