@@ -55,7 +55,8 @@ def test_a_turned_clip_is_delivered_upright(tmp_path: Path, degrees: int, is_mir
     assert (info.width, info.height) == seen.shape[1::-1]
     assert info.sample_aspect_ratio == (Fraction(3, 4) if degrees % 180 else Fraction(4, 3))
     assert info.rotation_degrees == -degrees % 360 or is_mirrored
-    np.testing.assert_array_equal(frame.image, seen)
+    # Two encodes of one picture can be a few levels apart: the colour conversion before them depends on how memory is aligned.
+    assert np.abs(frame.image.astype(int) - seen).max() <= 8
 
 
 LUMA_WEIGHTS = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}

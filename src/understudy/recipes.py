@@ -36,9 +36,9 @@ def quick() -> TrainRecipe:
     """A small modern model for two CPU cores: the demo, first looks, tests of learning.
 
     Command: `understudy train faces/abel faces/bea --out model --recipe quick`
-    Time:    9 minutes on two cores of a server CPU; 4 minutes of processor time for 20,000 faces; a GPU has not been measured yet
+    Time:    9 minutes on two cores of a server CPU (20,000 faces take one core 4 minutes); no GPU has been measured yet
     Memory:  1.6 GB
-    Score:   after 20,000 faces 8.6 dB nearer to the truth than the plate, leak 0.17, detail 0.68, contrast 0.92 (docs/benchmark.md)
+    Score:   after 20,000 faces 8.6 dB nearer to the truth than the plate, leak 0.17, detail 0.68 (docs/benchmark.md)
     """
     return TrainRecipe()
 
