@@ -185,8 +185,8 @@ def test_any_name_gives_a_crop_inside_the_face_set(name: str):
     assert not file.startswith(".")
 
 
-@pytest.mark.parametrize("crop", ["", "/etc/passwd", "crops/../../secret.jpg"])
-def test_a_crop_that_leads_out_of_the_face_set_is_refused(face_set: FaceSet, crop: str):
+@pytest.mark.parametrize("crop", ["", "/etc/passwd", "crops/../../secret.jpg", 7, b"crops"])
+def test_a_crop_that_leads_out_of_the_face_set_or_is_no_name_is_refused(face_set: FaceSet, crop: object):
     with pytest.raises(BadInput, match="no usable crop"):
         face_set.crop_path(replace(a_face(), crop=crop))
 

@@ -335,3 +335,13 @@ def test_what_a_library_says_over_several_lines_reaches_the_user_as_one() -> Non
     assert str(BadInput("faces.sqlite is damaged (unrecognized token:\n  -- (N, 2) float32); extract it again")) == (
         "faces.sqlite is damaged (unrecognized token: -- (N, 2) float32); extract it again"
     )
+
+
+def test_an_event_that_does_not_say_where_its_time_holds_is_left_out(tmp_path: Path) -> None:
+    lines = [
+        f'{{"time": "2026-11-25T10:00:0{second}{zone}", "stage": "train", "kind": "progress", "done": {second}, "total": 9}}\n'
+        for second, zone in enumerate(("+00:00", "", "+00:00"))
+    ]
+    (tmp_path / "events.jsonl").write_text("".join(lines), encoding="utf-8")
+    assert [timed.event.done for timed in read_events(tmp_path)] == [0, 2]
+    assert time_left(read_events(tmp_path)) == pytest.approx(7)

@@ -103,6 +103,8 @@ def _parse(line: bytes) -> TimedEvent | None:
     try:
         values = json.loads(line)
         time = datetime.fromisoformat(values["time"])
+        if time.tzinfo is None:  # not written by `event_log`, and of no use beside times that say where they hold
+            return None
         return TimedEvent(time, Event(**{name: values[name] for name in _names(values)}))
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -227,8 +227,8 @@ class FaceSet:
 
     def crop_path(self, face: Face) -> Path:
         """Where the picture of `face` lies. Raises BadInput where it has none, or its name leads out of the face set."""
-        crop = PurePosixPath(face.crop)
-        if not face.crop or crop.is_absolute() or ".." in crop.parts or "\0" in face.crop:
+        crop = PurePosixPath(face.crop if isinstance(face.crop, str) else "")  # SQLite keeps any type in a column of text
+        if not crop.parts or crop.is_absolute() or ".." in crop.parts or "\0" in face.crop:
             raise BadInput(f"{self.folder / INDEX_FILE}: face {face.id} has no usable crop ({face.crop!r}); extract it again")
         return self.folder / crop
 
