@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.graded import __main__ as pairs
 from benchmarks.graded.__main__ import COLUMNS, DISTANCE, main, table
 from benchmarks.graded.render import morph
+from understudy.types import BadInput, silent
 
 LEAN: dict[str, Any] = {
     "shape": {"nose": 0.4, "male": 1.0},
@@ -58,3 +63,10 @@ def test_a_folder_without_a_model_is_named_with_the_remedy(tmp_path: Any, capsys
     asked = [str(tmp_path), "truth.mp4", "plate.mp4", "--replace", "abel", "--with", "bea"]
     assert main(asked) == 2
     assert "train a model there first" in capsys.readouterr().err
+
+
+def test_footage_whose_true_landmarks_nobody_knows_is_refused(sample: Path, tmp_path: Path) -> None:
+    """Whoever is seen is taken for a performer: so the clip must be one that shows nobody."""
+    plate = Path(shutil.copy(sample / "abel_test.mp4", tmp_path / "somebody.mp4"))
+    with pytest.raises(BadInput, match="no true landmarks"):
+        pairs._ready(plate, tmp_path, argparse.Namespace(), silent)

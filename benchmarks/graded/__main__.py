@@ -23,6 +23,7 @@ from understudy.console import progress
 from understudy.media.footage import probe
 from understudy.model.swapper import load_swapper
 from understudy.recipes import convert_recipe
+from understudy.stages._evaluation_clips import open_clip
 from understudy.stages._plate_survey import survey_plate
 from understudy.stages._swap_plan import Crops, RgbaCrops, Swapper, replacements_of
 from understudy.stages.convert import make_plan
@@ -93,7 +94,14 @@ def figures_of(plate: Path, asked: argparse.Namespace, report: Reporter) -> dict
 
 
 def _ready(plate: Path, folder: Path, asked: argparse.Namespace, report: Reporter) -> Ready:
-    """The plan of a plate's swap, in which everybody seen is taken for `--replace`; consent is checked as for any swap."""
+    """The plan of a plate's swap, in which everybody seen is taken for `--replace`; consent is checked as for any swap.
+
+    That is right for rendered plates alone, which show nobody who could be asked: there the true landmarks are known.
+    """
+    if open_clip(plate).true_points is None:
+        raise BadInput(
+            f"{plate} has no true landmarks beside it; give morphs by benchmarks.graded.render, or other rendered clips"
+        )
     model, info = load_swapper(asked.model), probe(plate)
     roles = replacements_of(asked.replace, asked.with_, model.performers)
     known = {name: model.galleries[name] for name in (asked.replace, asked.with_)}
