@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import understudy
+from understudy import cli
 from understudy.cli import main, run_command
 from understudy.console import duration
 from understudy.recipes import TRAIN_RECIPES, parse_settings, train_recipe
@@ -191,3 +192,9 @@ def test_a_choice_outside_its_list_names_the_list() -> None:
 def test_each_preset_carries_its_name_and_states_command_time_memory_and_score(name: str) -> None:
     assert TRAIN_RECIPES[name]().name == name
     assert all(word in (TRAIN_RECIPES[name].__doc__ or "") for word in ("Command:", "Time:", "Memory:", "Score:"))
+
+
+@pytest.mark.parametrize("numbers", ["\u00b2", "5-3", "0-9999999999", "a", "1-"])
+def test_numbers_of_faces_that_are_none_are_refused(numbers: str) -> None:
+    with pytest.raises(BadInput, match="expected numbers of faces"):
+        cli._face_numbers("--keep", [numbers])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from understudy.model.identity import IdentitySwapper, read_identity_model, write_identity_model
-from understudy.model.swapper import load_swapper
+from understudy.model.swapper import load_swapper, people_in
 from understudy.store.checkpoints import Checkpoint
 from understudy.types import BadInput
 
@@ -35,3 +35,10 @@ def test_its_folder_is_a_model_that_loads_like_any_other(tmp_path):
 def test_a_damaged_one_is_named_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is damaged: its recipe lacks resolution_px"):
         read_identity_model(Checkpoint(tmp_path, 1, {"recipe": {}}), {})
+
+
+def test_a_model_whose_folder_forgot_whom_it_began_from_is_not_used(tmp_path: Path) -> None:
+    model = write_identity_model(tmp_path / "model", GALLERIES)
+    assert set(people_in(model, {"lineage": [{"performers": ["abel"]}, {"resumed_at_step": 3}]})) == {"abel", "bea"}
+    with pytest.raises(BadInput, match="its weights hold carol"):
+        people_in(model, {"lineage": [{"performers": ["abel", "carol"]}]})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from understudy import parallel
 from understudy.parallel import barrier, map_items, rank, world
 from understudy.types import BadInput
 
@@ -67,3 +68,15 @@ def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BadInput, match="pip install ray"):
         list(map_items(square, [1], ray_address="auto"))
+
+
+@pytest.mark.parametrize("environment", [{"WORLD_SIZE": "two"}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "RANK": "first"}])
+def test_a_number_of_processes_that_nobody_started_is_named(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput, match="start several processes with torchrun, or unset WORLD_SIZE"):
+        parallel.join()
