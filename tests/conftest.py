@@ -40,3 +40,13 @@ def consented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNDERSTUDY_CONSENT", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module")
+def face_sets(consented: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Face sets of two drawn performers, abel and bea, who have consented."""
+    from drawn_faces import draw_face_set
+    from tiny_training import DARK_SKIN, LIGHT_SKIN
+
+    folder = tmp_path_factory.mktemp("faces")
+    return [draw_face_set(folder / "abel", "abel", LIGHT_SKIN), draw_face_set(folder / "bea", "bea", DARK_SKIN)]

@@ -1,0 +1,82 @@
+"""A run that several processes share ends as one alone; one may begin from a model, with the consent of all in it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import killing
+from drawn_faces import draw_face_set
+from tiny_training import TINY, weights
+from understudy.model.swapper import load_swapper, read_ancestors
+from understudy.stages.train import train
+from understudy.store.checkpoints import latest_valid
+from understudy.store.manifest import read_manifest
+from understudy.trust.consent import create_record
+from understudy.types import BadInput, Refused
+
+
+def _train_as_rank(rank: int, port: int, face_sets: list[Path], out: Path, consent: Path) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    os.environ["MASTER_PORT"] = str(port)
+    torch.set_num_threads(1)
+    result = train(face_sets, out, recipe=replace(TINY, batch_size=4), steps=6, consent=consent)
+    assert result.figures["step"] == 6
+
+
+@pytest.mark.slow
+def test_a_run_that_two_processes_share_ends_as_one_alone(face_sets: list[Path], consented: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [killing.start(_train_as_rank, rank, port, face_sets, tmp_path / "shared", consented) for rank in range(2)]
+    for process in ranks:
+        process.join(180)
+        assert process.exitcode == 0
+    train(face_sets, tmp_path / "alone", recipe=replace(TINY, batch_size=4), steps=6)
+    for file in ("weights", "ema"):
+        shared, alone = weights(tmp_path / "shared", file), weights(tmp_path / "alone", file)
+        for name in alone:
+            torch.testing.assert_close(shared[name], alone[name], rtol=0, atol=1e-4)  # a tenth of a step of the learning rate
+
+
+def test_a_run_may_begin_from_a_model_and_add_a_performer(face_sets: list[Path], consented: Path, tmp_path: Path) -> None:
+    train(face_sets, tmp_path / "old", recipe=TINY, steps=3)
+    create_record(consented, "carol", "synthetic")
+    carol = draw_face_set(tmp_path / "carol", "carol", (120, 120, 180))
+    train([*face_sets, carol], tmp_path / "new", recipe=TINY, steps=2, start_from=tmp_path / "old", freeze=["encoder"])
+    old, new = weights(tmp_path / "old", "ema"), weights(tmp_path / "new")
+    encoder = [name for name in new if name.startswith("encoder.")]
+    assert encoder
+    assert all(torch.equal(new[name], old[name]) for name in encoder), "begun from the old one, and frozen"
+    assert set(load_swapper(tmp_path / "new").performers) == {"abel", "bea", "carol"}
+    (began, *_) = latest_valid(tmp_path / "new").state["lineage"]
+    assert (began["at_step"], began["took"], began["performers"]) == (3, "all", ["abel", "bea"])
+    assert read_manifest(tmp_path / "new").consent.keys() == {"abel", "bea", "carol"}
+
+
+def test_everybody_in_the_weights_that_a_run_begins_from_must_have_consented(
+    face_sets: list[Path], consented: Path, tmp_path: Path
+) -> None:
+    few = draw_face_set(tmp_path / "few", "few", (120, 120, 180))
+    train([few, face_sets[0]], tmp_path / "old", recipe=TINY, steps=1)
+    train(face_sets, tmp_path / "middle", recipe=TINY, steps=1, start_from=tmp_path / "old", take="encoder")
+    assert set(read_ancestors(tmp_path / "middle")) == {"few"}
+    for record in consented.glob("few*"):
+        record.rename(tmp_path / record.name)
+    try:
+        with pytest.raises(Refused, match="few"):
+            train(face_sets, tmp_path / "new", recipe=TINY, steps=1, start_from=tmp_path / "middle")
+    finally:
+        for record in tmp_path.glob("few.*"):
+            record.rename(consented / record.name)
+
+
+def test_a_model_that_fits_nothing_and_a_folder_without_one_are_refused(face_sets: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="there is no checkpoint"):
+        train(face_sets, tmp_path / "new", recipe=TINY, steps=1, start_from=tmp_path / "nothing")

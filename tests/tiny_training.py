@@ -1,0 +1,37 @@
+"""A training so small that a test can run it whole, and what such a run left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from understudy.store.checkpoints import latest_valid
+from understudy.types import TrainRecipe
+
+TINY = TrainRecipe(
+    resolution_px=32,
+    width=0.25,
+    code_size=16,
+    batch_size=2,
+    warmup_steps=5,
+    checkpoint_seconds=0.0,
+    preview_seconds=1e9,
+    keep_checkpoints=2,
+)
+# No human skin: a flat oval in its colour looks like bare skin to the content gate.
+LIGHT_SKIN, DARK_SKIN = (150, 200, 235), (50, 95, 110)
+
+
+def weights(model: Path, file: str = "weights") -> dict[str, torch.Tensor]:
+    checkpoint = latest_valid(model)
+    assert checkpoint is not None
+    return load_file(checkpoint.path / f"{file}.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path, files: tuple[str, ...] = ("weights", "ema", "optimizer")) -> None:
+    for file in files:
+        first, second = weights(one, file), weights(other, file)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first), f"{file} differ"
