@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_training import TINY, weights
 from understudy.model.augment import Batch
 from understudy.model.schedule import Moment
-from understudy.model.trainer import Trainer
+from understudy.model.trainer import StepResult, Trainer
 from understudy.stages.train import train
 from understudy.store.checkpoints import latest_valid
 from understudy.types import Event, TrainingDiverged
@@ -41,6 +41,40 @@ def test_a_run_that_only_gives_no_numbers_goes_back_and_on_by_another_way(face_s
     state = latest_valid(tmp_path).state
     assert state["random"]["attempt"] == 1
     assert "went back to step 0" in state["incidents"][-1]["remedy"], "nothing was saved yet: it began anew"
+
+
+@pytest.mark.parametrize(("checkpoint_seconds", "back_at"), [(1e9, 0), (0.0, 8)])
+def test_a_run_killed_right_after_going_back_remembers_it(
+    face_sets: list[Path], tmp_path: Path, checkpoint_seconds: float, back_at: int
+) -> None:
+    recipe = replace(TINY, checkpoint_seconds=checkpoint_seconds)
+    with _poisoned_batches(steps=set(range(4, 100)), only_attempt=0):
+        with _killed_on_attempt(1), pytest.raises(Killed):
+            train(face_sets, tmp_path, recipe=recipe, steps=12)
+        checkpoint = latest_valid(tmp_path)
+        assert (checkpoint.step, checkpoint.state["random"]["attempt"]) == (back_at, 1)
+        result = train(face_sets, tmp_path, recipe=recipe, steps=12)
+    assert result.figures["step"] == 12
+    went_back = [each for each in latest_valid(tmp_path).state["incidents"] if "went back" in each["remedy"]]
+    assert len(went_back) == 1, "it did not have to go back again"
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the run expects it."""
+
+
+@contextmanager
+def _killed_on_attempt(attempt: int) -> Iterator[None]:
+    step = Trainer.step
+
+    def killed(trainer: Trainer, progress: float) -> StepResult:
+        if trainer.attempt == attempt:
+            raise Killed
+        return step(trainer, progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", killed)
+        yield
 
 
 def test_a_run_that_never_gives_numbers_ends_in_words(face_sets: list[Path], tmp_path: Path) -> None:

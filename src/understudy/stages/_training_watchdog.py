@@ -10,7 +10,7 @@ from statistics import median
 
 from understudy import parallel
 from understudy.model.trainer import StepResult, Trainer
-from understudy.stages._training_state import Judgement, Progress, take_up
+from understudy.stages._training_state import Judgement, Progress, save, take_up
 from understudy.store.checkpoints import discard_newer, valid_checkpoints
 from understudy.types import Event, Reporter, TrainingDiverged
 
@@ -79,7 +79,8 @@ def roll_back(
 ) -> Progress:
     """Take the run back to its newest checkpoint whose weights are numbers, and go on from there by another way.
 
-    The draws change, or the same batch would spoil it again, and the learning rate is halved. Newer checkpoints are deleted.
+    The draws change, or the same batch would spoil it again, and the learning rate is halved. Newer checkpoints are deleted,
+    and the one gone back to is saved anew, so that a run killed before its next checkpoint remembers all that.
     begin: starts the run anew, where nothing was saved yet. Returns where the run stands then. Raises TrainingDiverged where no
     checkpoint is good, or this is the sixth time.
     """
@@ -103,6 +104,8 @@ def roll_back(
     restored.incidents, restored.seconds = list(progress.incidents), progress.seconds
     remedy = f"went back to step {restored.num_steps}, with other draws and {0.5**attempt:g} of the learning rate"
     note_incident(restored, failed_at, why, remedy, report)
+    if not parallel.rank():
+        save(trainer, restored, out)
     return restored
 
 
