@@ -29,11 +29,37 @@ def _train_as_rank(rank: int, port: int, face_sets: list[Path], out: Path, conse
     assert result.figures["step"] == 6
 
 
-@pytest.mark.slow
-def test_a_run_that_two_processes_share_ends_as_one_alone(face_sets: list[Path], consented: Path, tmp_path: Path) -> None:
+def _refused_as_rank(rank: int, port: int, face_sets: list[Path], out: Path, consent: Path) -> None:
+    with pytest.raises(BadInput) as refusal:
+        _train_as_rank(rank, port, face_sets[:: 1 - 2 * rank], out, consent)
+    out.with_name(f"rank{rank}.txt").write_text(str(refusal.value))
+
+
+def test_processes_that_were_given_the_face_sets_in_another_order_all_refuse(
+    face_sets: list[Path], consented: Path, tmp_path: Path
+) -> None:
+    port = _free_port()
+    ranks = [killing.start(_refused_as_rank, rank, port, face_sets, tmp_path / "shared", consented) for rank in range(2)]
+    for process in ranks:
+        process.join(180)
+        assert process.exitcode == 0
+    for rank in range(2):
+        words = (tmp_path / f"rank{rank}.txt").read_text()
+        assert words.startswith(
+            "process 1 of this run was given other faces than process 0, or in another order; start all with"
+        )
+    assert latest_valid(tmp_path / "shared") is None
+
+
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_a_run_that_two_processes_share_ends_as_one_alone(face_sets: list[Path], consented: Path, tmp_path: Path) -> None:
+    port = _free_port()
     ranks = [killing.start(_train_as_rank, rank, port, face_sets, tmp_path / "shared", consented) for rank in range(2)]
     for process in ranks:
         process.join(180)

@@ -81,6 +81,20 @@ def from_rank_zero(values: Sequence[float]) -> list[float]:
     return [float(value) for value in shared.tolist()]
 
 
+def ranks_that_differ(sha256: str) -> list[int]:
+    """Which processes of the run hold another `sha256` (hexadecimal) than process 0; all must call, all get the same answer."""
+    if world() == 1:
+        return []
+    import torch
+
+    words = [float(int(sha256[start : start + 8], 16)) for start in range(0, len(sha256), 8)]  # 32 bits fit a float64 exactly
+    differs = torch.zeros(world())
+    differs[rank()] = from_rank_zero(words) != words
+    differs = differs.cuda() if torch.cuda.is_available() else differs
+    sum_over_ranks([differs])
+    return [number for number, flag in enumerate(differs.tolist()) if flag]
+
+
 def map_items(
     function: Callable[[Item], Result], items: Sequence[Item], *, num_processes: int = 1, ray_address: str | None = None
 ) -> Iterator[Result]:

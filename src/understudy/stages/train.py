@@ -27,6 +27,7 @@ from understudy.stages._training_watchdog import Watchdog, note_incident, roll_b
 from understudy.store.checkpoints import latest_valid
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
+from understudy.store.hashing import sha256_of_json
 from understudy.store.manifest import InputFile, read_manifest, stage_result
 from understudy.store.runs import Run, open_run
 from understudy.store.tensorboard import ScalarLog
@@ -69,15 +70,17 @@ def train(
     budget = _budget(recipe, minutes, steps, until)
     parallel.join()
     start = Start.of(start_from, take) if start_from is not None else None
-    if parallel.rank():
-        return _follow(face_sets, out, recipe, budget, start, freeze)
     inputs = {**_describe(face_sets), **(start.inputs() if start else {})}
-    with open_run(out, STAGE, _asked(recipe, inputs, start, freeze), inputs) as run:
+    asked = _asked(recipe, inputs, start, freeze)
+    if parallel.rank():
+        _check_all_have_the_same(asked, inputs)
+        return _follow(face_sets, out, recipe, budget, start, freeze)
+    with open_run(out, STAGE, asked, inputs) as run:
         report = combine(event_log(out), _scalar_reporter(out), report)
         references = [*(start.may_train(consent_folder(consent), out) if start else ())]
         references += may_train(face_sets, consent_folder(consent))
         gate_face_sets(face_sets, out)
-        parallel.barrier()  # the others wait until it is permitted
+        _check_all_have_the_same(asked, inputs)  # the others wait here until it is permitted
         session = _prepare(face_sets, out, recipe, start, freeze, report)
         is_needed = run.state != "finished" or budget.progress(session.progress) < 1
         parallel.from_rank_zero([float(is_needed)])
@@ -98,7 +101,6 @@ def _follow(
     face_sets: Sequence[Path], out: Path, recipe: TrainRecipe, budget: Budget, start: Start | None, freeze: Sequence[str]
 ) -> StageResult:
     """The part of the other processes of a run that several share: the same steps, and nothing written."""
-    parallel.barrier()
     session = _prepare(face_sets, out, recipe, start, freeze, silent)
     (is_needed,) = parallel.from_rank_zero([0.0])
     if is_needed:
@@ -333,6 +335,15 @@ def _asked(recipe: TrainRecipe, inputs: Mapping[str, InputFile], start: Start | 
     performers = [name for name in inputs if name != START_MODEL]
     beginning = {"take": start.take} if start else {}
     return {**asdict(recipe), "performers": performers, **beginning, **({"freeze": list(freeze)} if freeze else {})}
+
+
+def _check_all_have_the_same(asked: Json, inputs: Mapping[str, InputFile]) -> None:
+    """Raises BadInput, in every process, where they were given different faces or recipes: each would learn something else."""
+    faces = {"faces": [[name, each.sha256] for name, each in inputs.items()]}
+    for what, given in (("other faces than process 0, or in another order", faces), ("another recipe than process 0", asked)):
+        if others := parallel.ranks_that_differ(sha256_of_json(given)):
+            remedy = "start all with the same command and copies of the same face sets"
+            raise BadInput(f"process {others[0]} of this run was given {what}; {remedy}")
 
 
 def _describe(face_sets: Sequence[Path]) -> dict[str, InputFile]:
