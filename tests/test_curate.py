@@ -23,6 +23,7 @@ from understudy.recipes import curate_recipe
 from understudy.stages._training_faces import load_performers
 from understudy.store.faceset import FaceSet
 from understudy.store.manifest import read_manifest
+from understudy.store.runs import locked
 from understudy.store.selection import BY_HAND, set_by_hand
 from understudy.trust.permission import may_train
 from understudy.types import BadInput, Box, Face, FloatArray, Image, StageResult
@@ -225,6 +226,15 @@ def test_undo_restores_the_face_set_to_the_letter(faulty: Path) -> None:
         assert face_set.sha256() == before
     assert states(faulty) == index
     assert not (faulty / "curation").exists()
+
+
+def test_undo_refuses_while_a_curation_is_at_work(faulty: Path) -> None:
+    understudy.curate(faulty)
+    index = states(faulty)
+    with locked(faulty / "curation"), pytest.raises(BadInput, match=f"curation is in use by process {os.getpid()}"):
+        understudy.curate(faulty, is_undo=True)
+    assert states(faulty) == index
+    assert read_manifest(faulty / "curation") is not None
 
 
 def test_the_same_command_again_has_nothing_to_do_and_changes_nothing(faulty: Path, bea: Path) -> None:

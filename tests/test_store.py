@@ -4,6 +4,7 @@ import json
 import math
 import os
 import resource
+import shutil
 import signal
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -15,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from killing import kill, start
+from understudy.store import runs
 from understudy.store.atomic import atomic_folder, atomic_write_bytes, atomic_write_text, remove_temporaries
 from understudy.store.events import TimedEvent, combine, event_log, read_events, time_left
 from understudy.store.hashing import sha256_of_file, sha256_of_footage, sha256_of_json
 from understudy.store.json_files import as_plain, read_json, write_json
 from understudy.store.manifest import describe_input, read_manifest
-from understudy.store.runs import open_run, recipe_differences
+from understudy.store.runs import locked, open_run, recipe_differences
 from understudy.types import BadInput, ConvertRecipe, Event, TrainRecipe
 
 
@@ -247,6 +249,19 @@ def hold_a_run(folder: Path) -> None:
     with open_run(folder, "train", {}, {}):
         (folder / ".held").touch()
         signal.pause()
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    take, moments = runs._take_lock, iter([True])
+
+    def take_too_late(descriptor: int) -> None:
+        if next(moments, False):
+            shutil.rmtree(tmp_path / "stage")
+        take(descriptor)
+
+    monkeypatch.setattr(runs, "_take_lock", take_too_late)
+    with locked(tmp_path / "stage"), pytest.raises(BadInput, match="in use by process"):
+        open_run(tmp_path / "stage", "extract", {}, {})
 
 
 def test_a_folder_in_use_is_refused_until_its_process_is_killed(tmp_path: Path):

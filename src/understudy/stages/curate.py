@@ -23,7 +23,7 @@ from understudy.stages._curation_report import (
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
 from understudy.store.manifest import MANIFEST_FILE, InputFile, read_manifest
-from understudy.store.runs import RECIPE_FILE, Run, open_run
+from understudy.store.runs import RECIPE_FILE, Run, locked, open_run
 from understudy.store.selection import (
     CURATION_FOLDER,
     clear_selection,
@@ -118,12 +118,12 @@ def _set_by_hand(face_set: FaceSet, keep: Sequence[int], leave_out: Sequence[int
 
 
 def _undo(faces: Path, folder: Path) -> StageResult:
-    with FaceSet.open(faces) as face_set:
+    with FaceSet.open(faces) as face_set, locked(folder):
         (folder / MANIFEST_FILE).unlink(missing_ok=True)
         num_before = len(face_set.faces())
         clear_selection(face_set)
         num_kept = len(face_set.faces())
-    shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     return StageResult(STAGE, {"num_kept": num_kept, "num_restored": num_kept - num_before}, {"faces": faces})
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -131,6 +131,21 @@ def open_run(folder: Path, stage: str, recipe: object, inputs: Mapping[str, Inpu
     return Run(folder, stage, plain_recipe, inputs, "finished" if manifest else state, manifest, lock)
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a stage's folder, which is made where it is not there, as its run would; the folder may be removed meanwhile.
+
+    Raises BadInput where another process works in it.
+    """
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
 def _what_is_asked(stage: str, recipe: object, inputs: Mapping[str, InputFile]) -> Json:
     plain = as_plain({"stage": stage, "recipe": recipe, "inputs": inputs})
     assert isinstance(plain, dict)
@@ -223,6 +238,10 @@ def _lock(folder: Path) -> int:
         holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
         raise BadInput(f"{folder} is in use by process {holder}; wait for it or end it, then run again") from error
+    if not path.is_file() or not os.path.samestat(os.fstat(descriptor), path.stat()):  # its holder removed it meanwhile
+        os.close(descriptor)
+        folder.mkdir(parents=True, exist_ok=True)
+        return _lock(folder)
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
     return descriptor
