@@ -131,6 +131,22 @@ def test_dry_run_prints_the_full_recipe_and_the_expected_cost(capsys: pytest.Cap
     assert stage["estimated_memory_gb"] > 0
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train a b --out m --from nothere", "--from nothere: there is no checkpoint"),
+        ("extract {clip} --performer abel --out faces --like nothere.png", "nothere.png: no such file"),
+        ("evaluate {clip} --plate {clip} --truth nothere.mp4 --out report", "nothere.mp4: no such file"),
+    ],
+)
+def test_a_dry_run_refuses_what_is_not_there(
+    sample: Path, capsys: pytest.CaptureFixture[str], command: str, words: str
+) -> None:
+    clip = str(sample / "abel_test.mp4")
+    assert run_command([*(part.format(clip=clip) for part in command.split()), "--dry-run"]) == 2
+    assert f"understudy: {words}" in capsys.readouterr().err
+
+
 def test_dry_run_of_the_demo_shows_each_stage_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["demo", str(tmp_path / "out"), "--dry-run"]) == 0
     text = capsys.readouterr().out

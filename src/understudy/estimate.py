@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from understudy.types import TrainRecipe
+from understudy.types import BadInput, TrainRecipe
 
 # Measured on two idle cores of a server CPU (AMD EPYC, AVX2), 512 px footage with one face; a GPU is several times faster.
 EXTRACT_SECONDS_PER_FRAME = 0.06
@@ -32,7 +32,11 @@ class Estimate:
 
 
 def estimate(verb: str, arguments: Mapping[str, object]) -> Estimate:
-    """What a stage will cost, from the arguments of its function. Raises BadInput where its footage cannot be read."""
+    """What a stage will cost, from the arguments of its function.
+
+    Raises BadInput where what it is to read is not there, but for face sets and models, which may still be made.
+    """
+    _check_files(arguments)
     if verb == "train":
         return _training(arguments)
     if verb == "extract":
@@ -51,7 +55,10 @@ def estimate(verb: str, arguments: Mapping[str, object]) -> Estimate:
 def _training(arguments: Mapping[str, object]) -> Estimate:
     from understudy.model.cost import network_cost
     from understudy.model.memory import plan_memory
+    from understudy.store.checkpoints import checkpoint_to_begin_from
 
+    if start_from := cast(Path | None, arguments.get("start_from")):
+        checkpoint_to_begin_from(start_from)
     recipe = cast(TrainRecipe, arguments["recipe"])
     minutes, steps = cast(float | None, arguments["minutes"]), cast(int | None, arguments["steps"])
     cost = network_cost(recipe)
@@ -60,6 +67,13 @@ def _training(arguments: Mapping[str, object]) -> Estimate:
     seconds = by_steps if minutes is None and steps else 60 * (minutes or recipe.default_minutes)
     memory = plan_memory(recipe, max(2, len(cast(Sequence[Path], arguments["face_sets"]))))
     return Estimate(START_SECONDS + seconds, BASE_GIGABYTES + memory.needed_gb, str(memory))
+
+
+def _check_files(arguments: Mapping[str, object]) -> None:
+    """The files that only the user can bring; footage is opened anyway."""
+    for path in (*cast(Sequence[Path], arguments.get("like", ())), arguments.get("truth"), arguments.get("mask")):
+        if isinstance(path, Path) and not path.exists():
+            raise BadInput(f"{path}: no such file or folder; check the path")
 
 
 def _num_faces(folder: Path) -> int:

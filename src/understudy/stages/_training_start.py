@@ -13,7 +13,7 @@ from understudy.model.trainer import Trainer
 from understudy.stages._training_faces import PerformerFaces
 from understudy.stages._training_state import Progress
 from understudy.store.atomic import atomic_write_bytes
-from understudy.store.checkpoints import Checkpoint, best_valid, load_tensors
+from understudy.store.checkpoints import Checkpoint, checkpoint_to_begin_from, load_tensors
 from understudy.store.manifest import InputFile, describe_input
 from understudy.trust.consent import ConsentReference
 from understudy.trust.lineage import START_MODEL
@@ -34,10 +34,7 @@ class Start:
     @classmethod
     def of(cls, model: Path, take: Take) -> Start:
         """Raises BadInput where the model has no whole checkpoint."""
-        checkpoint = best_valid(model) if model.is_dir() else None
-        if checkpoint is None:
-            raise BadInput(f"--from {model}: there is no checkpoint; train a model there first, or leave --from out")
-        return cls(model, checkpoint, take)
+        return cls(model, checkpoint_to_begin_from(model), take)
 
     def inputs(self) -> dict[str, InputFile]:
         """The checkpoint as an input of the run."""

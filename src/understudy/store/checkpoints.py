@@ -125,6 +125,14 @@ def best_valid(folder: Path, report: Reporter = silent) -> Checkpoint | None:
     return latest_valid(folder, report)
 
 
+def checkpoint_to_begin_from(model: Path) -> Checkpoint:
+    """The best checkpoint of a model that a training is to begin from. Raises BadInput where it has none that is whole."""
+    checkpoint = best_valid(model) if model.is_dir() else None
+    if checkpoint is None:
+        raise BadInput(f"--from {model}: there is no checkpoint; train a model there first, or leave --from out")
+    return checkpoint
+
+
 def mark_best(folder: Path, step: int) -> None:
     """Let `checkpoints/best` name the checkpoint of `step`; it is then never pruned."""
     atomic_write_text(folder / CHECKPOINTS_FOLDER / BEST_FILE, f"{step:06d}\n")
