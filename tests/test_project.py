@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from understudy.project import Planned, Records, Step, plan, set_aside, steps_of
+from understudy.project import Planned, Records, Step, plan, run_project, set_aside, steps_of
 from understudy.projectfile import Project, read_project
 from understudy.store.manifest import Manifest, write_manifest
 from understudy.types import BadInput
@@ -130,6 +131,28 @@ def test_everything_is_written_below_the_out_folder(folder: Path) -> None:
 
 
 # ---- planning -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("out", "words"), [("bea.jpg", "bea.jpg is none"), ("bea.jpg/deep/er", "bea.jpg is none")])
+def test_an_out_that_cannot_be_a_folder_is_named_before_anything_is_done(folder: Path, out: str, words: str) -> None:
+    project = project_with(folder, '"made"', f'"{out}"')
+    for act in (plan, run_project):
+        with pytest.raises(BadInput, match=f"the project's out: .*{words}; name another place"):
+            act(project)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that holds no new folders")
+def test_an_out_that_cannot_be_made_is_one_line_and_no_traceback(folder: Path) -> None:
+    with pytest.raises(BadInput, match=r"/proc/film cannot be (made|used)"):
+        run_project(project_with(folder, '"made"', '"/proc/film"'))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_an_out_that_is_closed_to_the_user_is_named(folder: Path) -> None:
+    project = project_with(folder, '"made"', '"closed"')
+    (folder / "closed").mkdir(mode=0)
+    with pytest.raises(BadInput, match=r"closed cannot be used: .* is closed to you"):
+        plan(project)
 
 
 def test_a_new_project_does_everything_in_order(folder: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Literal, cast
 from understudy.estimate import estimate
 from understudy.projectfile import Project, Swap, read_project
 from understudy.stages._marked_output import output_path
+from understudy.store.atomic import check_place, make_folder
 from understudy.store.hashing import sha256_of_file, sha256_of_footage
 from understudy.store.json_files import as_plain, read_json, write_json
 from understudy.store.manifest import MANIFEST_FILE, check_schema, read_manifest, stage_result
@@ -142,9 +143,17 @@ def _swap_steps(project: Project, swap: Swap, model: Path, faces: Path) -> tuple
 
 
 def plan(project: Project) -> tuple[Planned, ...]:
-    """What `run_project` would do now, without doing it."""
+    """What `run_project` would do now, without doing it. Raises BadInput where its folder cannot be written."""
+    _check_out(project.out)
     steps = steps_of(project)
     return _plan(steps, Records(project.out, steps))
+
+
+def _check_out(out: Path) -> None:
+    try:
+        check_place(out)
+    except BadInput as error:
+        raise BadInput(f"the project's out: {error}") from error
 
 
 def _plan(steps: Sequence[Step], records: Records) -> tuple[Planned, ...]:
@@ -262,8 +271,10 @@ def run_project(project: Project, report: Reporter = silent) -> StageResult:
     """Do what is out of date, in order; the same call again goes on where it stopped.
 
     Figures: `num_done`, `num_up_to_date`, and under `swaps`, for each, the figures of its conversion and its evaluation.
-    Raises what the stages raise; what was finished before stays finished.
+    Raises BadInput for an `out` that cannot be a folder, and what the stages raise; what was finished before stays finished.
     """
+    _check_out(project.out)
+    make_folder(project.out)
     steps = steps_of(project)
     records = Records(project.out, steps)
     pace = _Pace([planned.step for planned in _plan(steps, records) if planned.has_work])

@@ -79,6 +79,27 @@ def writing_to(path: Path) -> Iterator[None]:
         raise
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, where it is not there. Raises BadInput, whatever the reason, where that cannot be."""
+    with writing_to(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG):  # a file system that holds no folders, say
+                raise BadInput(f"{path} cannot be made ({os.strerror(error.errno)}); name another place") from error
+            raise
+
+
+def check_place(folder: Path) -> None:
+    """Raises BadInput where a folder plainly cannot be made, or is there and cannot be read; makes nothing."""
+    nearest = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path())
+    if not os.path.isdir(nearest):
+        raise BadInput(f"{folder} cannot be a folder: {nearest} is none; name another place")
+    needed = os.R_OK | os.X_OK if nearest == folder else os.W_OK | os.X_OK
+    if not os.access(nearest, needed):
+        raise BadInput(f"{folder} cannot be used: {nearest} is closed to you; name a folder of your own")
+
+
 def temporary_beside(path: Path) -> Path:
     """A fresh name in the folder of `path`, so that a rename to it stays on one file system."""
     return path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")

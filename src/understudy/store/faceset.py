@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from understudy.store.atomic import atomic_write_bytes, remove_temporaries, writing_to
+from understudy.store.atomic import atomic_write_bytes, make_folder, remove_temporaries, writing_to
 from understudy.store.faceset_rows import COLUMNS, SCHEMA, blob, face_from_row, migrate, row_from_face, write_empty_index
 from understudy.types import BadInput, Face, FloatArray, Image
 
@@ -53,7 +53,7 @@ class FaceSet:
         """
         if not (folder / INDEX_FILE).exists():
             with writing_to(folder):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
                 remove_temporaries(folder)
                 write_empty_index(folder / INDEX_FILE, performer)
         face_set = cls.open(folder)

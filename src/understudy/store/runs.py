@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from understudy.store.atomic import sync_folder, writing_to
+from understudy.store.atomic import make_folder, sync_folder, writing_to
 from understudy.store.events import EVENTS_FILE
 from understudy.store.hashing import sha256_of_json
 from understudy.store.json_files import as_plain, read_json, write_json
@@ -114,7 +114,7 @@ def open_run(folder: Path, stage: str, recipe: object, inputs: Mapping[str, Inpu
     """
     asked = _what_is_asked(stage, recipe, inputs)
     with writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = _lock(folder)
     try:
         if may_replace:
@@ -138,7 +138,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises BadInput where another process works in it.
     """
     with writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = _lock(folder)
     try:
         yield
