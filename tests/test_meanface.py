@@ -14,10 +14,8 @@ from understudy.imaging.meanface import (
     IBUG_FROM_MESH,
     IBUG_RIGID,
     INNER_LIPS,
-    LEFT_BROW,
     LEFT_EYE,
     OUTER_LIPS,
-    RIGHT_BROW,
     RIGHT_EYE,
     RIGID_POINTS,
     align_ibug,
@@ -29,7 +27,7 @@ from understudy.imaging.meanface import (
 )
 from understudy.imaging.similarity import apply, compose, similarity_from_parameters
 
-CONTOURS = [LEFT_EYE, RIGHT_EYE, LEFT_BROW, RIGHT_BROW, OUTER_LIPS, INNER_LIPS, FACE_OVAL]
+CONTOURS = [LEFT_EYE, RIGHT_EYE, OUTER_LIPS, INNER_LIPS, FACE_OVAL]
 
 similarities = st.builds(
     similarity_from_parameters, st.floats(1, 7), st.floats(-3.1, 3.1), st.floats(-2000, 2000), st.floats(-2000, 2000)
@@ -112,7 +110,6 @@ def test_contours_are_closed_curves_and_mirror_each_other():
         assert len(set(contour)) == len(contour)
         assert cv2.contourArea(points) > 0.6 * cv2.contourArea(cv2.convexHull(points))
     assert {mirrored_index(i) for i in LEFT_EYE} == set(RIGHT_EYE)
-    assert {mirrored_index(i) for i in LEFT_BROW} == set(RIGHT_BROW)
     assert {mirrored_index(i) for i in FACE_OVAL} == set(FACE_OVAL)
     assert mean_face()[list(LEFT_EYE), 0].max() < 0.5 < mean_face()[list(RIGHT_EYE), 0].min()
 

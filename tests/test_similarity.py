@@ -18,7 +18,7 @@ from understudy.imaging.similarity import (
     similarity_parameters,
     translation,
 )
-from understudy.imaging.warp import resize, sample_points, warp_image
+from understudy.imaging.warp import resize, warp_image
 from understudy.types import BadInput
 
 similarities = st.builds(
@@ -121,11 +121,6 @@ def test_shrinking_averages_instead_of_skipping_pixels() -> None:
     small = warp_image(stripes, similarity_from_parameters(np.log(0.2), 0, 0, 0), (25, 25))
     assert small[3:-3, 3:-3] == pytest.approx(0.5, abs=0.02)
     assert resize((stripes[..., None].repeat(3, 2) * 255).astype(np.uint8), (32, 32)).std() < 1
-
-
-def test_sampling_between_pixel_centres_is_linear() -> None:
-    ramp = np.tile(np.arange(10, dtype=np.float32), (4, 1))
-    assert sample_points(ramp, np.array([[0.5, 0.5], [3.0, 2.0], [9.5, 1.5]])).tolist() == [0, 2.5, 9]
 
 
 # ---- masks ----------------------------------------------------------------------------------------------------------------

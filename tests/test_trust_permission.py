@@ -16,16 +16,16 @@ from understudy.store.faceset import FaceSet
 from understudy.store.json_files import read_json, write_json
 from understudy.store.manifest import InputFile, Manifest, write_manifest
 from understudy.trust import notice
-from understudy.trust.consent import create_record, revoke, sign_record
+from understudy.trust.consent import ConsentReference, create_record, revoke, sign_record
 from understudy.trust.gate import ContentGate
 from understudy.trust.identity import bind_identity, check_identity
 from understudy.trust.permission import (
     MOST_GATED_CROPS,
     VIRTUAL_ACTORS,
+    check_plate_faces,
     footage_behind,
     gate_face_set,
     gate_face_sets,
-    may_convert,
     may_convert_model,
     may_train,
     still_permitted,
@@ -57,9 +57,16 @@ def galleries_of(face_sets: list[Path]) -> dict[str, FloatArray]:
     return {path.name: np.stack([face.embedding for face in faces_in(path)]) for path in face_sets}
 
 
+def may_convert(face_sets: list[Path], plate_faces: list[Face], folder: Path) -> tuple[ConsentReference, ...]:
+    """What a conversion asks, in its order."""
+    references = may_convert_model(galleries_of(face_sets), folder, {})
+    check_plate_faces("abel", plate_faces, folder)
+    return references
+
+
 def test_training_and_converting_are_permitted_with_both_records(folder: Path, face_sets: list[Path]) -> None:
     trained = may_train(face_sets, folder)
-    converted = may_convert(galleries_of(face_sets), "abel", faces_in(face_sets[0]), folder, {})
+    converted = may_convert(face_sets, faces_in(face_sets[0]), folder)
     assert [reference.performer for reference in trained] == ["abel", "bea"]
     assert [reference.record_sha256 for reference in trained] == [reference.record_sha256 for reference in converted]
 
@@ -70,7 +77,7 @@ def test_one_missing_or_revoked_record_stops_both(folder: Path, face_sets: list[
     with pytest.raises(Refused, match="'bea': consent was revoked"):
         may_train(face_sets, folder)
     with pytest.raises(Refused, match="'bea': consent was revoked"):
-        may_convert(galleries_of(face_sets), "abel", faces_in(face_sets[0]), folder, {})
+        may_convert(face_sets, faces_in(face_sets[0]), folder)
     (folder / "bea.toml").unlink()
     with pytest.raises(Refused, match="no consent record of 'bea'"):
         may_train(face_sets, folder)
@@ -81,7 +88,7 @@ def test_a_plate_of_somebody_else_is_refused(folder: Path, face_sets: list[Path]
     stranger = np.random.default_rng(9).normal(size=128)
     plate = [replace(face, embedding=stranger) for face in faces_in(face_sets[0])]
     with pytest.raises(Refused, match=r"abel: 100% of the faces are not of the person .* \(distance \d"):
-        may_convert(galleries_of(face_sets), "abel", plate, folder, {})
+        may_convert(face_sets, plate, folder)
 
 
 def extracted_from(face_set: Path, *sha256: str, figures: Json | None = None) -> None:

@@ -38,16 +38,6 @@ class ColourStatistics:
     covariance: NDArray[np.float64]
 
 
-def srgb_to_linear(encoded: FloatArray) -> FloatArray:
-    """Light from sRGB code values, both 0 to 1. Source: IEC 61966-2-1."""
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((np.maximum(encoded, 0.04045) + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(light: FloatArray) -> FloatArray:
-    """sRGB code values from light, both 0 to 1. Source: IEC 61966-2-1."""
-    return np.where(light <= 0.0031308, light * 12.92, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)
-
-
 def luma(rgb: FloatArray) -> FloatArray:
     """The weighted sum (...,) of encoded R, G and B that stands for brightness."""
     return np.asarray(rgb @ np.asarray(LUMA_WEIGHTS, rgb.dtype))

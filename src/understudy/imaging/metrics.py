@@ -83,16 +83,11 @@ def band_pass(picture: FloatArray) -> FloatArray:
     return _blurred(luminance, FINE_SIGMA_PX) - _blurred(luminance, COARSE_SIGMA_PX)
 
 
-def detail_and_contrast(picture: FloatArray, truth: FloatArray, mask: FloatArray) -> tuple[float, float]:
-    """(detail, contrast): correlation with the truth, and ratio of spread, of the band-passed luminance in the mask.
+def compare_bands(band: FloatArray, true_band: FloatArray, mask: FloatArray) -> tuple[float, float]:
+    """(detail, contrast) from what `band_pass` gave for a picture and for the truth: their correlation, and ratio of spread.
 
     Both are 1 for the truth. A flat picture has contrast 0, and detail 0: it shows nothing.
     """
-    return compare_bands(band_pass(picture), band_pass(truth), mask)
-
-
-def compare_bands(band: FloatArray, true_band: FloatArray, mask: FloatArray) -> tuple[float, float]:
-    """`detail_and_contrast` of what `band_pass` gave for a picture and for the truth."""
     band, true_band = band - mean_in(band, mask), true_band - mean_in(true_band, mask)
     variance, true_variance = mean_in(band**2, mask), mean_in(true_band**2, mask)
     if not true_variance > 0:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.imaging.similarity import Matrix, compose, invert, scale_of, translation
-from understudy.types import FloatArray
 
 Picture = TypeVar("Picture", bound=NDArray[Any])
 
@@ -44,12 +43,6 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     """The whole picture at `size` (width, height): area-averaged when shrinking, bicubic when enlarging."""
     is_shrinking = size[0] * size[1] < image.shape[0] * image.shape[1]
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if is_shrinking else cv2.INTER_CUBIC)
-
-
-def sample_points(image: FloatArray, points: FloatArray) -> FloatArray:
-    """Bilinear values of `image` (H, W, ...) at `points` (N, 2), replicated beyond the edge."""
-    x, y = (np.asarray(points, np.float32) - 0.5).T
-    return cv2.remap(image, x[:, None], y[:, None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
 
 
 def _reduce(image: Picture, target_from_source: Matrix, scale: float) -> tuple[Picture, Matrix]:

@@ -83,20 +83,6 @@ def still_permitted(people: Mapping[str, FloatArray], folder: Path, footage: Map
     require(people, "train", folder, footage_sha256=footage)
 
 
-def may_convert(
-    galleries: Mapping[str, FloatArray],
-    replace: str,
-    plate_faces: Sequence[Face],
-    folder: Path,
-    footage: Mapping[str, Sequence[str]],
-    on: datetime.date | None = None,
-) -> tuple[ConsentReference, ...]:
-    """What `may_convert_model` and `check_plate_faces` say, in this order."""
-    references = may_convert_model(galleries, folder, footage, on)
-    check_plate_faces(replace, plate_faces, folder)
-    return references
-
-
 def may_convert_model(
     galleries: Mapping[str, FloatArray],
     folder: Path,

@@ -12,7 +12,7 @@ bits, on which the choice of the place does not depend, no more than chi-square.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -129,12 +129,6 @@ def _energy_tail(energy: float) -> float:
     half = energy / 2
     logs = [number * math.log(max(half, 1e-9)) - math.lgamma(number + 1) - half for number in range((bch.LENGTH + 1) // 2)]
     return min(1.0, sum(map(math.exp, logs)))
-
-
-def peak_heights(evidence: Evidence, keys: Sequence[bytes], scales: Sequence[float] = SCALES) -> FloatArray:
-    """(N,) the highest z of each key at these scales: what pictures give for keys they were not marked with."""
-    spectra = [_fold(evidence.residual, scale, scale) for scale in scales]
-    return np.array([max(_Peak.of(spectrum, key, 1.0, 1.0).z for spectrum in spectra) for key in keys])
 
 
 @dataclass(frozen=True)
