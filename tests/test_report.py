@@ -2,6 +2,7 @@
 
 import base64
 import math
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from understudy.store.charts import curves
 from understudy.store.report import Picture, Section, Table, picture_size, render_report, value_text
 
 
@@ -97,6 +99,21 @@ def test_a_report_shows_what_it_was_given(tmp_path: Path):
     assert [text for text in page.text if text in ("+7.8", "dB", "3", "of 120", "1\u202f200", "–")] == [
         "+7.8", "dB", "3", "of 120", "1\u202f200", "–",
     ]  # fmt: skip
+
+
+def test_curves_span_the_chart_and_are_told_apart_by_name():
+    chart = curves({"held-out": [(0, 1.0), (100, 0.0)], "trained": [(0, 0.5), (100, -0.5)]}, caption="error by step")
+    lines = [match.split() for match in re.findall(r'<polyline points="([^"]+)"', chart.svg)]
+    assert [len(line) for line in lines] == [2, 2]
+    (left, highest), (right, _) = (tuple(map(float, point.split(","))) for point in lines[0])
+    (_, lowest) = map(float, lines[1][1].split(","))
+    assert (left, right, highest, lowest) == (52, 444, 24, 168)
+    assert all(f">{word}<" in chart.svg for word in ("held-out", "trained", "−0.5", "100"))
+
+
+@pytest.mark.parametrize("curve", [[(5, 0.25)], [(1, 0.25), (2, 0.25)]])
+def test_a_curve_of_one_height_lies_in_the_middle(curve: list[tuple[float, float]]):
+    assert ",96.0" in curves({"loss": curve}, caption="").svg
 
 
 @pytest.mark.parametrize(

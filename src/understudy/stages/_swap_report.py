@@ -16,12 +16,29 @@ from understudy.media.footage import FootageInfo
 from understudy.media.images import encode_jpeg
 from understudy.stages._swap_plan import Plan
 from understudy.stages._swapping import SwappedFrame
-from understudy.store.report import Figure, Picture, Section, Table, render_report
+from understudy.store.report import Picture, Section, Table, headline, render_report, settings_section
 from understudy.types import Image, Json
 
 NUM_KEEPSAKES = 6
 _PICTURE_HEIGHT_PX = 360
 _MOST_ROWS = 200
+
+_NOTES = {
+    "num_frames": "as many as the plate has, at the same times",
+    "num_swapped": "frames that show the new face",
+    "num_without_face": "passed through: nobody was found",
+    "num_other_person": "passed through: only other people's faces",
+    "num_left_out": "passed through: the project says so",
+    "num_failed": "passed through: something went wrong, see the table",
+    "identity_distance": "of the farthest track taken from the performer; under 0.6 is usually the same person",
+    "jitter_before_px": "tremble of the alignment as measured",
+    "jitter_after_px": "tremble of the alignment in use",
+    "flicker_before": "of the raw faces: how the broad difference to the plate changes between frames, in levels",
+    "flicker_after": "of the finished frames",
+    "seam_before": "step of colour at the edge of the raw faces beyond the plate's own, in CIE76",
+    "seam_after": "the same of the finished frames",
+}
+"""The figures at the top of the page, and how to read them."""
 
 _IN_WORDS = {
     "swapped": "swapped",
@@ -61,11 +78,10 @@ def write_swap_report(
 ) -> None:
     """Write report.html of a conversion."""
     num_frames, num_swapped = len(ledger), figures["num_swapped"]
-    recipe_rows = [(key.replace("_", " "), str(value)) for key, value in asdict(plan.recipe).items()]
     spans = list(_spans(ledger))
     sections = [
         Section("Every frame", _ledger_text(spans), table=Table(("frames", "status", "why"), spans[:_MOST_ROWS])),
-        Section("How it was composited", table=Table(("setting", "value"), recipe_rows)),
+        settings_section("How it was composited", asdict(plan.recipe)),
     ]
     if losses:
         sections.insert(1, Section("What could not be kept of the plate", items=list(losses)))
@@ -74,33 +90,11 @@ def write_swap_report(
         "; ".join(map(str, plan.replacements)),
         sections,
         verdict=f"{num_swapped} of {num_frames} frames of {info.path.name} are swapped.",
-        figures=list(_headline(figures)),
+        figures=headline(figures, _NOTES),
         pictures=list(keepsakes),
         eyebrow="Understudy: convert",
         footer="The swapped frames are AI-manipulated; the container of the clip says so too.",
     )
-
-
-def _headline(figures: Mapping[str, object]) -> Iterator[Figure]:
-    notes = {
-        "num_frames": "as many as the plate has, at the same times",
-        "num_swapped": "frames that show the new face",
-        "num_without_face": "passed through: nobody was found",
-        "num_other_person": "passed through: only other people's faces",
-        "num_left_out": "passed through: the project says so",
-        "num_failed": "passed through: something went wrong, see the table",
-        "identity_distance": "of the farthest track taken from the performer; under 0.6 is usually the same person",
-        "jitter_before_px": "tremble of the alignment as measured",
-        "jitter_after_px": "tremble of the alignment in use",
-        "flicker_before": "of the raw faces: how the broad difference to the plate changes between frames, in levels",
-        "flicker_after": "of the finished frames",
-        "seam_before": "step of colour at the edge of the raw faces beyond the plate's own, in CIE76",
-        "seam_after": "the same of the finished frames",
-    }
-    for name, note in notes.items():
-        value = figures.get(name)
-        if isinstance(value, int | float):
-            yield name.removeprefix("num_").replace("_", " "), value, note
 
 
 def _spans(ledger: Sequence[Json]) -> Iterator[tuple[str, str, str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -104,18 +105,46 @@ def histogram(
         )
         parts.append(f'<polyline points="{points}" {look}/>')
     parts.append(f'<line x1="{left}" x2="{left + width}" y1="{base}" y2="{base}" stroke="var(--ink)" stroke-width="1"/>')
-    step = _round_step((high - low) / 6)
-    for tick in np.arange(np.ceil(low / step - 1e-9) * step, high + step / 1e6, step):
-        parts.append(
-            _label(
-                min(max(x(float(tick)), left + 8), left + width - 8),
-                base + 14,
-                f"{tick + 0.0:.4g}" if abs(tick) > step / 1e6 else "0",
-            )
-        )
+    parts += [_label(min(max(x(tick), left + 8), left + width - 8), base + 14, f"{tick:.4g}") for tick in _ticks(low, high, 6)]
     parts.append(_label(left + width / 2, base + 30, axis))
     parts += _legend([name for name, _ in series], left)
     return Chart(_svg(height, parts, caption), caption)
+
+
+def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, caption: str) -> Chart:
+    """One or two curves of points (x, y) over common axes: the first in the accent's colour, the second in ink."""
+    left, top, bottom, height = 52, 24, 22, 190
+    width, base = _WIDTH - left - 16, height - bottom
+    points = np.array([point for curve in series.values() for point in curve], np.float64)
+    (x_low, y_low), (x_high, y_high) = points.min(axis=0), points.max(axis=0)
+    y_low, y_high = (y_low, y_high) if y_high > y_low else (y_low - 0.5, y_high + 0.5)
+    x_high = max(x_high, x_low + 1)
+
+    def x(value: float) -> float:
+        return left + float((value - x_low) / (x_high - x_low)) * width
+
+    def y(value: float) -> float:
+        return base - float((value - y_low) / (y_high - y_low)) * (base - top)
+
+    parts = []
+    for tick in _ticks(y_low, y_high, 4):
+        parts.append(f'<line x1="{left}" x2="{left + width}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="var(--line)"/>')
+        parts.append(_label(left - 6, y(tick) + 4, f"{tick:.4g}", anchor="end"))
+    for tick in _ticks(x_low, x_high, 5):
+        parts.append(_label(min(x(tick), _WIDTH - 20), base + 15, f"{tick:,.10g}".replace(",", "\u202f")))
+    for number, curve in enumerate(list(series.values())[:2]):
+        line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in curve)
+        colour = "var(--ink)" if number else "var(--accent)"
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+    parts += _legend(list(series), left) if len(series) > 1 else []
+    return Chart(_svg(height, parts, caption), caption)
+
+
+def _ticks(low: float, high: float, about: int) -> list[float]:
+    """Round numbers between `low` and `high`, about so many."""
+    step = _round_step((high - low) / about)
+    ticks = np.arange(np.ceil(low / step - 1e-9) * step, high + step / 1e6, step)
+    return [float(tick) if abs(tick) > step / 1e6 else 0.0 for tick in ticks]
 
 
 def _legend(names: Sequence[str], left: float) -> list[str]:
@@ -141,7 +170,7 @@ def _cell(x: float, y: float, width: float, height: float, count: float, depth: 
 
 
 def _label(x: float, y: float, text: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {_FONT}>{escape(text.replace("-", "−"))}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {_FONT}>{escape(re.sub(r"^-(?=[0-9.])", "−", text))}</text>'
 
 
 def _svg(height: float, parts: Sequence[str], caption: str) -> str:

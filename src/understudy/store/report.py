@@ -6,7 +6,7 @@ import base64
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -105,6 +105,22 @@ def render_report(
         version=__version__,
     )
     atomic_write_text(path, html)
+
+
+def headline(figures: Mapping[str, object], notes: Mapping[str, str]) -> list[Figure]:
+    """Of a stage's figures those that are numbers and have a note, in the notes' order."""
+    return [
+        (name.removeprefix("num_").replace("_", " "), value, note)
+        for name, note in notes.items()
+        if isinstance(value := figures.get(name), int | float)
+    ]
+
+
+def settings_section(title: str, recipe: Mapping[str, object]) -> Section:
+    """A table of all that a recipe sets."""
+    return Section(
+        title, table=Table(("setting", "value"), [(key.replace("_", " "), str(value)) for key, value in recipe.items()])
+    )
 
 
 def picture_size(data: bytes) -> Size:
