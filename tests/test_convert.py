@@ -31,7 +31,7 @@ from understudy.stages import _marked_output, _swapping
 from understudy.stages._compositing import composite_face
 from understudy.stages._plate_looks import measured
 from understudy.stages._plate_survey import WHOLE, PlateSurvey, frames_around
-from understudy.stages._swap_plan import Replacement, check_ranges, replacements_of, track_ends
+from understudy.stages._swap_plan import Replacement, replacements_of, track_ends
 from understudy.stages._swapping import swapped_frames
 from understudy.stages.convert import (
     check_no_faults,
@@ -366,7 +366,7 @@ def test_a_shot_has_settings_of_its_own(plate):
 )
 def test_a_range_that_cannot_be_is_refused(settings, words):
     with pytest.raises(BadInput, match=words):
-        check_ranges((settings,), LOSSLESS)
+        settings.check(LOSSLESS)
 
 
 @pytest.mark.parametrize(

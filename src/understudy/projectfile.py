@@ -17,7 +17,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from understudy.recipes import convert_recipe, curate_recipe, did_you_mean, train_recipe, with_settings
-from understudy.stages._swap_plan import check_ranges
 from understudy.trust.consent import consent_folder
 from understudy.types import BadInput, ConvertRecipe, CurateRecipe, RangeSettings, TrainRecipe, check_performer_name
 
@@ -226,7 +225,7 @@ def _range(number: int, table: _RangeTable, recipe: ConvertRecipe) -> RangeSetti
     """A range whose settings are the swap's own but for those that it sets."""
     try:
         settings = RangeSettings(with_settings(recipe, table.settings), table.frames, table.shot, table.is_swapped)
-        check_ranges((settings,), recipe)
+        settings.check(recipe)
     except BadInput as error:
         raise BadInput(f"range.{number}: {error}") from error
     return settings

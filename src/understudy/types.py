@@ -337,6 +337,23 @@ class RangeSettings:
     shot: int | None = None
     is_swapped: bool = True
 
+    def __str__(self) -> str:
+        return f"shot {self.shot}" if self.frames is None else f"frames {self.frames[0]}-{self.frames[1]}"
+
+    def check(self, recipe: ConvertRecipe) -> None:
+        """Raises BadInput unless it is one place, with no setting that only the whole swap, which has `recipe`, can have."""
+        for name in OF_THE_WHOLE_FILE:
+            if getattr(self.recipe, name) != getattr(recipe, name):
+                raise BadInput(f"range {self}: {name} holds for the whole swap; set it there")
+        if (self.frames is None) == (self.shot is None):
+            raise BadInput("range: expected either frames or shot, one of them")
+        if self.frames is not None and not 0 <= self.frames[0] <= self.frames[1]:
+            raise BadInput(f"range {self}: expected the first and the last frame, counted from 0")
+
+
+OF_THE_WHOLE_FILE = ("weights", "identity_distance", "batch_size", "codec", "crf", "notice", "notice_language")
+"""Settings that a range cannot have of its own: they are decided before any range is known, or once for the file."""
+
 
 @dataclass(frozen=True)
 class CurateRecipe:

@@ -20,9 +20,6 @@ from understudy.types import BadInput, ConvertRecipe, Face, FloatArray, Framing,
 RgbaCrops = NDArray[np.float32]
 Crops = NDArray[np.uint8] | NDArray[np.float32]
 
-OF_THE_WHOLE_FILE = ("weights", "identity_distance", "batch_size", "codec", "crf", "notice", "notice_language")
-"""Settings that a range cannot have of its own: they are decided before any range is known, or once for the file."""
-
 
 class Swapper(Protocol):
     """What a trained model can do here: new faces for crops of the plate (see model/swapper.py)."""
@@ -193,23 +190,6 @@ def parts_of(ranges: Sequence[RangeSettings], recipe: ConvertRecipe, shot_of_fra
     return tuple(_part(each, recipe, shot_of_frame) for each in ranges)
 
 
-def check_ranges(ranges: Sequence[RangeSettings], recipe: ConvertRecipe) -> None:
-    """Raises BadInput for a range that is empty and one with a setting that only the whole file can have."""
-    for each in ranges:
-        for name in OF_THE_WHOLE_FILE:
-            if getattr(each.recipe, name) != getattr(recipe, name):
-                raise BadInput(f"range {describe(each)}: {name} holds for the whole swap; set it there")
-        if (each.frames is None) == (each.shot is None):
-            raise BadInput("range: expected either frames or shot, one of them")
-        if each.frames is not None and not 0 <= each.frames[0] <= each.frames[1]:
-            raise BadInput(f"range {describe(each)}: expected the first and the last frame, counted from 0")
-
-
-def describe(settings: RangeSettings) -> str:
-    """A range in words: "frames 10-20" or "shot 3"."""
-    return f"shot {settings.shot}" if settings.frames is None else f"frames {settings.frames[0]}-{settings.frames[1]}"
-
-
 def _part(settings: RangeSettings, recipe: ConvertRecipe, shot_of_frame: Mapping[int, int]) -> Part:
     if settings.frames is not None:
         first, last = settings.frames
@@ -217,9 +197,7 @@ def _part(settings: RangeSettings, recipe: ConvertRecipe, shot_of_frame: Mapping
     frames = [frame for frame, shot in shot_of_frame.items() if shot == settings.shot]
     if not frames:
         num_shots = len(set(shot_of_frame.values()))
-        raise BadInput(
-            f"range {describe(settings)}: the plate has {num_shots} shots, counted from 0 (the ledger tells each frame's)"
-        )
+        raise BadInput(f"range {settings}: the plate has {num_shots} shots, counted from 0 (the ledger tells each frame's)")
     return Part(range(min(frames), max(frames) + 1), settings.recipe, settings.is_swapped)
 
 

@@ -30,7 +30,6 @@ from understudy.stages._swap_plan import (
     Plan,
     Replacement,
     Swapper,
-    check_ranges,
     parts_of,
     plan_faces,
     replacements_of,
@@ -101,7 +100,8 @@ def convert(
     check_footage(footage)
     info = probe(footage)
     check_codec(recipe.codec)
-    check_ranges(ranges, recipe)
+    for each in ranges:
+        each.check(recipe)
     shown, around = frames_around(frames, info)
     if frames and any(each.shot is not None for each in ranges):
         raise BadInput("ranges by shot count from the film's first frame, which frames alone do not know: give them by frames")
