@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.imaging import blend
-from understudy.imaging.blend import composite, feather, hard, multiband, paste_back, poisson
+from understudy.imaging.blend import composite, feather, hard, lay_over, multiband, poisson
 from understudy.imaging.masks import erode, polygon_mask
 from understudy.imaging.masks import feather as feathered
 from understudy.imaging.similarity import invert, similarity_from_parameters
@@ -34,6 +34,15 @@ def an_ellipse(width: int, height: int, scale: float = 1.0) -> np.ndarray:
 
 def unit(picture: np.ndarray) -> np.ndarray:
     return picture.astype(np.float32) / np.float32(255)
+
+
+def paste_back(plate: np.ndarray, *layer: object) -> tuple[np.ndarray, np.ndarray]:
+    """A copy of the plate with a crop laid where it was taken from, and the matte (H, W)."""
+    result, matte = plate.copy(), np.zeros(plate.shape[:2], np.float32)
+    laid = lay_over(plate, *layer)
+    laid.over(result)
+    matte[laid.inside] = laid.matte
+    return result, matte
 
 
 def shift_between(first: np.ndarray, second: np.ndarray, window: np.ndarray) -> np.ndarray:

@@ -22,8 +22,9 @@ import cv2
 import numpy as np
 
 import understudy
-from understudy.imaging.blend import blur, to_unit
+from understudy.imaging.blend import blur
 from understudy.imaging.colour import luma, rgb_to_lab
+from understudy.imaging.depth import unit_from_codes
 from understudy.imaging.look import TrackLook, detail_of_model
 from understudy.imaging.matte import silhouette
 from understudy.imaging.metrics_colour import seam_step
@@ -129,7 +130,7 @@ def _true_crops(frames: Mapping[int, np.ndarray], faces: Mapping[int, Face]) -> 
         place = crop_from_frame(faces[k], SQUARE)
         mask = read_image(SAMPLE / "bea_test_mask" / f"{k:04d}.png")[..., 0]
         rgb, alpha = (warp_image(each, place, (CROP_PX, CROP_PX), border="black") for each in (frame, mask))
-        crops[k] = np.dstack([to_unit(rgb), to_unit(alpha)])
+        crops[k] = np.dstack([unit_from_codes(rgb), unit_from_codes(alpha)])
     return crops
 
 
@@ -189,7 +190,7 @@ def _known_figures(case: Case, composites: Mapping[int, Composite]) -> str:
     """PSNR and colour difference inside the silhouette, seam, and flicker: how the broad error changes from frame to frame."""
     squares, distances, seams, broad = [], [], [], []
     for frame, (image, matte) in composites.items():
-        swap, truth = to_unit(image), to_unit(case.plates[frame])
+        swap, truth = unit_from_codes(image), unit_from_codes(case.plates[frame])
         inside = silhouette(np.asarray(case.faces[frame].landmarks), max(image.shape))[: image.shape[0], : image.shape[1]] > 0.5
         squares.append(((swap - truth)[inside] ** 2).mean())
         distances.append(np.linalg.norm(rgb_to_lab(swap) - rgb_to_lab(truth), axis=2)[inside].mean())
@@ -204,7 +205,7 @@ def _true_figures(case: Case, composites: Mapping[int, Composite], truth: Mappin
     flicker (change of the broad error), detail (correlation with the truth), and the leaks of features."""
     squares, seams, details, swaps, plates, errors, leaks = [], [], [], [], [], [], {FINE: [], BROAD: []}
     for frame, (image, matte) in composites.items():
-        swap, plate, true = to_unit(image), to_unit(case.plates[frame]), truth[frame]
+        swap, plate, true = unit_from_codes(image), unit_from_codes(case.plates[frame]), truth[frame]
         seams.append(seam_step(swap, plate, matte))
         in_face, plate_in_face, visible = _in_face(case, frame, swap), _in_face(case, frame, plate), true[..., 3] > 0.9
         squares.append(((in_face - true[..., :3])[visible] ** 2).mean())

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import understudy
-from understudy.imaging.blend import to_unit
+from understudy.imaging.depth import unit_from_codes
 from understudy.imaging.framing import FULL, crop_from_face
 from understudy.imaging.similarity import compose
 from understudy.imaging.warp import warp_image
@@ -162,7 +162,7 @@ def compared(path: Path, other: Path, faces: Sequence[Face]) -> str:
         if face := by_frame.get(one.index):
             place = compose(crop_from_face(FULL, FACE_PX), face.face_from_frame)
             differences.append(
-                np.subtract(*(to_unit(warp_image(each.image, place, (FACE_PX, FACE_PX))) for each in (one, two)))
+                np.subtract(*(unit_from_codes(warp_image(each.image, place, (FACE_PX, FACE_PX))) for each in (one, two)))
             )
     steps = [255 * float(np.abs(after - before).mean()) for before, after in pairwise(differences)]
     return f"{max(steps):.2f} | {-10 * np.log10(np.mean(np.square(differences))):.1f}"

@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.imaging.depth import Picture, codes_from_unit, unit_from_codes
 from understudy.imaging.similarity import Matrix, apply, compose, invert, scale_of, scaling, translation
 from understudy.imaging.warp import warp_image
 from understudy.types import FloatArray
 
-Picture = NDArray[np.float32]
 Mask = NDArray[np.float32]
 Blend = Callable[[Picture, Picture, Mask, float], Picture]
 """(plate, foreground, matte, side of the crop in frame pixels) -> the blended picture."""
@@ -138,11 +138,11 @@ class Layer:
     def over(self, plate: NDArray[Any]) -> None:
         """Puts the face into `plate` (H, W, 3), in place; pixels with a matte of 0 are untouched bit for bit."""
         below = plate[self.inside]
-        np.copyto(below, from_unit(self.blended, plate.dtype), where=self.matte[..., None] > 0)
+        np.copyto(below, codes_from_unit(self.blended, like=plate), where=self.matte[..., None] > 0)
 
     def foreground(self, plate: NDArray[Any]) -> Picture:
         """The un-premultiplied picture (h, w, 3) that gives the same result when it is laid over `plate` through the matte."""
-        below, share = to_unit(plate[self.inside]), np.maximum(self.matte, np.float32(1 / 255))[..., None]
+        below, share = unit_from_codes(plate[self.inside]), np.maximum(self.matte, np.float32(1 / 255))[..., None]
         return np.asarray(np.where(share < 1, below + (self.blended - below) / share, self.blended), np.float32)
 
 
@@ -163,27 +163,11 @@ def lay_over(
     inside, foreground, matte = bring_back(crop_rgb, crop_alpha, crop_from_frame, (plate.shape[1], plate.shape[0]))
     if not matte.size:
         return Layer(inside, foreground, matte)
-    below = to_unit(plate[inside])
+    below = unit_from_codes(plate[inside])
     blended = blend(below, foreground, matte, len(crop_rgb) / scale_of(crop_from_frame))
     if opacity < 1:
         blended, matte = composite(below, blended, np.full_like(matte, opacity)), matte * np.float32(opacity)
     return Layer(inside, blended, matte)
-
-
-def paste_back(
-    plate: NDArray[Any],
-    crop_rgb: Picture,
-    crop_alpha: Mask,
-    crop_from_frame: Matrix,
-    blend: Blend = feather,
-    opacity: float = 1.0,
-) -> tuple[NDArray[Any], Mask]:
-    """A copy of the plate with a crop laid where it was taken from, and the matte (H, W); see `lay_over`."""
-    result, matte_in_frame = plate.copy(), np.zeros(plate.shape[:2], np.float32)
-    layer = lay_over(plate, crop_rgb, crop_alpha, crop_from_frame, blend, opacity)
-    layer.over(result)
-    matte_in_frame[layer.inside] = layer.matte
-    return result, matte_in_frame
 
 
 def bring_back(
@@ -211,21 +195,6 @@ def covered_window(
     left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
     right, bottom = np.minimum(np.ceil(corners.max(axis=0)), frame_size).astype(int)
     return int(left), int(top), int(right), int(bottom)
-
-
-def to_unit(picture: NDArray[Any]) -> Picture:
-    """Code values as float32 between 0 and 1: 8-bit by 255, 16-bit by 65535, floats as they are."""
-    if picture.dtype.kind == "f":
-        return np.asarray(picture, np.float32)
-    return picture.astype(np.float32) / np.float32(np.iinfo(picture.dtype).max)
-
-
-def from_unit(picture: Picture, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The inverse of `to_unit`, rounded to the nearest code value."""
-    if dtype.kind == "f":
-        return picture.astype(dtype)
-    top = np.iinfo(dtype).max
-    return np.clip(np.rint(picture.astype(np.float64 if top > 255 else np.float32) * top), 0, top).astype(dtype)
 
 
 def _to_bytes(picture: Picture) -> NDArray[np.uint8]:

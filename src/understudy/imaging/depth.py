@@ -6,15 +6,21 @@ white as 255, so one step of 8 bits is 257 steps of 16.
 
 from __future__ import annotations
 
+from typing import Any, TypeVar, cast
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from understudy.types import AnyImage, DeepImage, FloatArray, Image
 
 STEPS_PER_LEVEL = 257
 
+Picture = NDArray[np.float32]
+Pixels = TypeVar("Pixels", bound=NDArray[Any])
 
-def code_max(image: AnyImage) -> int:
+
+def code_max(image: NDArray[Any]) -> int:
     """The code of white: 255 or 65535."""
     return int(np.iinfo(image.dtype).max)
 
@@ -33,13 +39,15 @@ def sixteen_bit(image: AnyImage) -> DeepImage:
     return np.asarray(image, np.uint16) * np.uint16(STEPS_PER_LEVEL)
 
 
-def unit_from_codes(image: AnyImage) -> FloatArray:
-    """The picture in float32 between 0 and 1."""
-    return np.multiply(image, np.float32(1 / code_max(image)), dtype=np.float32)
+def unit_from_codes(image: NDArray[Any]) -> Picture:
+    """The picture in float32 between 0 and 1; one of floats counts as that already."""
+    if image.dtype.kind == "f":
+        return np.asarray(image, np.float32)
+    return np.divide(image, np.float32(code_max(image)), dtype=np.float32)
 
 
-def codes_from_unit(picture: FloatArray, like: AnyImage) -> AnyImage:
-    """A float picture (0 to 1, clipped) in the depth of `like`, rounded to the nearest code."""
-    top = code_max(like)
-    codes = np.rint(np.clip(picture, 0.0, 1.0) * np.float32(top))
-    return codes.astype(np.uint8) if like.dtype == np.uint8 else codes.astype(np.uint16)
+def codes_from_unit(picture: FloatArray, like: Pixels) -> Pixels:
+    """A float picture (0 to 1, clipped) in the depth of `like`, rounded to the nearest code; floats stay as they are."""
+    if like.dtype.kind == "f":
+        return cast(Pixels, picture.astype(like.dtype))
+    return cast(Pixels, np.rint(np.clip(picture, 0.0, 1.0) * np.float32(code_max(like))).astype(like.dtype))

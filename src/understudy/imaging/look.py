@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.imaging.blend import Blend, Picture, blur
+from understudy.imaging.blend import Blend, blur
 from understudy.imaging.colour import (
     LUMA_WEIGHTS,
     ColourMap,
@@ -27,6 +27,7 @@ from understudy.imaging.colour import (
     measure_colour,
     pool_colours,
 )
+from understudy.imaging.depth import Picture
 from understudy.imaging.masks import Mask
 from understudy.imaging.motion_blur import ShutterSample
 from understudy.types import FloatArray

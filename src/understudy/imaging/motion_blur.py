@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from understudy.imaging.blend import Picture
 from understudy.imaging.colour import luma
+from understudy.imaging.depth import Picture
 from understudy.imaging.masks import Mask
 from understudy.types import FloatArray
 

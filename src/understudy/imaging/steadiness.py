@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.imaging.blend import Picture, blur
+from understudy.imaging.blend import blur
+from understudy.imaging.depth import Picture
 from understudy.imaging.masks import Mask
 from understudy.imaging.similarity import Matrix, compose, invert, similarity_from_parameters, translation
 from understudy.imaging.warp import warp_image

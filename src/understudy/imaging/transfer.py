@@ -20,7 +20,6 @@ Picture = NDArray[np.float32]
 
 LINEAR, SRGB, PQ, HLG = 8, 13, 16, 18
 GAMMAS = {4: 2.2, 5: 2.8}
-PQ_PEAK_NITS = 10_000
 
 
 def light_from_signal(signal: FloatArray, transfer: int) -> Picture:

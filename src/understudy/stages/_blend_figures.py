@@ -10,7 +10,8 @@ from typing import cast
 
 import numpy as np
 
-from understudy.imaging.blend import Picture, blur, composite, to_unit
+from understudy.imaging.blend import blur, composite
+from understudy.imaging.depth import Picture, unit_from_codes
 from understudy.imaging.framing import HEAD, crop_from_face
 from understudy.imaging.masks import Mask
 from understudy.imaging.metrics import mean_in
@@ -86,7 +87,9 @@ def _in_head_space(finished: SwappedFrame, drawn: Drawn, plan: Plan) -> tuple[Pi
     size = (SIDE_PX, SIDE_PX)
     head_from_frame = compose(crop_from_face(HEAD, SIDE_PX), np.asarray(drawn.face.face_from_frame, np.float64))
     head_from_crop = compose(head_from_frame, invert(crop_from_frame(drawn.face, plan.swapper)))
-    plate, after = (to_unit(warp_image(image, head_from_frame, size)) for image in (finished.record.image, finished.image))
+    plate, after = (
+        unit_from_codes(warp_image(image, head_from_frame, size)) for image in (finished.record.image, finished.image)
+    )
     matte = np.asarray(warp_image(finished.matte, head_from_frame, size, border="black"), np.float32)
     pasted = np.clip(warp_image(np.ascontiguousarray(drawn.answer[..., :3]), head_from_crop, size), 0, 1)
     return plate, composite(plate, np.asarray(pasted, np.float32), matte), after, matte

@@ -14,8 +14,9 @@ from typing import cast
 
 import numpy as np
 
-from understudy.imaging.blend import bring_back, to_unit
+from understudy.imaging.blend import bring_back
 from understudy.imaging.colour import ColourStatistics
+from understudy.imaging.depth import unit_from_codes
 from understudy.imaging.look import Appearance, LookSample, TrackLook, detail_of_model, measure_appearance
 from understudy.imaging.matte import enlarge, skin_mask
 from understudy.imaging.motion_blur import ShutterSample, pool_shutter, sample_shutter
@@ -116,12 +117,12 @@ def _sample(record: FrameRecord, drawn: Drawn, plan: Plan) -> LookSample:
     matte = matte_of(drawn, drawn.answer[..., 3], None, plan, recipe)
     skin = skin_mask(matte, landmarks * (len(matte) / len(drawn.crop)))
     height, width = record.image.shape[:2]
-    before, after = enlarge(to_unit(drawn.crop)), enlarge(drawn.answer[..., :3])
+    before, after = enlarge(unit_from_codes(drawn.crop)), enlarge(drawn.answer[..., :3])
     place = crop_from_frame(face, plan.swapper)
     inside, after_in_frame, skin_in_frame = bring_back(drawn.answer[..., :3], skin, place, (width, height))
     return LookSample(
         face.frame,
-        plate=measure_appearance(before, skin, to_unit(record.image[inside]), skin_in_frame),
+        plate=measure_appearance(before, skin, unit_from_codes(record.image[inside]), skin_in_frame),
         face=measure_appearance(after, skin, after_in_frame, skin_in_frame),
         shutter=sample_shutter(before, after, matte, velocity_in_crop_px(face, plan, len(matte))),
     )

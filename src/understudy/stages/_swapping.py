@@ -17,7 +17,8 @@ from typing import Literal, cast
 import cv2
 import numpy as np
 
-from understudy.imaging.blend import Layer, to_unit
+from understudy.imaging.blend import Layer
+from understudy.imaging.depth import unit_from_codes
 from understudy.imaging.masks import Mask
 from understudy.imaging.similarity import compose
 from understudy.imaging.steadiness import average_crops, jittered_from_crop
@@ -195,7 +196,7 @@ def _crops(image: AnyImage, face: Face, plan: Plan, num_crops: int) -> list[Crop
     from_frame = crop_from_frame(face, plan.swapper)
     places = [compose(jittered_from_crop(number, size_px), from_frame) if number else from_frame for number in range(num_crops)]
     crops = [warp_image(image, place, (size_px, size_px)) for place in places]
-    return [cast(Crops, crop if crop.dtype == np.uint8 else to_unit(crop)) for crop in crops]
+    return [cast(Crops, crop if crop.dtype == np.uint8 else unit_from_codes(crop)) for crop in crops]
 
 
 def _swap(cuts: Sequence[_Cut], plan: Plan) -> dict[tuple[int, int], list[RgbaCrops]]:
