@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ import pytest
 from benchmarks.truth.__main__ import main
 from benchmarks.truth.footage import code_sha256, find_footage
 from benchmarks.truth.ladder import words
+from benchmarks.truth.run import _declare_rendered
 from benchmarks.truth.scorecards import BEGIN, END, compare, make_scorecard, read_scorecard, refresh_table, table_text
 from short_clips import cut_footage
-from understudy.types import BadInput
+from understudy.store.hashing import sha256_of_footage
+from understudy.trust.consent import require
+from understudy.trust.records import read_record
+from understudy.types import BadInput, Refused
 
 SMALL = ("--set", "resolution_px=32", "--set", "width=0.25", "--set", "batch_size=4")
 
@@ -126,6 +131,31 @@ def test_footage_without_the_truth_beside_it_is_refused(tmp_path: Path) -> None:
         (tmp_path / f"{name}.mp4").touch()
     with pytest.raises(BadInput, match="no true landmarks beside it"):
         find_footage(tmp_path)
+
+
+def test_the_benchmark_consents_to_its_own_clips_alone(sample: Path, tmp_path: Path) -> None:
+    footage, consent = find_footage(sample), tmp_path / "consent"
+    _declare_rendered(footage, consent)
+    mine = {name: (sha256_of_footage(clip),) for name, clip in footage.train.items()}
+    assert {name: read_record(consent, name).record.footage.sha256 for name in mine} == mine
+    random = np.random.default_rng(0)
+    faces = {name: random.normal(size=128) / 11 + random.normal(size=(30, 128)) / 200 for name in mine}
+    assert len(require(faces, "train", consent, footage_sha256=mine)) == 2
+    others = {**mine, "bea": (*mine["bea"], sha256_of_footage(footage.test["bea"]))}
+    with pytest.raises(Refused, match="bea"):
+        require(faces, "train", consent, footage_sha256=others)
+    with pytest.raises(Refused, match="abel"):
+        require(faces, "convert", consent)
+
+
+def test_the_benchmark_consents_for_nobody_without_a_rendered_truth(sample: Path, tmp_path: Path) -> None:
+    for name in ("abel_train", "abel_test", "bea_train", "bea_test"):
+        shutil.copy(sample / f"{name}.mp4", tmp_path)
+    known = find_footage(sample)
+    footage = replace(known, test={name: tmp_path / clip.name for name, clip in known.test.items()})
+    with pytest.raises(BadInput, match=r"abel_test.mp4 has no true landmarks .* for rendered performers"):
+        _declare_rendered(footage, tmp_path / "consent")
+    assert not (tmp_path / "consent").exists()
 
 
 def test_what_cannot_be_asked_is_said_in_one_line(tmp_path: Path, sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
