@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import time
 from dataclasses import replace
@@ -22,6 +24,8 @@ from understudy.imaging.warp import warp_image
 from understudy.model.swapper import load_swapper
 from understudy.stages.train import train
 from understudy.store.checkpoints import latest_valid
+from understudy.trust import label
+from understudy.trust.verify import verify
 from understudy.types import BadInput, Event, TrainRecipe
 
 
@@ -172,7 +176,13 @@ def test_previews_are_sheets_of_face_restoration_swap_and_mask(face_sets: list[P
 
     train(face_sets, tmp_path, recipe=TINY, steps=1)
     sheet = read_image(tmp_path / "previews" / "000001.jpg")
-    assert sheet.shape == (2 * 4 * 32, 6 * 32, 3), "averaged: face, restored, swapped, mask; raw: restored, swapped"
+    assert sheet.shape[1] == 6 * 32, "averaged: face, restored, swapped, mask; raw: restored, swapped"
+    pictures, notice = sheet[: 2 * 4 * 32], sheet[2 * 4 * 32 :]
+    assert 0.02 < (notice > 128).mean() < 0.3, "light words on a dark strip"
+    assert (notice < 40).mean() > 0.5
+    assert (pictures < 40).mean() < 0.5
+    seen = verify(tmp_path / "previews" / "000001.jpg")
+    assert (seen.labels, seen.made_by_understudy) == (("xmp",), "unknown")
 
 
 def test_a_run_leaves_a_report_with_its_curves_and_a_film_of_its_previews(face_sets: list[Path], tmp_path: Path) -> None:
@@ -186,6 +196,11 @@ def test_a_run_leaves_a_report_with_its_curves_and_a_film_of_its_previews(face_s
     num_sheets = len(list((tmp_path / "previews").glob("*.jpg")))
     film = probe(tmp_path / "previews" / "training.mp4")
     assert film.num_frames_estimate == 8 * num_sheets
+    seen = verify(tmp_path / "previews" / "training.mp4")
+    assert seen.labels == ("xmp", "comment")
+    assert any("says by itself that a computer changed it" in words for words in seen.words)
+    (sheet,) = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page)
+    assert label.DIGITAL_SOURCE_TYPE.encode() in base64.b64decode(sheet)
 
 
 def test_unusable_face_sets_are_refused_in_one_line(face_sets: list[Path], tmp_path: Path) -> None:

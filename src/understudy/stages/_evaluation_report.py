@@ -24,6 +24,7 @@ from understudy.stages._evaluation_words import (
     verdict,
 )
 from understudy.store.report import Figure, Picture, Section, Table, render_report
+from understudy.trust.label import labelled_picture
 from understudy.types import Image
 
 _STRIP_HEIGHT_PX = 300
@@ -151,7 +152,9 @@ def write_report(
     wanted = {*spread, *(suspect.frame for suspect in findings.suspects)}
     frames = {each.index: each for each in read_frame_sets(scene.swap, scene.plate, scene.truth, wanted)} if wanted else {}
     sides = "plate, swap, truth" if scene.truth else "plate, swap"
-    strips = [Picture(encode_jpeg(_strip(frames[k])), f"{_when(scene, k)}: {sides}") for k in spread if k in frames]
+    strips = [
+        Picture(labelled_picture(encode_jpeg(_strip(frames[k]))), f"{_when(scene, k)}: {sides}") for k in spread if k in frames
+    ]
     middle = strips[len(strips) // 2 :][:1]
     sections = [
         *_words(scores, findings),
@@ -223,7 +226,9 @@ def _close_up(scene: Scene, frames: FrameSet, suspect: Suspect) -> Picture:
         compared = np.prod(masks, axis=0)[..., None] if masks else 1.0
         crops.append(np.clip(0.5 + _DIFFERENCE_GAIN * compared * (crops[1] - crops[2]) / 2, 0, 1))
     row = np.concatenate(crops, axis=1)
-    return Picture(encode_jpeg((255 * row + 0.5).astype(np.uint8)), f"{_when(scene, suspect.frame)}: {suspect.reason}")
+    return Picture(
+        labelled_picture(encode_jpeg((255 * row + 0.5).astype(np.uint8))), f"{_when(scene, suspect.frame)}: {suspect.reason}"
+    )
 
 
 def _when(scene: Scene, frame: int) -> str:

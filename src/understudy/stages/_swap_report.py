@@ -17,6 +17,7 @@ from understudy.media.images import encode_jpeg
 from understudy.stages._swap_plan import Plan
 from understudy.stages._swapping import SwappedFrame
 from understudy.store.report import Picture, Section, Table, headline, render_report, settings_section
+from understudy.trust.label import labelled_picture
 from understudy.types import Image, Json
 
 NUM_KEEPSAKES = 6
@@ -64,7 +65,7 @@ def keepsake(finished: SwappedFrame) -> str:
 def keepsake_picture(kept: str, line: Json) -> Picture:
     """A keepsake as the report shows it; line: the frame's in the ledger."""
     caption = f"frame {line['frame']}, {line['time_seconds']:.2f} s: plate, and {_IN_WORDS[str(line['status'])]}"
-    return Picture(base64.b64decode(kept), caption)
+    return Picture(labelled_picture(base64.b64decode(kept)), caption)
 
 
 def write_swap_report(

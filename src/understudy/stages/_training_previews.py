@@ -11,15 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from understudy.media import VideoWriter, read_frames, write_jpeg
+from understudy.media import VideoWriter, encode_jpeg, read_frames
 from understudy.model.augment import make_batch
 from understudy.model.schedule import step_generator
 from understudy.model.trainer import Trainer
 from understudy.stages._training_judge import as_pictures
+from understudy.store.atomic import atomic_write_bytes
 from understudy.trust import label
+from understudy.trust.notice import with_notice_below
+from understudy.trust.xmp import add_xmp
 from understudy.types import BadInput, Image
 
 PREVIEWS_FOLDER, FILM_FILE = "previews", "training.mp4"
+TITLE = "How the model learned"
 PREVIEW_FACES = 4
 FILM_FRAMES_A_SHEET = 8
 """At 25 frames a second each sheet stands for a third of a second."""
@@ -31,29 +35,31 @@ def write_preview(trainer: Trainer, out: Path) -> Path:
     """A sheet in `out/previews`, for some faces of each performer a row.
 
     Columns: the face, its restoration, the next performer with its expression, the mask; where the recipe averages its weights,
-    then the restoration and the swap of the raw ones.
+    then the restoration and the swap of the raw ones. A strip below them and the file's tags say that it is AI-made.
     """
     rows = [row for performer in trainer.performers for row in _rows(trainer, performer)]
     path = out / PREVIEWS_FOLDER / f"{trainer.num_steps:06d}.jpg"
     path.parent.mkdir(exist_ok=True)
     header = [_header(trainer, rows[0].shape[1])] if trainer.recipe.resolution_px >= _LEAST_LABELLED_PX else []
-    write_jpeg(path, np.concatenate([*header, *rows], axis=0))
+    sheet = with_notice_below(np.concatenate([*header, *rows], axis=0))
+    atomic_write_bytes(path, label.labelled_picture(encode_jpeg(sheet)))
     return path
 
 
 def write_film(out: Path) -> Path | None:
-    """The sheets of `out/previews` as a film beside them, labelled as AI-made; None where there are not two of one size."""
+    """The sheets of `out/previews` as a film beside them, labelled like them; None where there are not two of one size."""
     sheets = sorted((out / PREVIEWS_FOLDER).glob("[0-9]*.jpg"))
     if len(sheets) < 2:
         return None
     path = out / PREVIEWS_FOLDER / FILM_FILE
     try:
-        with VideoWriter(path, plate=out / PREVIEWS_FOLDER, crf=18, metadata=label.metadata("How the model learned")) as writer:
+        with VideoWriter(path, plate=out / PREVIEWS_FOLDER, crf=18, metadata=label.metadata(TITLE)) as writer:
             for number, frame in enumerate(read_frames(out / PREVIEWS_FOLDER)):
                 for copy in range(FILM_FRAMES_A_SHEET):
                     index = number * FILM_FRAMES_A_SHEET + copy
                     time_seconds = float(index * frame.time_base)
                     writer.write(frame.image, replace(frame, index=index, time_seconds=time_seconds, pts=index))
+        add_xmp(path, label.xmp_packet(TITLE))
     except BadInput:  # sheets of two sizes, after a change of version: nothing that a run should end for
         return None
     return path

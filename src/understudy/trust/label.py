@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
+from understudy.trust.xmp import with_xmp
 from understudy.version import __version__
 
 TOOL_NAME = "Understudy"
@@ -31,6 +32,11 @@ def metadata(title: str = "", watermark_id: str = "") -> Mapping[str, str]:
         "DigitalSourceType": DIGITAL_SOURCE_TYPE,
     }
     return {"title": title, **tags} if title else tags
+
+
+def labelled_picture(picture: bytes, title: str = "") -> bytes:
+    """An encoded JPEG or PNG whose XMP says that it is AI-made: for the sheets and reports that people at work look at."""
+    return with_xmp(picture, xmp_packet(title))
 
 
 def aigc_json(content_id: str = "") -> str:

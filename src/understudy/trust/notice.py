@@ -47,6 +47,15 @@ def with_corner_notice(frame: AnyImage, language: str = "en", white: float = 1.0
     return marked
 
 
+def with_notice_below(picture: Image, language: str = "en") -> Image:
+    """The picture (height, width, 3) with the notice on a dark strip below it, so that it hides nothing."""
+    height, width = picture.shape[:2]
+    label = _label(_words(language)[0], width, height)
+    strip = np.zeros((label.shape[0] + label.shape[0] % 2, width, 3), np.uint8)  # even, for films
+    strip[: label.shape[0], : label.shape[1]] = label[..., None]
+    return np.concatenate([picture, strip])
+
+
 def end_card(width: int, height: int, language: str = "en") -> Image:
     """A black card with the notice and its sentence in the middle."""
     title, sentence = _words(language)

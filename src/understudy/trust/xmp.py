@@ -9,6 +9,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,20 +27,21 @@ def add_xmp(path: Path, packet: str) -> bool:
     """Adds the packet to a file in place; False where this kind of file has no place for it. Raises BadInput if damaged."""
     data = packet.encode()
     with path.open("rb+") as file:
-        kind = _kind(file)
-        if kind == "iso":
+        if _kind(file) == "iso":
             _append_box(path, file, data)
-        elif kind == "png":
-            text = b"iTXt" + _PNG_KEYWORD + data
-            _insert(file, 33, struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text)))
-        elif kind == "jpeg":
-            body = _JPEG_HEADER + data
-            _insert(file, _after_jfif(file), b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
-        else:
+        elif not _insert_packet(file, data):
             return False
         file.flush()
         os.fsync(file.fileno())
     return True
+
+
+def with_xmp(picture: bytes, packet: str) -> bytes:
+    """An encoded JPEG or PNG with the packet in it. Raises ValueError for anything else."""
+    file = BytesIO(picture)
+    if not _insert_packet(file, packet.encode()):
+        raise ValueError(f"expected a picture encoded as JPEG or PNG, got {len(picture)} bytes that begin with {picture[:8]!r}")
+    return file.getvalue()
 
 
 def read_xmp(path: Path) -> str | None:
@@ -61,6 +63,18 @@ def _kind(file: BinaryIO) -> str | None:
     if head.startswith(_PNG_START):
         return "png"
     return "jpeg" if head.startswith(b"\xff\xd8\xff") else None
+
+
+def _insert_packet(file: BinaryIO, data: bytes) -> bool:
+    """Into a PNG, behind its header, or a JPEG, behind its first segment; False where it is neither."""
+    kind = _kind(file)
+    if kind == "png":
+        text = b"iTXt" + _PNG_KEYWORD + data
+        _insert(file, 33, struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text)))
+    elif kind == "jpeg":
+        body = _JPEG_HEADER + data
+        _insert(file, _after_jfif(file), b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
+    return kind in ("png", "jpeg")
 
 
 def _append_box(path: Path, file: BinaryIO, data: bytes) -> None:
