@@ -118,7 +118,7 @@ def work(target: str, engine: str, minutes: float, seed: int, out: Path) -> None
 def _case(
     run: Callable[[bytes, Path], None], folder: Path, target: str, out: Path, is_running: list[bool]
 ) -> Callable[[bytes], None]:
-    from fuzz_targets import check_one_line
+    from fuzz_answers import check_one_line
 
     from understudy.types import UnderstudyError
 

@@ -16,23 +16,16 @@ import random
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
+from fuzz_answers import told
+from fuzz_media import media_seeds, run_media
 
-from understudy.media import probe, read_frames
-from understudy.media.images import footage_images, read_image
-from understudy.media.keyframes import read_key_frames
-from understudy.media.tags import container_tags
 from understudy.project import plan
 from understudy.projectfile import read_project
-from understudy.store.atomic import atomic_write_bytes
 from understudy.store.checkpoints import best_valid, prune
 from understudy.store.events import read_events, time_left
 from understudy.store.faceset import FaceSet, SurveyedFrame
@@ -40,16 +33,12 @@ from understudy.store.json_files import json_text
 from understudy.store.manifest import InputFile, Manifest, read_manifest, stage_result
 from understudy.store.runs import open_run
 from understudy.trust import consent, identity, keys, records
-from understudy.trust.credentials import Lineage, read_credentials, sign_output
 from understudy.trust.form import consent_form
-from understudy.trust.label import xmp_packet
 from understudy.trust.lineage import lineage_of, trace
 from understudy.trust.permission import footage_behind
 from understudy.trust.renders import find_render
-from understudy.trust.xmp import add_xmp, read_xmp
-from understudy.types import Box, Face, UnderstudyError
+from understudy.types import Box, Face
 
-SIDE_PX = 64
 _DAY = datetime.date.today()
 
 
@@ -169,12 +158,12 @@ def _run_manifest(data: bytes, folder: Path) -> None:
         "model": InputFile((inner / "checkpoints/000001/state.json").as_posix(), "1"),
     }
     lineage_of(given, (), "ab" * 32)
-    with _told():
+    with told():
         if manifest := read_manifest(inner):
             json_text(stage_result(inner, manifest).as_json())
             if all(isinstance(each.path, str) and not Path(each.path).is_absolute() for each in manifest.inputs.values()):
                 trace(manifest)
-    with _told():
+    with told():
         open_run(inner, "convert", {"crf": 14}, given).close()
     if name == "faces.sqlite":
         with FaceSet.open(inner) as face_set:
@@ -184,7 +173,7 @@ def _run_manifest(data: bytes, folder: Path) -> None:
                 face_set.frames(source)
                 face_set.num_frames_done(source)
             for face in face_set.faces(kept_only=False):
-                with _told():
+                with told():
                     assert face_set.crop_path(face).resolve().is_relative_to(inner.resolve())
 
 
@@ -278,7 +267,7 @@ def _run_checkpoint(data: bytes, folder: Path) -> None:
     (path / "state.json").write_bytes(content if place == 0 else state)
     (folder / "galleries.safetensors").write_bytes(content if place == 2 else galleries)
     (folder / "checkpoints" / "best").write_bytes(content if place == 3 else b"000001\n")
-    with _told():
+    with told():
         best_valid(folder)
     prune(folder, 1)
     swapper = load_swapper(folder, weights="raw", device="cpu")
@@ -316,72 +305,7 @@ def _tiny_model() -> tuple[bytes, bytes, bytes]:
 TINY = {"resolution_px": 32, "width": 0.1, "code_size": 8}
 
 
-# ---- media ----------------------------------------------------------------------------------------------------------------
-
-_CONTAINERS = {
-    ".mp4": "libx264",
-    ".mov": "prores_ks",
-    ".mkv": "ffv1",
-    ".avi": "mpeg4",
-    ".ts": "mpeg2video",
-    ".gif": "gif",
-    ".webm": "libvpx",
-}
-
-
-@cache
-def _media_seeds() -> tuple[bytes, ...]:
-    """A short clip in each container, one that is labelled and signed, and a still of each kind."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for suffix, codec in _CONTAINERS.items():
-            _write_clip(folder / f"clip{suffix}", codec)
-        signed = folder / "signed.mp4"
-        signed.write_bytes((folder / "clip.mp4").read_bytes())
-        add_xmp(signed, xmp_packet(watermark_id="0123456789ab"))
-        sign_output(signed, Lineage({"plate": "00"}, ()), folder / "clip.mp4")
-        picture = np.random.default_rng(0).integers(0, 255, (SIDE_PX, SIDE_PX, 3), np.uint8)
-        stills = [cv2.imencode(kind, picture)[1].tobytes() for kind in (".png", ".jpg", ".tif", ".bmp", ".webp")]
-        return (*(path.read_bytes() for path in sorted(folder.iterdir())), *stills)
-
-
-def _write_clip(path: Path, codec: str) -> None:
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream(codec, rate=Fraction(25))
-        stream.width, stream.height = SIDE_PX, SIDE_PX
-        stream.pix_fmt = {"gif": "rgb8", "prores_ks": "yuv422p10le"}.get(codec, "yuv420p")
-        for number in range(3):
-            picture = np.full((SIDE_PX, SIDE_PX, 3), 40 * number, np.uint8)
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=stream.pix_fmt)))
-        output.mux(stream.encode(None))
-
-
-def _run_media(data: bytes, folder: Path) -> None:
-    path = folder / "clip.mp4"
-    path.write_bytes(data)
-    with _told():
-        probe(path)
-        for _ in islice(read_frames(path), 4):
-            pass
-    with _told():
-        for _ in read_key_frames(path, 2):
-            pass
-    with _told():
-        container_tags(path)
-    with _told():
-        read_image(path)
-    read_xmp(path)
-    read_credentials(path)
-    still = folder / "frames" / "0001.png"
-    atomic_write_bytes(still, data)
-    with _told():
-        footage_images(still.parent)
-        probe(still.parent)
-    with _told():
-        add_xmp(still, xmp_packet())
-
-
-# ---- what all share -------------------------------------------------------------------------------------------------------
+# ---- all of them -------------------------------------------------------------------------------------------------------
 
 TARGETS = {
     target.name: target
@@ -390,22 +314,6 @@ TARGETS = {
         Target("manifest", _manifest_seeds, _run_manifest, is_native=True),  # SQLite
         Target("project", lambda: [_PROJECT], _run_project),
         Target("checkpoint", _checkpoint_seeds, _run_checkpoint, is_native=True),
-        Target("media", _media_seeds, _run_media, is_native=True),
+        Target("media", media_seeds, run_media, is_native=True),
     )
 }
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """What a user would be told in one line is a good answer, here; the line is checked to be one."""
-    try:
-        yield
-    except UnderstudyError as error:
-        check_one_line(error)
-
-
-def check_one_line(error: UnderstudyError) -> None:
-    """A message for a user is one line, and printable."""
-    text = str(error)
-    assert text, "an empty message"
-    assert "\n" not in text, f"more than one line: {text!r}"
