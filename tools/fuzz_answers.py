@@ -9,7 +9,7 @@ from understudy.types import UnderstudyError
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def answered() -> Iterator[None]:
     """What a user would be told in one line is a good answer, here; the line is checked to be one."""
     try:
         yield

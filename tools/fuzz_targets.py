@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from fuzz_answers import told
+from fuzz_answers import answered
 from fuzz_media import media_seeds, run_media
 
 from understudy.project import plan
@@ -158,12 +158,12 @@ def _run_manifest(data: bytes, folder: Path) -> None:
         "model": InputFile((inner / "checkpoints/000001/state.json").as_posix(), "1"),
     }
     lineage_of(given, (), "ab" * 32)
-    with told():
+    with answered():
         if manifest := read_manifest(inner):
             json_text(stage_result(inner, manifest).as_json())
             if all(isinstance(each.path, str) and not Path(each.path).is_absolute() for each in manifest.inputs.values()):
                 trace(manifest)
-    with told():
+    with answered():
         open_run(inner, "convert", {"crf": 14}, given).close()
     if name == "faces.sqlite":
         with FaceSet.open(inner) as face_set:
@@ -173,7 +173,7 @@ def _run_manifest(data: bytes, folder: Path) -> None:
                 face_set.frames(source)
                 face_set.num_frames_done(source)
             for face in face_set.faces(kept_only=False):
-                with told():
+                with answered():
                     assert face_set.crop_path(face).resolve().is_relative_to(inner.resolve())
 
 
@@ -267,7 +267,7 @@ def _run_checkpoint(data: bytes, folder: Path) -> None:
     (path / "state.json").write_bytes(content if place == 0 else state)
     (folder / "galleries.safetensors").write_bytes(content if place == 2 else galleries)
     (folder / "checkpoints" / "best").write_bytes(content if place == 3 else b"000001\n")
-    with told():
+    with answered():
         best_valid(folder)
     prune(folder, 1)
     swapper = load_swapper(folder, weights="raw", device="cpu")
