@@ -1,4 +1,4 @@
-"""Discriminators: one network per performer learns to tell its real faces from drawn ones, and so teaches how to draw them.
+"""What opposes the network: a discriminator per performer learns to tell real faces from drawn ones, and so teaches drawing.
 
 Shapes: B batch, C channels, H = W = the recipe's resolution. Pictures are RGB in 0..1.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +53,35 @@ GAN_LOSSES: Mapping[str, GanLoss] = {
 }
 
 
+class Adversary(Protocol):
+    """An opponent that learns beside the network: it adds a term to the loss, and takes its own step after the network's."""
+
+    def loss(self, performer: str, drawn: Tensor, batch: Batch, now: Moment) -> Tensor:
+        """The term for the network; called once a performer, maybe from several threads."""
+        ...
+
+    def swap_loss(self, swap: Swap, now: Moment) -> Tensor:
+        """The term for another's faces drawn as `swap.performer`; called where the recipe asks something of swaps."""
+        ...
+
+    def step(self, drawings: Mapping[str, Sequence[Drawing]], now: Moment) -> Mapping[str, float]:
+        """Learn from what the network drew, in pieces that fitted into memory; returns figures for the log."""
+        ...
+
+    def begin(self) -> None:
+        """Start anew from the seed."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All that a checkpoint needs of it."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `tensors` returned."""
+        ...
+
+
 class Discriminators:
-    """The opponent in training (`trainer.Adversary`): discriminators, their optimiser, and what they say.
+    """The `Adversary` of a training: discriminators, their optimiser, and what they say.
 
     A discriminator sees a face cut out by its mask before grey: a real one by its true mask, a drawn one by the mask that was
     drawn with it. So picture and mask are judged together, nothing is gained by drawing an empty mask, and the surroundings,

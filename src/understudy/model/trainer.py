@@ -1,7 +1,7 @@
 """The state of a training run and its one step: network, averaged network, optimisers; tensors only.
 
 How to read it: `Trainer.step` is the table of contents. A further loss term belongs into `_loss`; an opponent that learns
-too (a discriminator) implements `Adversary`. What is asked of swaps is in swaps.py.
+too (a discriminator) is an `Adversary` (adversary.py). What is asked of swaps is in swaps.py.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from understudy import parallel
+from understudy.model.adversary import Adversary
 from understudy.model.augment import Batch, make_batch
 from understudy.model.colour import ColourStandard, mean_skin, without_rim
 from understudy.model.losses import reconstruction_loss
@@ -45,33 +45,6 @@ class StepResult:
     gradient_norm: float
     is_applied: bool
     adversary: Mapping[str, float] = field(default_factory=dict)
-
-
-class Adversary(Protocol):
-    """An opponent that learns beside the network: it adds a term to the loss, and takes its own step after the network's."""
-
-    def loss(self, performer: str, drawn: Tensor, batch: Batch, now: Moment) -> Tensor:
-        """The term for the network; called once a performer, maybe from several threads."""
-        ...
-
-    def swap_loss(self, swap: Swap, now: Moment) -> Tensor:
-        """The term for another's faces drawn as `swap.performer`; called where the recipe asks something of swaps."""
-        ...
-
-    def step(self, drawings: Mapping[str, Sequence[Drawing]], now: Moment) -> Mapping[str, float]:
-        """Learn from what the network drew, in pieces that fitted into memory; returns figures for the log."""
-        ...
-
-    def begin(self) -> None:
-        """Start anew from the seed."""
-
-    def tensors(self) -> Mapping[str, Tensor]:
-        """All that a checkpoint needs of it."""
-        ...
-
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `tensors` returned."""
-        ...
 
 
 class Trainer:
