@@ -76,6 +76,16 @@ def test_a_record_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nudity" in shown["grant excluded"]
 
 
+def test_a_key_folder_that_cannot_be_made_is_named_and_no_record_is_left(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.setenv("UNDERSTUDY_KEYS", str(tmp_path / "notes.txt" / "keys"))
+    assert run_command(["consent", "new", "bea", "--kind", "self", "--yes"]) == 2
+    assert "notes.txt/keys cannot be written: a file stands where a folder is needed" in capsys.readouterr().err
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -85,6 +95,8 @@ def test_a_record_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
         (["consent", "new", "bea", "--kind", "sworn", "--json"], "--kind: expected one of signed, self, synthetic"),
         (["consent", "new", "../bea", "--kind", "self", "--json"], "performer name: expected letters"),
         (["consent", "check", "bea", "--for", "fun", "--json"], "--for: expected train or convert, got 'fun'"),
+        (["consent", "new", "bea", "--kind", "self", "--yes", "--consent", "notes.txt"], "notes.txt cannot be written: a file"),
+        (["consent", "new", "bea", "--kind", "self", "--yes", "--consent", "notes.txt/in"], "notes.txt/in cannot be written"),
         (["verify", "--json"], "FILE"),
         (["verify", "here.png", "nowhere.mp4", "--json"], "nowhere.mp4: no such file"),
         (["verify", "notes.txt", "--json"], "notes.txt: is a text file"),

@@ -79,11 +79,11 @@ def writing_to(path: Path) -> Iterator[None]:
         raise
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, mode: int = 0o777) -> None:
     """Make a folder, with those above it, where it is not there. Raises BadInput, whatever the reason, where that cannot be."""
     with writing_to(path):
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode, parents=True, exist_ok=True)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG):  # a file system that holds no folders, say
                 raise BadInput(f"{path} cannot be made ({os.strerror(error.errno)}); name another place") from error

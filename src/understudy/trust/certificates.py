@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from understudy.store.atomic import atomic_folder
+from understudy.store.atomic import atomic_folder, make_folder
 from understudy.trust.keys import keys_folder, read_limited, write_secret
 from understudy.types import BadInput
 
@@ -76,7 +76,7 @@ def _make_chain(home: Path) -> None:
     middle = _certificate(middle_name, middle_key, root_name, root_key, path_length=0)
     leaf = _certificate(leaf_name, leaf_key, middle_name, middle_key, path_length=None)
     pem = serialization.Encoding.PEM
-    home.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(home.parent, 0o700)
     try:
         with atomic_folder(home) as temporary:
             form, encryption = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

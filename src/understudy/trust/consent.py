@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from understudy.store.atomic import atomic_write_text
+from understudy.store.atomic import atomic_write_text, make_folder
 from understudy.store.json_files import as_plain
 from understudy.trust.identity import (
     Identity,
@@ -153,10 +153,10 @@ def default_grant(performer: str, kind: Kind, today: datetime.date) -> Grant:
 def sign_record(folder: Path, record: ConsentRecord) -> SignedRecord:
     """Writes a record and its signature by the user's key, then reads it back as any reader would."""
     path, text = record_path(folder, record.performer), to_toml(record)
-    folder.mkdir(parents=True, exist_ok=True)
+    signature = signing_key().sign(text.encode(), f"consent record {record.id} of {record.performer}")
+    make_folder(folder)
     atomic_write_text(path, text)
-    comment = f"consent record {record.id} of {record.performer}"
-    atomic_write_text(signature_path(path), signing_key().sign(text.encode(), comment))
+    atomic_write_text(signature_path(path), signature)
     return read_record(folder, record.performer)
 
 
@@ -216,7 +216,7 @@ def revoke(folder: Path, performer: str, reason: str = "", today: datetime.date 
         "revoked": (today or datetime.date.today()).isoformat(),
         "reason": reason,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     atomic_write_text(path, text)
     atomic_write_text(signature_path(path), signing_key().sign(text.encode(), f"revocation of {signed.record.id}"))

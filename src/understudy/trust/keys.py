@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from understudy.store.atomic import atomic_write_text, temporary_beside
+from understudy.store.atomic import atomic_write_text, make_folder, temporary_beside
 from understudy.types import BadInput
 
 SECRET_FILE = "signing_key.pem"
@@ -120,7 +120,7 @@ def parse_public_key(text: str) -> PublicKey:
 
 def write_secret(path: Path, data: bytes) -> None:
     """Creates a file that only its owner can read (mode 0600 from the first byte on); leaves one that is there already."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent, 0o700)
     temporary = temporary_beside(path)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

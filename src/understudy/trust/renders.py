@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+from understudy.store.atomic import make_folder, writing_to
 from understudy.trust.credentials import Lineage
 from understudy.trust.keys import keys_folder
 from understudy.types import Json
@@ -17,7 +18,7 @@ RENDERS_FILE = "renders.jsonl"
 def remember_render(lineage: Lineage, name: str, sha256: str, folder: Path | None = None) -> None:
     """Appends one line; readable by the user only."""
     path = (folder or keys_folder()) / RENDERS_FILE
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent, 0o700)
     entry = {
         "watermark_id": lineage.watermark_id,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -25,9 +26,10 @@ def remember_render(lineage: Lineage, name: str, sha256: str, folder: Path | Non
         "sha256": sha256,
         "lineage": lineage.as_json(),
     }
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(json.dumps(entry).encode() + b"\n")
+    with writing_to(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(json.dumps(entry).encode() + b"\n")
 
 
 def find_render(watermark_id: str, sha256: str = "", folder: Path | None = None) -> Json | None:
