@@ -1,0 +1,1 @@
+"""What can be measured without training: each a function of settings, seed and workshop to rows and pictures."""
