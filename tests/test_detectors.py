@@ -64,7 +64,8 @@ def test_the_mesh_lands_in_the_same_place_from_each_detector(detect, actor, true
     canvas = np.full((300, 300, 3), 110, np.uint8)
     canvas[50:242, 60:252] = actor
     (found,) = detect()(canvas)
-    mesh = believable_mesh(canvas, found, mesh_landmarker())
+    landmarker = mesh_landmarker()
+    mesh = believable_mesh(canvas, found, landmarker(canvas, found), landmarker)
     assert mesh is not None
     eyes = mesh.points[[33, 263], :2] - (60, 50)
     np.testing.assert_allclose(eyes, true_points[[36, 45]], atol=4)

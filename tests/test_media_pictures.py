@@ -11,6 +11,7 @@ import pytest
 
 from clips import number_in, picture, seconds_of
 from understudy.media import encode_jpeg, probe, read_frames, read_image, write_jpeg, write_png
+from understudy.media.images import read_small_image
 from understudy.types import BadInput
 
 pytestmark = pytest.mark.slow  # real networks, codecs and clips
@@ -78,3 +79,14 @@ def test_a_broken_picture_is_refused_by_name(tmp_path: Path, content: bytes) -> 
     (tmp_path / "broken.png").write_bytes(content)
     with pytest.raises(BadInput, match=r"broken\.png"):
         read_image(tmp_path / "broken.png")
+
+
+def test_a_small_picture_keeps_what_is_asked_for(tmp_path):
+    rows = np.linspace(20, 230, 400).astype(np.uint8)
+    write_jpeg(tmp_path / "crop.jpg", np.repeat(np.repeat(rows[:, None, None], 440, axis=1), 3, axis=2))
+    for least_px, height in ((401, 400), (400, 400), (200, 200), (150, 200), (60, 100), (50, 50), (1, 50)):
+        small = read_small_image(tmp_path / "crop.jpg", least_px)
+        assert small.shape[0] == height
+        np.testing.assert_allclose(small[:, 0, 0], rows.reshape(height, -1).mean(axis=1), atol=2)
+    with pytest.raises(BadInput, match=r"missing\.jpg"):
+        read_small_image(tmp_path / "missing.jpg", 64)

@@ -1,11 +1,14 @@
 """Similarity transforms: found exactly, never mirrored, and what is composed can be undone."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform
 
+from understudy.imaging import warp
 from understudy.imaging.framing import FULL, crop_from_face, framing
 from understudy.imaging.masks import dilate, erode, feather, polygon_mask
 from understudy.imaging.similarity import (
@@ -153,3 +156,28 @@ def test_a_widened_mask_reaches_just_so_much_further() -> None:
     assert (widened >= mask).all()
     np.testing.assert_array_equal(dilate(mask, 0), mask)
     assert not dilate(np.zeros_like(mask), 5).any(), "nothing to widen"
+
+
+@given(
+    angle=st.floats(-np.pi, np.pi),
+    log_scale=st.floats(np.log(0.06), np.log(0.79)),
+    x=st.floats(-40, 300),
+    y=st.floats(-40, 220),
+    border=st.sampled_from(["replicate", "black", "reflect"]),
+)
+def test_a_reduced_part_of_a_picture_is_the_same_as_if_all_of_it_had_been_reduced(angle, log_scale, x, y, border):
+    rng = np.random.default_rng(3)
+    picture = 255 * rng.integers(0, 2, (192, 256, 3), np.uint8)
+    target_from_source = compose(
+        similarity_from_parameters(log_scale, angle, 16, 12), translation(-x, -y)
+    )  # the point (x, y) in the target's middle
+    part = warp_image(picture, target_from_source, (32, 24), border)
+    with mock.patch.object(warp, "_part_seen", lambda image, matrix, *_: (image, matrix)):
+        whole = warp_image(picture, target_from_source, (32, 24), border)
+    assert np.abs(part.astype(int) - whole).max() <= 1
+
+
+def test_only_what_is_seen_is_reduced():
+    picture = np.zeros((1000, 2000, 3), np.uint8)
+    part, _ = warp._part_seen(picture, similarity_from_parameters(np.log(0.5), 0.0, -400.0, -200.0), (100, 80), 0.5)
+    assert part.shape[:2] == (192, 232)

@@ -27,7 +27,8 @@ from understudy.imaging.meanface import IBUG_FROM_MESH, align_ibug
 from understudy.imaging.similarity import apply, invert
 from understudy.imaging.smoothing import CENTRE
 from understudy.media import read_frames
-from understudy.perception.survey import DETECTORS, jitter_px, link_and_smooth, load_networks, survey
+from understudy.perception.follow import jitter_px, link_and_smooth
+from understudy.perception.survey import DETECTORS, load_networks, survey
 from understudy.types import Face, FloatArray
 
 INNER = slice(27, 68)

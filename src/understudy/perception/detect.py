@@ -23,6 +23,9 @@ MAX_OVERLAP = 0.3
 """Answers that share more than this (intersection over union) with a better one are the same face."""
 
 
+MOST_AT_ONCE = 4
+"""Pictures to one run of a network: on a CPU, more do not fit its cache and take longer each."""
+
 WIDE = 1.5
 """Frames whose sides differ by this factor or more lose too much detail when they are squeezed into a square."""
 
@@ -62,30 +65,41 @@ class FaceDetector:
         self._networks = {scale.weight: load_network(scale.weight, device) for scale in (_NEAR, _FAR)}
 
     def __call__(self, image: Image) -> list[Detection]:
-        height, width = image.shape[:2]
-        side = max(min(height, width) / 2, max(height, width) / 8)
-        return self.glance(image) or merge_detections(self._look(image, _tiles(width, height, side), _FAR))
+        return self.glance([image])[0] or self.search(image)
 
-    def glance(self, image: Image) -> list[Detection]:
-        """The faces that are seen without looking at every part of the frame: all but the smallest; four times as quick."""
+    def glance(self, images: Sequence[Image]) -> list[list[Detection]]:
+        """The faces in each picture that are seen without looking at every part of it: all but the smallest.
+
+        Four times as quick as `search`; of four pictures together, each takes three quarters of the time that one alone takes.
+        """
+        whole = [[_whole(image)] for image in images]
+        parts = [[_whole(image), *_parts_if_wide(image)] for image in images]
+        near, far = self._look(images, whole, _NEAR), self._look(images, parts, _FAR)
+        return [merge_detections(one + other) for one, other in zip(near, far, strict=True)]
+
+    def search(self, image: Image) -> list[Detection]:
+        """The faces that are seen when every part of the picture is looked at for itself."""
         height, width = image.shape[:2]
-        shorter, longer = sorted((width, height))
-        whole = [_Square(width / 2, height / 2, longer)]
-        parts = _tiles(width, height, max(shorter, longer / 4)) if longer >= WIDE * shorter else []
-        return merge_detections(self._look(image, whole, _NEAR) + self._look(image, whole + parts, _FAR))
+        tiles = _tiles(width, height, max(min(height, width) / 2, max(height, width) / 8))
+        return merge_detections(self._look([image], [tiles], _FAR)[0])
 
     @torch.inference_mode()
-    def _look(self, image: Image, squares: Sequence[_Square], scale: _Scale) -> list[Detection]:
-        """What one network sees in parts of the frame."""
-        inputs_from_frame = [square.input_from_frame(scale.size_px) for square in squares]
-        pictures = np.stack([warp_image(image, m, (scale.size_px, scale.size_px), border="black") for m in inputs_from_frame])
-        batch = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1  # B C H W, -1..1
-        shapes, logits = (output.cpu().numpy().astype(np.float64) for output in self._networks[scale.weight](batch))
-        return [
-            detection
-            for shape, logit, input_from_frame in zip(shapes, logits, inputs_from_frame, strict=True)
-            for detection in _decode(shape, logit[:, 0], scale, invert(input_from_frame))
+    def _look(self, images: Sequence[Image], squares: Sequence[Sequence[_Square]], scale: _Scale) -> list[list[Detection]]:
+        """What one network sees in the squares `squares[i]` of `images[i]`."""
+        looks = [
+            (image, square.input_from_frame(scale.size_px))
+            for image, several in zip(images, squares, strict=True)
+            for square in several
         ]
+        pictures = np.stack([warp_image(image, m, (scale.size_px, scale.size_px), border="black") for image, m in looks])
+        batch = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1  # B C H W, -1..1
+        outputs = [self._networks[scale.weight](part) for part in batch.split(MOST_AT_ONCE)]
+        shapes, logits = (torch.cat(each).cpu().numpy().astype(np.float64) for each in zip(*outputs, strict=True))
+        decoded = (
+            _decode(shape, logit[:, 0], scale, invert(input_from_frame))
+            for shape, logit, (_, input_from_frame) in zip(shapes, logits, looks, strict=True)
+        )
+        return [[detection for _ in several for detection in next(decoded)] for several in squares]
 
 
 def mediapipe_detector(device: torch.device | str = "cpu") -> FaceDetector:
@@ -117,6 +131,18 @@ def merge_detections(found: Sequence[Detection]) -> list[Detection]:
 def _corners(detection: Detection) -> NDArray[np.float64]:
     box = detection.box
     return np.array([box.left, box.top, box.right, box.bottom])
+
+
+def _whole(image: Image) -> _Square:
+    height, width = image.shape[:2]
+    return _Square(width / 2, height / 2, max(width, height))
+
+
+def _parts_if_wide(image: Image) -> list[_Square]:
+    """Squares of the shorter side, where the longer is so much longer that too little would be left of the detail."""
+    height, width = image.shape[:2]
+    shorter, longer = sorted((width, height))
+    return _tiles(width, height, max(shorter, longer / 4)) if longer >= WIDE * shorter else []
 
 
 def _tiles(width: int, height: int, side: float) -> list[_Square]:

@@ -26,6 +26,8 @@ from understudy.types import Detection, FloatArray, Image
 
 NUM_LANDMARKS = 468
 INPUT_SIZE_PX = 192
+MOST_AT_ONCE = 4
+"""Pictures to one run of the network: on a CPU, sixteen take half as long again each, because they do not fit its cache."""
 _MARGIN = 1.5
 """The square's side over the longer side of the face's box (face_landmark_landmarks_to_roi.pbtxt)."""
 _LEFT_EYE, _RIGHT_EYE = 33, 263
@@ -98,7 +100,8 @@ class MeshLandmarker:
             for v, view in enumerate(views)
         ]
         batch = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2).float() / 255  # B C H W, 0..1
-        outputs, logits = (output.flatten(1).cpu().double().numpy() for output in self._network(batch))
+        answers = [self._network(part) for part in batch.split(MOST_AT_ONCE)]
+        outputs, logits = (torch.cat(each).flatten(1).cpu().double().numpy() for each in zip(*answers, strict=True))
         points = [
             _in_frame(output.reshape(NUM_LANDMARKS, 3), frame_from_input, views[n % len(views)])
             for n, (output, frame_from_input) in enumerate(zip(outputs, map(invert, inputs_from_frames), strict=True))

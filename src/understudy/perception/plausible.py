@@ -38,12 +38,14 @@ _KEYPOINTS = ((33, 133), (362, 263), (4,), (13, 14), (234,), (454,))
 """Mesh indices whose means are the detector's keypoints: image-left eye, image-right eye, nose tip, mouth, ears."""
 
 
-def believable_mesh(image: Image, detection: Detection, landmarks: Callable[[Image, Detection], Landmarks]) -> Landmarks | None:
+def believable_mesh(
+    image: Image, detection: Detection, mesh: Landmarks, landmarks: Callable[[Image, Detection], Landmarks]
+) -> Landmarks | None:
     """The mesh of a detected face; None where the detection is no face or the mesh does not fit it.
 
-    A doubtful mesh is tried again from the detection turned by 90, 180 and 270 degrees.
+    mesh: what `landmarks` gives for the detection. A doubtful one is tried again from the detection turned by 90, 180 and 270
+    degrees.
     """
-    mesh = landmarks(image, detection)
     if mesh.presence >= LEAST_PRESENCE and is_doubtful(mesh.points):
         turned = [landmarks(image, turn(detection, np.pi / 2 * quarters)) for quarters in (1, 2, 3)]
         best = min(turned, key=lambda other: misfit(other.points))

@@ -1,6 +1,6 @@
-"""Finds every face of a clip, follows each through its shots and steadies it: what extraction and conversion both begin with.
+"""Finds every face of a clip: the one pass over the frames that runs the networks, which extraction and conversion begin with.
 
-`survey` is the one pass over the frames that runs the networks; `link_and_smooth` then needs only its answers.
+What follows the faces through their shots (follow.py) then needs only its answers.
 """
 
 from __future__ import annotations
@@ -19,21 +19,13 @@ from understudy.imaging.framing import FACE, crop_from_face
 from understudy.imaging.masks import polygon_mask
 from understudy.imaging.meanface import FACE_OVAL, align_mesh, head_pose
 from understudy.imaging.similarity import Matrix, apply, compose
-from understudy.imaging.smoothing import smooth_landmarks, smooth_similarities, squared_jitter_px
-from understudy.imaging.tracking import (
-    Shots,
-    find_shots,
-    has_scene_changed,
-    intersection_over_union,
-    link_tracks,
-    thumbnail,
-)
+from understudy.imaging.tracking import has_scene_changed, intersection_over_union, thumbnail
 from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord
-from understudy.perception.detect import mediapipe_detector
+from understudy.perception.detect import FaceDetector, mediapipe_detector
 from understudy.perception.detect_dlib import dlib_cnn_detector, dlib_detector
 from understudy.perception.embed import dlib_embedder
-from understudy.perception.landmarks import MeshLandmarker, mesh_landmarker
+from understudy.perception.landmarks import Landmarks, MeshLandmarker, mesh_landmarker
 from understudy.perception.mtcnn import mtcnn_detector
 from understudy.perception.plausible import believable_mesh
 from understudy.types import BadInput, Box, Detection, Face, FloatArray, Image
@@ -48,16 +40,12 @@ LOOK_EVERY = 5
 must not take four times as long as one with a face."""
 
 FRAMES_A_BATCH = 4
-"""Frames whose eyes are looked at together, and frames decoded ahead. Together they are how late the content gate learns where
-the faces are, so they stay well under its half second."""
+"""Frames that the networks look at together, which takes a fifth less time, and frames decoded ahead. Together they are how
+late the content gate learns where the faces are, so they stay well under its half second."""
 
 DUPLICATE_OVERLAP = 0.5
 
 MEASURED_SIZE_PX = 128
-
-NOT_SEEN = "not seen: interpolated"
-IN_A_DISSOLVE = "in a dissolve"
-
 
 Detector = Callable[[Image], list[Detection]]
 
@@ -82,11 +70,12 @@ WEIGHTS_OF_DETECTOR: Mapping[str, tuple[str, ...]] = {
 class Networks:
     """The pretrained networks as plain callables: who is where, with which landmarks, and how that person looks.
 
-    glance: a quicker `detect`, for frames in which a face is not expected.
+    detect(image) is glance([image]) and, where that sees nobody, search(image): a slower look at every part of the frame.
     """
 
     detect: Detector
-    glance: Detector
+    glance: Callable[[Sequence[Image]], list[list[Detection]]]
+    search: Detector
     landmarks: MeshLandmarker
     embed: Callable[[Image, FloatArray], FloatArray]
 
@@ -105,7 +94,10 @@ def load_networks(detector: str = "mediapipe") -> Networks:
     """The networks for `detector`. Raises BadInput that lists the choices, or names a weight that is missing."""
     check_detector(detector)
     detect = DETECTORS[detector]()
-    return Networks(detect, getattr(detect, "glance", detect), mesh_landmarker(), dlib_embedder())
+    landmarks, embed = mesh_landmarker(), dlib_embedder()
+    if isinstance(detect, FaceDetector):
+        return Networks(detect, detect.glance, detect.search, landmarks, embed)
+    return Networks(detect, lambda images: [detect(image) for image in images], lambda image: [], landmarks, embed)
 
 
 def check_detector(name: str) -> None:
@@ -123,39 +115,30 @@ def survey(
     """Finds the faces of each frame, with measured (unsmoothed) alignments; frames are decoded ahead in a second thread.
 
     previous: the frame before the first, where an interrupted survey goes on. Embeddings are measured where a face or the
-    scene is new and on every fifth frame; elsewhere they are NaN. The lids are refined for `FRAMES_A_BATCH` frames at once; a
+    scene is new and on every fifth frame; elsewhere they are NaN. The networks look at `FRAMES_A_BATCH` frames at once; a
     survey that goes on after one of the batches of `in_batches` gives the same to the last bit.
     """
-    waiting: list[_Seen] = []
-    before = None if previous is None else (previous.thumbnail, bool(previous.faces))
-    for record in read_ahead(frames, FRAMES_A_BATCH):
-        small = thumbnail(record.eight_bit)
-        is_scene_new = before is None or has_scene_changed(before[0], small)
-        is_calm = before is not None and not (before[1] or is_scene_new or record.index % LOOK_EVERY == 0)
-        meshes = _believable_meshes(record.eight_bit, networks.glance if is_calm else networks.detect, networks)
-        waiting.append(_Seen(record, small, is_scene_new, meshes))
-        before = small, bool(meshes)
-        if _ends_batch(record.index):
-            answers = list(_measured(waiting, source, networks, previous))
-            yield from answers
-            waiting, previous = [], answers[-1]
-    yield from _measured(waiting, source, networks, previous)
+    for records in _batches(read_ahead(frames, FRAMES_A_BATCH), lambda record: record.index):
+        answers = list(_measured(_looked_at(records, networks, previous), source, networks, previous))
+        yield from answers
+        previous = answers[-1]
 
 
 def in_batches(answers: Iterable[FrameFaces]) -> Iterator[list[FrameFaces]]:
     """The answers of a survey as they belong together; who stores them stores a batch as a whole or not at all."""
-    batch: list[FrameFaces] = []
-    for each in answers:
+    return _batches(answers, lambda answer: answer.frame)
+
+
+def _batches(each_frame: Iterable[Made], number: Callable[[Made], int]) -> Iterator[list[Made]]:
+    """Frames that are looked at together: wherever the reading starts, the same ones."""
+    batch: list[Made] = []
+    for each in each_frame:
         batch.append(each)
-        if _ends_batch(each.frame):
+        if number(each) % FRAMES_A_BATCH == FRAMES_A_BATCH - 1:
             yield batch
             batch = []
     if batch:
         yield batch
-
-
-def _ends_batch(frame: int) -> bool:
-    return frame % FRAMES_A_BATCH == FRAMES_A_BATCH - 1
 
 
 @dataclass(frozen=True)
@@ -166,6 +149,33 @@ class _Seen:
     thumbnail: Image
     is_scene_new: bool
     meshes: list[tuple[Detection, FloatArray]]
+
+
+def _looked_at(records: Sequence[FrameRecord], networks: Networks, previous: FrameFaces | None) -> list[_Seen]:
+    """The meshes in frames in a row; `previous` is the answer for the frame before them."""
+    images = [record.eight_bit for record in records]
+    found = networks.glance(images)
+    meshes = iter(_meshes(images, found, networks))
+    before = None if previous is None else (previous.thumbnail, bool(previous.faces))
+    seen: list[_Seen] = []
+    for record, image, detections in zip(records, images, found, strict=True):
+        small = thumbnail(image)
+        is_scene_new = before is None or has_scene_changed(before[0], small)
+        is_calm = before is not None and not (before[1] or is_scene_new or record.index % LOOK_EVERY == 0)
+        looks = [(detection, next(meshes)) for detection in detections]
+        if not looks and not is_calm:
+            hidden = networks.search(image)
+            looks = list(zip(hidden, _meshes([image], [hidden], networks), strict=True))
+        seen.append(_Seen(record, small, is_scene_new, _believable_meshes(image, looks, networks)))
+        before = small, bool(seen[-1].meshes)
+    return seen
+
+
+def _meshes(images: Sequence[Image], found: Sequence[Sequence[Detection]], networks: Networks) -> list[Landmarks]:
+    """The mesh of each detection of each image, one after the other."""
+    detections = [detection for several in found for detection in several]
+    shown = [image for image, several in zip(images, found, strict=True) for _ in several]
+    return networks.landmarks.meshes(shown, detections) if detections else []
 
 
 def _measured(seen: Sequence[_Seen], source: str, networks: Networks, previous: FrameFaces | None) -> Iterator[FrameFaces]:
@@ -230,7 +240,7 @@ def face_from_mesh(
         source=source,
         frame=record.index,
         time_seconds=record.time_seconds,
-        box=_box_around(landmarks),
+        box=box_around(landmarks),
         score=detection.score,
         landmarks=landmarks,
         face_from_frame=face_from_frame,
@@ -245,12 +255,14 @@ def face_from_mesh(
     )
 
 
-def _believable_meshes(image: Image, detect: Detector, networks: Networks) -> list[tuple[Detection, FloatArray]]:
+def _believable_meshes(
+    image: Image, looks: Sequence[tuple[Detection, Landmarks]], networks: Networks
+) -> list[tuple[Detection, FloatArray]]:
     """Each face once, with its mesh (468, 3): two detections can lead the mesh to the same one."""
     found: list[tuple[Detection, FloatArray]] = []
-    for detection in detect(image):
-        mesh = believable_mesh(image, detection, networks.landmarks.mesh)
-        if mesh is not None and not _overlaps(_box_around(mesh.points), [_box_around(points) for _, points in found]):
+    for detection, look in looks:
+        mesh = believable_mesh(image, detection, look, networks.landmarks.mesh)
+        if mesh is not None and not _overlaps(box_around(mesh.points), [box_around(points) for _, points in found]):
             found.append((detection, mesh.points))
     return found
 
@@ -260,16 +272,18 @@ def _is_among(box: Box, faces: Sequence[Face]) -> bool:
 
 
 def _overlaps(box: Box, others: Sequence[Box]) -> bool:
-    return any(intersection_over_union(_corners(box), _corners(other)) > DUPLICATE_OVERLAP for other in others)
+    return any(intersection_over_union(corners(box), corners(other)) > DUPLICATE_OVERLAP for other in others)
 
 
-def _box_around(points: FloatArray) -> Box:
+def box_around(points: FloatArray) -> Box:
+    """The smallest box that holds points (N, 2 or 3)."""
     left, top = points[:, :2].min(axis=0)
     right, bottom = points[:, :2].max(axis=0)
     return Box(float(left), float(top), float(right), float(bottom))
 
 
-def _corners(box: Box) -> FloatArray:
+def corners(box: Box) -> FloatArray:
+    """(left, top, right, bottom)."""
     return np.array([box.left, box.top, box.right, box.bottom])
 
 
@@ -280,104 +294,3 @@ def _picture_measures(image: Image, landmarks: FloatArray, face_from_frame: Matr
     outline = apply(crop_from_frame, landmarks[list(FACE_OVAL)])
     face = polygon_mask(outline, (MEASURED_SIZE_PX, MEASURED_SIZE_PX))
     return sharpness(crop), brightness(crop, face), clipped_share(crop, face)
-
-
-# ---- shots, tracks and steady alignments ----------------------------------------------------------------------------------
-
-
-def link_and_smooth(surveyed: Sequence[FrameFaces], first_track: int = 0) -> list[Face]:
-    """All faces of one clip in order of time, with shots, tracks, steady alignments and landmarks, short gaps bridged.
-
-    surveyed: every frame of the clip, in order. Tracks are counted from `first_track`. Measured alignments stay in
-    `raw_face_from_frame`; `landmarks` are smoothed. Faces that nobody saw (`is_bridged`: up to 12 frames within a track) have
-    score 0, and neither embedding nor measures of their picture (NaN); they are not kept for training, nor are faces in a
-    dissolve, but both have an alignment to swap with.
-    """
-    if not surveyed:
-        return []
-    shots = find_shots(np.stack([each.thumbnail for each in surveyed]))
-    places = [place for place, each in enumerate(surveyed) for _ in each.faces]
-    faces = [_in_its_shot(face, shots, place) for place, each in enumerate(surveyed) for face in each.faces]
-    boxes = np.array([_corners(face.box) for face in faces]).reshape(-1, 4)
-    embeddings = np.array([face.embedding for face in faces], np.float64).reshape(-1, 128)
-    tracks = link_tracks(places, [face.shot for face in faces], boxes, embeddings)
-    linked: list[Face] = []
-    for track in range(int(tracks.max(initial=-1)) + 1):
-        rows = np.flatnonzero(tracks == track)
-        followed = {places[row]: replace(faces[row], track=first_track + track) for row in rows}
-        linked += _smooth_track(followed, surveyed)
-    return sorted(linked, key=lambda face: (face.frame, face.track))
-
-
-def jitter_px(faces: Sequence[Face]) -> tuple[float, float]:
-    """How far linked faces tremble about their course, in frame pixels: (as measured, as smoothed).
-
-    Root mean square over tracks, frames and five points of the face (see `squared_jitter_px`); 0 where no face is seen in five
-    frames in a row.
-    """
-    sums = np.zeros((2, 2))
-    tracks: dict[int, list[Face]] = {}
-    for face in faces:
-        tracks.setdefault(face.track, []).append(face)
-    for followed in tracks.values():
-        is_seen = np.array([not face.is_bridged for face in followed])
-        sums += [
-            squared_jitter_px(np.stack([face.raw_face_from_frame for face in followed]), is_seen),
-            squared_jitter_px(np.stack([face.face_from_frame for face in followed]), is_seen),
-        ]
-    before, after = np.sqrt(sums[:, 0] / np.maximum(sums[:, 1], 1))
-    return float(before), float(after)
-
-
-def _in_its_shot(face: Face, shots: Shots, place: int) -> Face:
-    if shots.is_mixed[place]:
-        face = replace(face, kept=False, reason=IN_A_DISSOLVE)
-    return replace(face, shot=int(shots.shot[place]))
-
-
-def _smooth_track(followed: dict[int, Face], surveyed: Sequence[FrameFaces]) -> list[Face]:
-    """The faces of one track (by their frames' places), steady and without gaps."""
-    places = range(min(followed), max(followed) + 1)
-    is_seen = np.array([place in followed for place in places])
-    known = [followed.get(place) for place in places]
-    raw = np.stack([face.raw_face_from_frame if face else np.full((2, 3), np.nan) for face in known])
-    measured = np.stack([face.landmarks if face else np.full((468, 2), np.nan) for face in known])
-    steady = smooth_similarities(raw, is_seen)
-    landmarks = smooth_landmarks(measured, raw, steady, is_seen)
-    return [
-        replace(followed[place], face_from_frame=steady[row], landmarks=landmarks[row])
-        if is_seen[row]
-        else _bridge(followed, surveyed[place], place, steady[row], landmarks[row])
-        for row, place in enumerate(places)
-    ]
-
-
-def _bridge(
-    followed: dict[int, Face], unseen: FrameFaces, place: int, face_from_frame: FloatArray, landmarks: FloatArray
-) -> Face:
-    """The row for a face that nobody saw in this frame, between those of its track before and after."""
-    before, after = max(each for each in followed if each < place), min(each for each in followed if each > place)
-    share = (place - before) / (after - before)
-    poses = zip(followed[before].pose, followed[after].pose, strict=True)
-    yaw, pitch, roll = (earlier + share * ((later - earlier + 180) % 360 - 180) for earlier, later in poses)
-    return replace(
-        followed[before],
-        frame=unseen.frame,
-        time_seconds=unseen.time_seconds,
-        box=_box_around(landmarks),
-        score=0.0,
-        landmarks=landmarks,
-        face_from_frame=face_from_frame,
-        raw_face_from_frame=face_from_frame,
-        pose=(yaw, pitch, roll),
-        embedding=np.full(128, np.nan),
-        sharpness=float("nan"),
-        mouth_openness=float("nan"),
-        eye_openness=float("nan"),
-        brightness=float("nan"),
-        exposure=float("nan"),
-        is_bridged=True,
-        kept=False,
-        reason=NOT_SEEN,
-        id=0,
-    )

@@ -18,7 +18,8 @@ from understudy.imaging.masks import Mask
 from understudy.imaging.meanface import align_ibug
 from understudy.imaging.similarity import Matrix
 from understudy.media import read_frames
-from understudy.perception.survey import FrameFaces, Networks, link_and_smooth, survey
+from understudy.perception.follow import link_and_smooth
+from understudy.perception.survey import FrameFaces, Networks, survey
 from understudy.store.json_files import read_json
 from understudy.types import BadInput, Box, Detection, Face, FloatArray, Image
 

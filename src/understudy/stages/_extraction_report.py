@@ -12,7 +12,7 @@ import numpy as np
 from understudy.imaging.framing import FULL, STORED, crop_from_face
 from understudy.imaging.similarity import compose, invert
 from understudy.imaging.warp import warp_image
-from understudy.media.images import encode_jpeg, read_image
+from understudy.media.images import encode_jpeg, read_small_image
 from understudy.store.atomic import atomic_write_bytes
 from understudy.store.faceset import FaceSet
 from understudy.store.report import Figure, Picture, Section, Table, Value, render_report
@@ -46,8 +46,8 @@ def write_contact_sheet(face_set: FaceSet, faces: Sequence[Face], path: Path) ->
 
 def _tile(face_set: FaceSet, face: Face) -> Image:
     """The face in `full` framing above its frame number; grey where it is not kept."""
-    crop = read_image(face_set.crop_path(face))
-    tile_from_crop = compose(crop_from_face(FULL, _TILE_PX), invert(crop_from_face(STORED, face.crop_size_px)))
+    crop = read_small_image(face_set.crop_path(face), round(_TILE_PX * STORED.side / FULL.side))
+    tile_from_crop = compose(crop_from_face(FULL, _TILE_PX), invert(crop_from_face(STORED, crop.shape[0])))
     picture = warp_image(crop, tile_from_crop, (_TILE_PX, _TILE_PX))
     if not face.kept:
         picture = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)

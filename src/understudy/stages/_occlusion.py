@@ -12,7 +12,7 @@ from understudy.imaging.framing import STORED, crop_from_face
 from understudy.imaging.similarity import apply, compose
 from understudy.imaging.visibility import MOST_SAMPLES, Appearance, hidden_share, usual_appearance
 from understudy.imaging.warp import resize
-from understudy.media.images import read_image
+from understudy.media.images import read_small_image
 from understudy.store.faceset import FaceSet
 from understudy.types import Face, FloatArray, Image
 
@@ -60,6 +60,6 @@ def _share(face_set: FaceSet, face: Face, appearance: Appearance) -> float:
 
 def _small_crop(face_set: FaceSet, face: Face) -> tuple[Image, FloatArray]:
     """The stored crop at SIZE_PX and the face's landmarks in it."""
-    crop = resize(read_image(face_set.crop_path(face)), (SIZE_PX, SIZE_PX))
+    crop = resize(read_small_image(face_set.crop_path(face), SIZE_PX), (SIZE_PX, SIZE_PX))
     crop_from_frame = compose(crop_from_face(STORED, SIZE_PX), np.asarray(face.face_from_frame, np.float64))
     return crop, apply(crop_from_frame, face.landmarks)

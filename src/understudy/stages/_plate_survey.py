@@ -10,7 +10,8 @@ import numpy as np
 from understudy.imaging.tracking import find_shots
 from understudy.media.footage import FootageInfo
 from understudy.media.reader import read_frames
-from understudy.perception.survey import FrameFaces, Networks, in_batches, link_and_smooth, load_networks, survey
+from understudy.perception.follow import link_and_smooth
+from understudy.perception.survey import FrameFaces, Networks, in_batches, load_networks, survey
 from understudy.store.faceset import FaceSet, SurveyedFrame
 from understudy.types import BadInput, Event, Face, Reporter
 

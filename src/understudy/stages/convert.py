@@ -18,8 +18,9 @@ from understudy.media.codecs import check_codec
 from understudy.media.footage import FootageInfo, probe
 from understudy.media.reader import read_frames
 from understudy.model.swapper import load_swapper, people_in
+from understudy.perception.follow import jitter_px
 from understudy.perception.persons import track_embeddings
-from understudy.perception.survey import jitter_px, read_ahead
+from understudy.perception.survey import read_ahead
 from understudy.perception.weights import licences
 from understudy.stages._blend_figures import BlendMeter, frames_to_measure, pooled
 from understudy.stages._marked_output import MarkedOutput

@@ -19,6 +19,7 @@ from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord, probe
 from understudy.media.images import encode_jpeg, read_image
 from understudy.media.reader import read_frames
+from understudy.perception.follow import jitter_px, link_and_smooth
 from understudy.perception.persons import most_frequent_person, select_performer
 from understudy.perception.survey import (
     WEIGHTS_OF_DETECTOR,
@@ -26,8 +27,6 @@ from understudy.perception.survey import (
     Networks,
     check_detector,
     in_batches,
-    jitter_px,
-    link_and_smooth,
     load_networks,
     read_ahead,
     survey,

@@ -1,0 +1,114 @@
+"""Follows the faces of a clip through its shots and steadies each: what comes after looking through the frames (survey.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from understudy.imaging.smoothing import smooth_landmarks, smooth_similarities, squared_jitter_px
+from understudy.imaging.tracking import Shots, find_shots, link_tracks
+from understudy.perception.survey import FrameFaces, box_around, corners
+from understudy.types import Face, FloatArray
+
+NOT_SEEN = "not seen: interpolated"
+IN_A_DISSOLVE = "in a dissolve"
+
+
+def link_and_smooth(surveyed: Sequence[FrameFaces], first_track: int = 0) -> list[Face]:
+    """All faces of one clip in order of time, with shots, tracks, steady alignments and landmarks, short gaps bridged.
+
+    surveyed: every frame of the clip, in order. Tracks are counted from `first_track`. Measured alignments stay in
+    `raw_face_from_frame`; `landmarks` are smoothed. Faces that nobody saw (`is_bridged`: up to 12 frames within a track) have
+    score 0, and neither embedding nor measures of their picture (NaN); they are not kept for training, nor are faces in a
+    dissolve, but both have an alignment to swap with.
+    """
+    if not surveyed:
+        return []
+    shots = find_shots(np.stack([each.thumbnail for each in surveyed]))
+    places = [place for place, each in enumerate(surveyed) for _ in each.faces]
+    faces = [_in_its_shot(face, shots, place) for place, each in enumerate(surveyed) for face in each.faces]
+    boxes = np.array([corners(face.box) for face in faces]).reshape(-1, 4)
+    embeddings = np.array([face.embedding for face in faces], np.float64).reshape(-1, 128)
+    tracks = link_tracks(places, [face.shot for face in faces], boxes, embeddings)
+    linked: list[Face] = []
+    for track in range(int(tracks.max(initial=-1)) + 1):
+        rows = np.flatnonzero(tracks == track)
+        followed = {places[row]: replace(faces[row], track=first_track + track) for row in rows}
+        linked += _smooth_track(followed, surveyed)
+    return sorted(linked, key=lambda face: (face.frame, face.track))
+
+
+def jitter_px(faces: Sequence[Face]) -> tuple[float, float]:
+    """How far linked faces tremble about their course, in frame pixels: (as measured, as smoothed).
+
+    Root mean square over tracks, frames and five points of the face (see `squared_jitter_px`); 0 where no face is seen in five
+    frames in a row.
+    """
+    sums = np.zeros((2, 2))
+    tracks: dict[int, list[Face]] = {}
+    for face in faces:
+        tracks.setdefault(face.track, []).append(face)
+    for followed in tracks.values():
+        is_seen = np.array([not face.is_bridged for face in followed])
+        sums += [
+            squared_jitter_px(np.stack([face.raw_face_from_frame for face in followed]), is_seen),
+            squared_jitter_px(np.stack([face.face_from_frame for face in followed]), is_seen),
+        ]
+    before, after = np.sqrt(sums[:, 0] / np.maximum(sums[:, 1], 1))
+    return float(before), float(after)
+
+
+def _in_its_shot(face: Face, shots: Shots, place: int) -> Face:
+    if shots.is_mixed[place]:
+        face = replace(face, kept=False, reason=IN_A_DISSOLVE)
+    return replace(face, shot=int(shots.shot[place]))
+
+
+def _smooth_track(followed: dict[int, Face], surveyed: Sequence[FrameFaces]) -> list[Face]:
+    """The faces of one track (by their frames' places), steady and without gaps."""
+    places = range(min(followed), max(followed) + 1)
+    is_seen = np.array([place in followed for place in places])
+    known = [followed.get(place) for place in places]
+    raw = np.stack([face.raw_face_from_frame if face else np.full((2, 3), np.nan) for face in known])
+    measured = np.stack([face.landmarks if face else np.full((468, 2), np.nan) for face in known])
+    steady = smooth_similarities(raw, is_seen)
+    landmarks = smooth_landmarks(measured, raw, steady, is_seen)
+    return [
+        replace(followed[place], face_from_frame=steady[row], landmarks=landmarks[row])
+        if is_seen[row]
+        else _bridge(followed, surveyed[place], place, steady[row], landmarks[row])
+        for row, place in enumerate(places)
+    ]
+
+
+def _bridge(
+    followed: dict[int, Face], unseen: FrameFaces, place: int, face_from_frame: FloatArray, landmarks: FloatArray
+) -> Face:
+    """The row for a face that nobody saw in this frame, between those of its track before and after."""
+    before, after = max(each for each in followed if each < place), min(each for each in followed if each > place)
+    share = (place - before) / (after - before)
+    poses = zip(followed[before].pose, followed[after].pose, strict=True)
+    yaw, pitch, roll = (earlier + share * ((later - earlier + 180) % 360 - 180) for earlier, later in poses)
+    return replace(
+        followed[before],
+        frame=unseen.frame,
+        time_seconds=unseen.time_seconds,
+        box=box_around(landmarks),
+        score=0.0,
+        landmarks=landmarks,
+        face_from_frame=face_from_frame,
+        raw_face_from_frame=face_from_frame,
+        pose=(yaw, pitch, roll),
+        embedding=np.full(128, np.nan),
+        sharpness=float("nan"),
+        mouth_openness=float("nan"),
+        eye_openness=float("nan"),
+        brightness=float("nan"),
+        exposure=float("nan"),
+        is_bridged=True,
+        kept=False,
+        reason=NOT_SEEN,
+        id=0,
+    )
