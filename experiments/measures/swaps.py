@@ -18,7 +18,8 @@ from understudy.imaging.metrics_series import Series
 from understudy.imaging.similarity import Matrix, compose, invert
 from understudy.imaging.warp import warp_image
 from understudy.media import read_frames
-from understudy.perception.survey import link_and_smooth, load_networks, survey
+from understudy.perception.follow import link_and_smooth
+from understudy.perception.survey import load_networks, survey
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.types import BadInput, FloatArray, Image
 
