@@ -20,7 +20,6 @@ FRAME_PX = 192
 def draw_face_set(folder: Path, performer: str, skin: tuple[int, int, int], num_faces: int = 32) -> Path:
     """A face set of `num_faces` flat faces of one skin colour, whose mouths open and shut."""
     face_from_frame = invert(crop_from_face(STORED, FRAME_PX))
-    landmarks = apply(invert(face_from_frame), mean_face()[:, :2])
     embedding = np.random.default_rng(len(performer)).normal(size=128)
     with FaceSet.create(folder, performer) as face_set:
         for number in range(num_faces):
@@ -32,7 +31,7 @@ def draw_face_set(folder: Path, performer: str, skin: tuple[int, int, int], num_
                 time_seconds=number / 25,
                 box=Box(40, 40, 150, 150),
                 score=1.0,
-                landmarks=landmarks,
+                landmarks=apply(invert(face_from_frame), drawn_landmarks(openness)),
                 face_from_frame=face_from_frame,
                 raw_face_from_frame=face_from_frame,
                 pose=(0.0, 0.0, 0.0),
@@ -43,6 +42,13 @@ def draw_face_set(folder: Path, performer: str, skin: tuple[int, int, int], num_
             )
             face_set.add_faces([face], num_frames_done={"drawn": number + 1})
     return folder
+
+
+def drawn_landmarks(openness: float) -> np.ndarray:
+    """The mesh of a drawn face in face units, (468, 2): the mean face's, with the lower lip where it is drawn."""
+    points = mean_face()[:, :2].copy()
+    points[[178, 14, 402], 1] += 0.3 * openness
+    return points
 
 
 def draw_face(skin: tuple[int, int, int], openness: float) -> Image:

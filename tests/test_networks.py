@@ -200,7 +200,7 @@ def test_a_larger_network_begins_with_the_inner_layers_of_a_smaller_one() -> Non
 
 
 def test_cinema_begins_with_a_portrait_of_its_width() -> None:
-    slim = {"width": 0.125, "code_size": 8}
+    slim = {"width": 0.125, "code_size": 16}
     large, small = build_network(replace(cinema(), **slim), ["abel"]), build_network(replace(portrait(), **slim), ["abel"])
     assert cinema().code_size == portrait().code_size
     taken = begin_from(large, small.state_dict())

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drawn_faces import draw_face, draw_face_set
+from drawn_faces import draw_face, draw_face_set, drawn_landmarks
 from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY, assert_same_weights, weights
+from understudy.imaging.expression import readings_of
 from understudy.imaging.framing import STORED, crop_from_face, framing
 from understudy.imaging.similarity import compose, invert
 from understudy.imaging.warp import warp_image
@@ -35,7 +36,8 @@ def test_training_puts_the_other_performers_skin_on_a_face_and_keeps_its_mouth(f
     recipe = replace(TINY, framing="face", checkpoint_seconds=1e9, brightness_fraction=0.05, **undisturbed, **lively)
     result = train(face_sets, tmp_path / "model", recipe=recipe, steps=250)
     assert result.figures["step"] == 250
-    shut, agape = load_swapper(tmp_path / "model").swap(_crops(LIGHT_SKIN, recipe), "abel", "bea")
+    swapper, crops = load_swapper(tmp_path / "model"), _crops(LIGHT_SKIN, recipe)
+    shut, agape = swapper.swap(crops, "abel", "bea", _readings(0.0, 1.0))
     cheek = shut[16, 10, :3] * 255
     assert np.abs(cheek - DARK_SKIN).mean() < 25, "bea's skin"
     true_shut, true_agape = _crops(DARK_SKIN, recipe) / 255.0
@@ -44,12 +46,21 @@ def test_training_puts_the_other_performers_skin_on_a_face_and_keeps_its_mouth(f
     assert 0.5 < expression_gain < 1.5, "bea's mouth opens as far as abel's"
     assert shut[16, 16, 3] > 0.7, "the mask covers the middle"
     assert shut[0, 0, 3] < 0.3, "and not the corner"
+    told_otherwise = swapper.swap(crops, "abel", "bea", _readings(1.0, 0.0))[..., :3]
+    told_gain = ((told_otherwise[0] - shut[..., :3]) * true_opening).sum() / (true_opening**2).sum()
+    assert 0.1 < told_gain < expression_gain, "what was measured of the mouth moves it too"
+    with pytest.raises(ValueError, match="readings"):
+        swapper.swap(crops, "abel", "bea")
 
 
 def _crops(skin: tuple[int, int, int], recipe: TrainRecipe) -> np.ndarray:
     """A shut and an open mouth as the network takes them: (2, 32, 32, 3) uint8."""
     crop_from_stored = compose(crop_from_face(framing(recipe.framing), 32), invert(crop_from_face(STORED, 192)))
     return np.stack([warp_image(draw_face(skin, openness), crop_from_stored, (32, 32)) for openness in (0.0, 1.0)])
+
+
+def _readings(*openness: float) -> np.ndarray:
+    return readings_of(np.stack([drawn_landmarks(each) for each in openness]), np.zeros((len(openness), 3)))
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights_as_an_unbroken_one(face_sets: list[Path], tmp_path: Path) -> None:

@@ -118,10 +118,10 @@ def test_when_memory_runs_out_the_pieces_get_smaller_and_the_step_stays_the_same
     short, plenty = tiny_trainer(), tiny_trainer()
     encode = short._encode
 
-    def encode_at_most_four(faces: Tensor) -> Tensor:
+    def encode_at_most_four(faces: Tensor, expressions: Tensor | None = None) -> Tensor:
         if len(faces) > 4:
             raise torch.OutOfMemoryError("no more than four faces of all performers at once")
-        return encode(faces)
+        return encode(faces, expressions)
 
     short._encode = encode_at_most_four
     assert_same_training(short, plenty)
@@ -131,7 +131,7 @@ def test_when_memory_runs_out_the_pieces_get_smaller_and_the_step_stays_the_same
 
 
 def _exhaust(trainer: Trainer) -> None:
-    def encode_nothing(faces: Tensor) -> Tensor:
+    def encode_nothing(faces: Tensor, expressions: Tensor | None = None) -> Tensor:
         raise torch.OutOfMemoryError
 
     trainer._encode = encode_nothing

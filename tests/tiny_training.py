@@ -14,6 +14,7 @@ TINY = TrainRecipe(
     resolution_px=32,
     width=0.25,
     code_size=16,
+    is_expression_measured=True,
     batch_size=2,
     warmup_steps=5,
     checkpoint_seconds=0.0,

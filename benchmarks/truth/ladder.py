@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 import understudy
 from benchmarks.truth.network import Drawn, crop_of, true_frames
 from benchmarks.truth.run import Question, answer, make_ready, model_folder, result_name
+from understudy.imaging.expression import read_expressions
 from understudy.imaging.framing import crop_from_face
 from understudy.imaging.masks import Mask
 from understudy.imaging.matte import enlarge
@@ -72,7 +73,7 @@ class Oracle:
         self.resolution_px: int = ORACLE_PX
         self._answers = answers
 
-    def swap(self, crops: Crops, from_performer: str, to_performer: str) -> RgbaCrops:
+    def swap(self, crops: Crops, from_performer: str, to_performer: str, readings: FloatArray | None = None) -> RgbaCrops:
         """The answers to the crops (N, 256, 256, 3) in the model's framing: (N, 256, 256, 4) in 0..1."""
         return np.stack([self._answers[crop.tobytes()] for crop in crops])
 
@@ -158,16 +159,18 @@ def _oracle_plan(plan: Plan, question: Question, rung: Rung) -> Plan:
         place = drawn.plate_from_frame if rung.is_place_true else np.asarray(here[0].face_from_frame, np.float64)
         crop = crop_of(oracle, record.eight_bit, place)
         face = _true_face(drawn, model.framing) if rung.is_face_true else None
-        answers[crop.tobytes()] = _answer(face, crop, crop_of(model, record.eight_bit, place), drawn, rung, question, model)
+        readings = read_expressions(here[:1])
+        small = crop_of(model, record.eight_bit, place)
+        answers[crop.tobytes()] = _answer(face, small, readings, drawn, rung, question, model)
         faces[record.index] = [replace(here[0], face_from_frame=place)]
     return replace(plan, swapper=oracle, recipe=recipe, faces=faces, parts=())
 
 
 def _answer(
-    face: FloatArray | None, crop: Crops, small: Crops, drawn: Drawn, rung: Rung, question: Question, model: Swapper
+    face: FloatArray | None, small: Crops, readings: FloatArray, drawn: Drawn, rung: Rung, question: Question, model: Swapper
 ) -> NDArray[np.float32]:
-    """(256, 256, 4): the face and its alpha for one crop; `small` is what the model is shown of the same frame."""
-    ours = model.swap(small[None], question.footage.replace, question.footage.with_)[0]
+    """(256, 256, 4): the face and its alpha for one crop; `small` and `readings` are what the model is shown and told."""
+    ours = model.swap(small[None], question.footage.replace, question.footage.with_, readings)[0]
     ours = np.clip(enlarge(ours.astype(np.float32)), 0, 1)
     colours = face if face is not None else ours[..., :3]
     alpha = _true_matte(drawn, model.framing) if rung.is_matte_true else ours[..., 3]

@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from benchmarks.truth.footage import Footage
 from understudy.imaging import metrics
+from understudy.imaging.expression import readings_of
 from understudy.imaging.framing import FULL, crop_from_face
 from understudy.imaging.masks import Mask
+from understudy.imaging.meanface import head_pose
 from understudy.imaging.metrics_series import Series
 from understudy.imaging.similarity import Matrix, apply, compose, invert
 from understudy.imaging.warp import warp_image
+from understudy.perception.landmarks import MeshLandmarker, mesh_landmarker
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.stages._evaluation_clips import FrameSet, Whereabouts, open_clip, read_frame_sets, true_whereabouts
 from understudy.stages._swap_plan import Swapper
-from understudy.types import FloatArray, Image
+from understudy.types import Detection, FloatArray, Image
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Drawn:
     plate_from_frame: Matrix
     truth_from_frame: Matrix
     true_points: FloatArray
+    plate_detection: Detection
 
 
 def measure_network(swapper: Swapper, footage: Footage) -> dict[str, Series]:
@@ -38,8 +42,9 @@ def measure_network(swapper: Swapper, footage: Footage) -> dict[str, Series]:
     """
     rows: list[dict[str, float]] = []
     before: pixels.Moment | None = None
+    landmarker = mesh_landmarker()
     for drawn in true_frames(footage):
-        now = _moment(swapper, footage, drawn) if drawn is not None else None
+        now = _moment(swapper, footage, drawn, landmarker) if drawn is not None else None
         figures: dict[str, float] = {}
         if now is not None:
             plate = pixels.fidelity(now, "plate")
@@ -62,10 +67,11 @@ def true_frames(footage: Footage) -> Iterator[Drawn | None]:
         if not all(place.is_known(frames.index) for place in places):
             yield None
             continue
-        points = places[1].points
+        points, detection = places[1].points, places[0].detections[frames.index]
         assert points is not None
+        assert detection is not None
         plate_from_frame, truth_from_frame = (place.alignment(frames.index) for place in places)
-        yield Drawn(frames, plate_from_frame, truth_from_frame, points[frames.index])
+        yield Drawn(frames, plate_from_frame, truth_from_frame, points[frames.index], detection)
 
 
 def crop_of(swapper: Swapper, image: Image, face_from_frame: Matrix, size_px: int | None = None) -> Image:
@@ -74,10 +80,18 @@ def crop_of(swapper: Swapper, image: Image, face_from_frame: Matrix, size_px: in
     return warp_image(image, compose(crop_from_face(swapper.framing, size_px), face_from_frame), (size_px, size_px))
 
 
-def _moment(swapper: Swapper, footage: Footage, drawn: Drawn) -> pixels.Moment | None:
+def _readings(drawn: Drawn, landmarker: MeshLandmarker) -> FloatArray:
+    """What is measured of the plate's expression, (1, 9)."""
+    seen = landmarker(drawn.frames.plate, drawn.plate_detection)
+    points = apply(drawn.plate_from_frame, seen.refined[:, :2])
+    return readings_of(points[None], np.array([head_pose(seen.points)]))
+
+
+def _moment(swapper: Swapper, footage: Footage, drawn: Drawn, landmarker: MeshLandmarker) -> pixels.Moment | None:
     frames = drawn.frames
     assert frames.truth is not None
-    answer = swapper.swap(crop_of(swapper, frames.plate, drawn.plate_from_frame)[None], footage.replace, footage.with_)[0]
+    crop = crop_of(swapper, frames.plate, drawn.plate_from_frame)
+    answer = swapper.swap(crop[None], footage.replace, footage.with_, _readings(drawn, landmarker))[0]
     picture, inside = _in_face_space(answer[..., :3], swapper)
     masks = [
         pixels.mask_crop(mask, place) if mask is not None else np.ones(pixels.SIZE, np.float32)

@@ -213,6 +213,7 @@ class TrainRecipe:
     framing: Literal["core", "face", "full", "head"] = "full"
     width: float = 1.0
     code_size: int = 256
+    is_expression_measured: bool = False
     # Optimisation
     batch_size: int = 8
     learning_rate: float = 1e-3

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from understudy.imaging.expression import MIRRORED
 from understudy.types import TrainRecipe
 
 FAULT_INPUT_PX, FAULT_TARGET_PX = 0.2, -0.3
@@ -25,19 +26,28 @@ class Batch:
     """What one performer contributes to a step.
 
     warped, target: (B, 3, R, R) RGB in 0..1; face, features: (B, 1, R, R) masks of the face and of its eyes and mouth.
+    expressions: (B, 8) as measured on the faces, where the network is told.
     """
 
     warped: Tensor
     target: Tensor
     face: Tensor
     features: Tensor
+    expressions: Tensor | None = None
 
 
-def make_batch(stored: Tensor, recipe: TrainRecipe, margin: float, warp_strength: float, random: torch.Generator) -> Batch:
+def make_batch(
+    stored: Tensor,
+    recipe: TrainRecipe,
+    margin: float,
+    warp_strength: float,
+    random: torch.Generator,
+    expressions: Tensor | None = None,
+) -> Batch:
     """Random training pairs from stored crops.
 
     stored: (B, 5, S, S) uint8: RGB, face mask, feature mask, covering `margin` times the side of the network's framing.
-    warp_strength: 0..1, the share of the recipe's warp still in force. All randomness comes from `random`.
+    warp_strength: 0..1, the share of the recipe's warp still in force. All randomness comes from `random`. expressions: (B, 8).
     """
     pictures = stored.float() / 255
     device, num, size_px = pictures.device, len(pictures), recipe.resolution_px
@@ -53,7 +63,16 @@ def make_batch(stored: Tensor, recipe: TrainRecipe, margin: float, warp_strength
     warped, warped_face = warped[:, :3], warped[:, 3:4]
     warped = jitter_colour(warped, recipe.brightness_fraction, recipe.colour_fraction, random)
     warped = change_backdrop(warped, warped_face, recipe.backdrop_probability, random)
-    return Batch(warped, clean[:, :3], clean[:, 3:4], clean[:, 4:5])
+    if expressions is not None:
+        expressions = mirror_expressions(expressions, is_mirrored=torch.linalg.det(similarity[:, :, :2]) < 0)
+    return Batch(warped, clean[:, :3], clean[:, 3:4], clean[:, 4:5], expressions)
+
+
+def mirror_expressions(expressions: Tensor, is_mirrored: Tensor) -> Tensor:
+    """Expressions (B, 8) of faces of which some (B,) are shown mirrored."""
+    seen = expressions[:, MIRRORED].clone()
+    seen[:, 0] = -seen[:, 0]
+    return torch.where(is_mirrored[:, None], seen, expressions)
 
 
 def random_similarity(num: int, recipe: TrainRecipe, random: torch.Generator) -> Tensor:

@@ -41,7 +41,11 @@ class IdentitySwapper:
         self.recipe = TrainRecipe(name=KIND, resolution_px=resolution_px)
 
     def swap(
-        self, crops: NDArray[np.uint8] | NDArray[np.float32], from_performer: str, to_performer: str
+        self,
+        crops: NDArray[np.uint8] | NDArray[np.float32],
+        from_performer: str,
+        to_performer: str,
+        readings: FloatArray | None = None,
     ) -> NDArray[np.float32]:
         """Crops (N, R, R, 3), uint8 or float32 0..1, as (N, R, R, 4) float32 in 0..1."""
         opaque = np.full((*crops.shape[:3], 1), self.alpha, np.float32)

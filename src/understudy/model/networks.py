@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from understudy.imaging.expression import MEASURES
 from understudy.model.colour import COMMON_MEAN, COMMON_SPREAD
 from understudy.model.layers import Residual, SmoothDownscale, Upscale, activate, initialise_as_resize, keep_spread, scaled
 from understudy.model.networks_2017 import OriginalDecoder, OriginalEncoder
@@ -27,13 +28,16 @@ class FaceSwapNetwork(nn.Module):
         self.encoder = encoder
         self.decoders = nn.ModuleDict(decoders)
 
-    def forward(self, faces: Tensor, performer: str) -> Tensor:
-        """faces (B, 3, H, W) -> that performer with the same expression: (B, 3 or 4, H, W); a fourth channel is the mask."""
-        return self.decode(self.encode(faces), performer)
+    def forward(self, faces: Tensor, performer: str, expressions: Tensor | None = None) -> Tensor:
+        """faces (B, 3, H, W) -> that performer with the same expression: (B, 3 or 4, H, W); a fourth channel is the mask.
 
-    def encode(self, faces: Tensor) -> Tensor:
-        """faces (B, 3, H, W) of anybody -> features that any performer can be drawn from."""
-        features: Tensor = self.encoder(faces)
+        expressions: (B, 8) as measured on the faces (imaging/expression.py), for networks that are told.
+        """
+        return self.decode(self.encode(faces, expressions), performer)
+
+    def encode(self, faces: Tensor, expressions: Tensor | None = None) -> Tensor:
+        """faces (B, 3, H, W) of anybody, expressions (B, 8) -> features that any performer can be drawn from."""
+        features: Tensor = self.encoder(faces) if expressions is None else self.encoder(faces, expressions)
         return features
 
     def decode(self, features: Tensor, performer: str) -> Tensor:
@@ -91,12 +95,18 @@ def build_network(recipe: TrainRecipe, performers: Sequence[str]) -> FaceSwapNet
     if recipe.architecture in ("original", "original-mask"):
         return _original_network(recipe, performers)
     shape = _shape(recipe)
+    num_told = len(MEASURES) if recipe.is_expression_measured else 0
+    if recipe.code_size <= num_told:
+        raise BadInput(f"expected code_size above {num_told}, which the measured expression takes, got {recipe.code_size}")
     if recipe.sharing == "identity-code":
-        return IdentityCodeNetwork(QuickEncoder(shape, recipe.code_size), QuickDecoder(shape), performers)
+        return IdentityCodeNetwork(QuickEncoder(shape, recipe.code_size, num_told), QuickDecoder(shape), performers)
     if recipe.sharing == "two-inters":
+        if num_told:
+            raise BadInput("sharing=two-inters codes a face for each performer anew; set is_expression_measured=false too")
         inters = [Inter(shape, recipe.code_size) for _ in ("common", *performers)]
         return TwoIntersNetwork(QuickEncoder(shape, 0), inters, QuickDecoder(shape, num_codes=2), performers)
-    return FaceSwapNetwork(QuickEncoder(shape, recipe.code_size), {name: QuickDecoder(shape) for name in performers})
+    encoder = QuickEncoder(shape, recipe.code_size, num_told)
+    return FaceSwapNetwork(encoder, {name: QuickDecoder(shape) for name in performers})
 
 
 def _original_network(recipe: TrainRecipe, performers: Sequence[str]) -> FaceSwapNetwork:
@@ -104,6 +114,8 @@ def _original_network(recipe: TrainRecipe, performers: Sequence[str]) -> FaceSwa
         raise BadInput(f"expected resolution_px to be a multiple of 16, got {recipe.resolution_px}")
     if recipe.sharing != "separate":
         raise BadInput(f"sharing={recipe.sharing} needs architecture=quick or deep; the original has separate decoders")
+    if recipe.is_expression_measured:
+        raise BadInput("is_expression_measured needs architecture=quick or deep; the original reads all from the picture")
     num_out = 4 if recipe.architecture == "original-mask" else 3
     encoder = OriginalEncoder(recipe.resolution_px, recipe.width)
     return FaceSwapNetwork(encoder, {name: OriginalDecoder(recipe.width, num_out) for name in performers})
@@ -200,11 +212,13 @@ def _deep_shape(recipe: TrainRecipe) -> Shape:
 class QuickEncoder(nn.Module):
     """(B, 3, H, W) -> (B, C, side, side), through a code of `code_size` numbers that has no place in the picture.
 
-    With code_size 0 the features come out as they are, for an `Inter` to code them.
+    num_told: how many numbers of the code are not read from the picture: the expression as measured on it. With code_size 0 the
+    features come out as they are, for an `Inter` to code them.
     """
 
-    def __init__(self, shape: Shape, code_size: int) -> None:
+    def __init__(self, shape: Shape, code_size: int, num_told: int = 0) -> None:
         super().__init__()
+        self.num_told = num_told
         self.stem_factor, self.side = shape.stem, shape.side
         outermost, *inner = shape.channels
         self.stem = nn.Conv2d(3 * shape.stem**2, outermost, 3, padding=1)
@@ -214,16 +228,21 @@ class QuickEncoder(nn.Module):
             layers += [SmoothDownscale(num_before, num_channels), *(Residual(num_channels) for _ in range(num_residuals))]
             num_before = num_channels
         self.down = nn.Sequential(*layers)
-        self.to_code = nn.Linear(num_before * self.side**2, code_size) if code_size else None
+        self.to_code = nn.Linear(num_before * self.side**2, code_size - num_told) if code_size else None
         self.from_code = nn.Linear(code_size, num_before * self.side**2) if code_size else None
         keep_spread(self)
 
-    def forward(self, faces: Tensor) -> Tensor:
+    def forward(self, faces: Tensor, expressions: Tensor | None = None) -> Tensor:
+        """expressions: (B, num_told); without them every face is taken to have an ordinary one."""
         centred = (faces - COMMON_MEAN) / COMMON_SPREAD
         features: Tensor = self.down(activate(self.stem(functional.pixel_unshuffle(centred, self.stem_factor))))
         if self.to_code is None or self.from_code is None:
             return features
-        return activate(self.from_code(self.to_code(features.flatten(1)))).view_as(features)
+        code = self.to_code(features.flatten(1))
+        if self.num_told:
+            told = expressions if expressions is not None else code.new_zeros(len(code), self.num_told)
+            code = torch.cat([told.to(code.dtype), code], dim=1)
+        return activate(self.from_code(code)).view_as(features)
 
 
 class Inter(nn.Module):

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from understudy.imaging.expression import ExpressionStandard
 from understudy.imaging.framing import framing
 from understudy.model.colour import ColourStandard
 from understudy.model.identity import KIND, IdentitySwapper, read_identity_model
@@ -37,24 +38,30 @@ class Swapper:
         network: FaceSwapNetwork,
         recipe: TrainRecipe,
         standards: Mapping[str, ColourStandard],
+        expressions: Mapping[str, ExpressionStandard],
         galleries: Mapping[str, FloatArray],
         checkpoint: Path,
         skin_offsets: Mapping[str, Mapping[str, Sequence[float]]],
     ) -> None:
-        self._network, self._standards, self._skin_offsets = network, standards, skin_offsets
+        self._network, self._standards, self._expressions, self._skin_offsets = network, standards, expressions, skin_offsets
         self.recipe, self.galleries, self.checkpoint = recipe, galleries, checkpoint
         self.performers: tuple[str, ...] = tuple(standards)
         self.resolution_px: int = recipe.resolution_px
         self.framing: Framing = framing(recipe.framing)
 
     def swap(
-        self, crops: NDArray[np.uint8] | NDArray[np.float32], from_performer: str, to_performer: str
+        self,
+        crops: NDArray[np.uint8] | NDArray[np.float32],
+        from_performer: str,
+        to_performer: str,
+        readings: FloatArray | None = None,
     ) -> NDArray[np.float32]:
         """Faces of one performer, drawn as another.
 
-        crops: (N, R, R, 3) RGB in this model's framing, uint8 or (of deeper footage) float32 0..1. Returns (N, R, R, 4) in
-        0..1: RGB, not multiplied by the mask, and the mask (all ones where the model has learned none). Raises BadInput for a
-        performer the model does not know.
+        crops: (N, R, R, 3) RGB in this model's framing, uint8 or (of deeper footage) float32 0..1. readings: (N, 9), what was
+        measured of their expressions (imaging/expression.py), for a model that is told. Returns (N, R, R, 4) in 0..1: RGB, not
+        multiplied by the mask, and the mask (all ones where the model has learned none). Raises BadInput for a performer the
+        model does not know.
         """
         for performer in (from_performer, to_performer):
             if performer not in self.performers:
@@ -63,13 +70,21 @@ class Swapper:
         with torch.inference_mode():
             faces = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
             faces = faces / 255 if crops.dtype == np.uint8 else faces
-            drawn = self._network(self._standards[from_performer].apply(faces), to_performer)
+            told = self._told(from_performer, readings, device)
+            drawn = self._network(self._standards[from_performer].apply(faces), to_performer, told)
             if offset := self._skin_offsets.get(from_performer, {}).get(to_performer):
                 shifted = drawn[:, :3] + torch.tensor(offset, device=device)[:, None, None]
                 drawn = torch.cat([shifted.clamp(0, 1), drawn[:, 3:]], dim=1)
             if drawn.shape[1] == 3:
                 drawn = torch.cat([drawn, torch.ones_like(drawn[:, :1])], dim=1)
             return np.ascontiguousarray(drawn.permute(0, 2, 3, 1).cpu().numpy())
+
+    def _told(self, performer: str, readings: FloatArray | None, device: torch.device) -> torch.Tensor | None:
+        if not self.recipe.is_expression_measured:
+            return None
+        if readings is None:
+            raise ValueError("this model is told the faces' expressions: give `swap` their readings")
+        return torch.from_numpy(self._expressions[performer].apply(readings)).to(device)
 
 
 def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: str | None = None) -> Swapper | IdentitySwapper:
@@ -81,13 +96,17 @@ def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: st
         return read_identity_model(checkpoint, read_galleries(model))
     recipe = recipe_from_json(cast(Json, checkpoint.state.get("recipe")))
     standards = standards_from_json(cast(Json, checkpoint.state.get("colour")))
+    expressions = expressions_from_json(cast(Json, checkpoint.state.get("expressions", {})))
+    if recipe.is_expression_measured and set(expressions) != set(standards):
+        raise BadInput(f"{checkpoint.path}: it lacks what its performers' expressions are measured by; restore it from a copy")
     galleries = read_galleries(model)
     if lacking := set(standards) - set(galleries):
         raise BadInput(f"{model / GALLERIES_FILE} lacks {', '.join(sorted(lacking))}; train again with the same command")
     file = "ema" if weights == "ema" and recipe.ema_decay else "weights"
     network = _network_with(recipe, list(standards), load_tensors(checkpoint, file), checkpoint.path)
     offsets = _offsets_from_json(checkpoint.state.get("skin_offsets", {}), checkpoint.path)
-    return Swapper(network.to(device or best_device()).eval(), recipe, standards, galleries, checkpoint.path, offsets)
+    network = network.to(device or best_device()).eval()
+    return Swapper(network, recipe, standards, expressions, galleries, checkpoint.path, offsets)
 
 
 def _network_with(recipe: TrainRecipe, performers: list[str], tensors: dict[str, torch.Tensor], path: Path) -> FaceSwapNetwork:
@@ -157,6 +176,13 @@ def standards_from_json(values: Json) -> dict[str, ColourStandard]:
     for name in values:
         check_performer_name(name)
     return {name: ColourStandard.from_json(cast(Mapping[str, Sequence[float]], each)) for name, each in values.items()}
+
+
+def expressions_from_json(values: Json) -> dict[str, ExpressionStandard]:
+    """What is ordinary for each performer's expressions, as it stands in a checkpoint."""
+    if not isinstance(values, dict) or not all(isinstance(each, dict) for each in values.values()):
+        raise BadInput("the checkpoint's expression standards are no table; restore it from a copy, or train it again")
+    return {name: ExpressionStandard.from_json(cast(Mapping[str, object], each)) for name, each in values.items()}
 
 
 def read_galleries(model: Path) -> dict[str, FloatArray]:

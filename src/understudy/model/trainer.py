@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy import parallel
+from understudy.imaging.expression import ExpressionStandard, measure_standards
 from understudy.model.adversary import Adversary
 from understudy.model.augment import Batch, make_batch
 from understudy.model.colour import ColourStandard, mean_skin, without_rim
@@ -55,7 +56,8 @@ class Trainer:
     network at once; it halves when memory runs out, the batch that a step learns from stays.
     features: what a frozen face network sees, for the perceptual loss.
     shares: (N,) by performer: how often each face is to be shown where sampling is balanced (imaging/sampling.py); without
-    them all faces are shown alike.
+    them all faces are shown alike. readings: (N, 9) by performer, what was measured of the faces' expressions, where the recipe
+    has the network told (imaging/expression.py).
     The draw of step n follows from (seed, attempt, n) alone, so a resumed run goes on exactly as an unbroken one, and a run
     that several processes share (parallel.py) sees the same batches: each takes its share of every batch.
     """
@@ -70,13 +72,16 @@ class Trainer:
         frozen: Sequence[str] = (),
         features: Features | None = None,
         shares: Mapping[str, Tensor] | None = None,
+        readings: Mapping[str, Tensor] | None = None,
     ) -> None:
         check_terms(recipe, features is not None)
+        self.expression_standards = _expression_standards(recipe, readings)
         self.chances = {name: _chances(each, recipe.balance_fraction) for name, each in (shares or {}).items()}
         self.crops, self.standards, self.recipe, self.margin, self.adversary = crops, standards, recipe, margin, adversary
         self.features = features
         self.performers = tuple(crops)
         device = next(iter(crops.values())).device
+        self.expressions = {name: self.expressions_of(name, (readings or {})[name]) for name in self.expression_standards}
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             self.network = build_network(recipe, self.performers).to(device)
@@ -208,13 +213,16 @@ class Trainer:
             chosen = torch.multinomial(self.chances[performer], recipe.batch_size, replacement=True, generator=random)
         else:
             chosen = torch.randint(len(crops), (recipe.batch_size,), generator=random)
-        return make_batch(crops[chosen.to(crops.device)], recipe, self.margin, now.warp_strength, random)
+        chosen = chosen.to(crops.device)
+        told = self.expressions[performer][chosen] if self.expressions else None
+        return make_batch(crops[chosen], recipe, self.margin, now.warp_strength, random, told)
 
     def _codes(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """What the encoder reads from each performer's faces."""
         faces = [self.standards[name].apply(batch.warped) for name, batch in batches.items()]
+        told = [batch.expressions for batch in batches.values() if batch.expressions is not None]
         with autocast(faces[0].device, self.working_type):
-            codes = self._encode(torch.cat(faces) if len(faces) > 1 else faces[0]).split([len(each) for each in faces])
+            codes = self._encode(torch.cat(faces), torch.cat(told) if told else None).split([len(each) for each in faces])
         return dict(zip(batches, codes, strict=True))
 
     def _drawn(self, codes: Tensor, performer: str) -> Tensor:
@@ -309,8 +317,8 @@ class Trainer:
         offsets: dict[str, dict[str, tuple[float, ...]]] = {}
         for performer, crops in self.crops.items():
             chosen = torch.linspace(0, len(crops) - 1, min(len(crops), NUM_CALIBRATION_FACES)).round().long()
-            batch = make_batch(crops[chosen.to(crops.device)], self.still_recipe(), self.margin, 0.0, step_generator(0, 0, 0))
-            codes = network.encode(self.standards[performer].apply(batch.warped))
+            batch = self.still_batch(performer, chosen)
+            codes = self.read(network, performer, batch)
             offsets[performer] = {}
             for other in self.performers:
                 drawn = network.decode(codes, other)
@@ -319,8 +327,26 @@ class Trainer:
                 offsets[performer][other] = tuple((own - mean_skin(drawn[:, :3], mask)).tolist())
         return offsets
 
-    def still_recipe(self) -> TrainRecipe:
-        """The recipe without any disturbance of its input, for looking at what has been learned."""
+    def read(self, network: FaceSwapNetwork, performer: str, batch: Batch) -> Tensor:
+        """What a network (the one in use, or the raw one) reads from a performer's faces."""
+        return network.encode(self.standards[performer].apply(batch.warped), batch.expressions)
+
+    def still_batch(self, performer: str, chosen: Tensor) -> Batch:
+        """The performer's faces of these numbers, undisturbed, for looking at what has been learned."""
+        chosen = chosen.to(self.crops[performer].device)
+        told = self.expressions[performer][chosen] if self.expressions else None
+        return self.undisturbed(self.crops[performer][chosen], told)
+
+    def undisturbed(self, crops: Tensor, expressions: Tensor | None) -> Batch:
+        """Faces as the network is shown them in use; crops: (N, 5, S, S) uint8, expressions: (N, 8)."""
+        return make_batch(crops, self._still_recipe(), self.margin, 0.0, step_generator(0, 0, 0), expressions)
+
+    def expressions_of(self, performer: str, readings: Tensor) -> Tensor:
+        """The performer's readings (N, 9) as the network is told them, (N, 8)."""
+        told = self.expression_standards[performer].apply(readings.cpu().numpy())
+        return torch.from_numpy(told).to(self.crops[performer].device)
+
+    def _still_recipe(self) -> TrainRecipe:
         return replace(
             self.recipe,
             warp_fraction=0.0,
@@ -378,6 +404,15 @@ class Trainer:
         if self.adversary is not None:
             self.adversary.load(files["adversary"])
         self.num_steps = num_steps
+
+
+def _expression_standards(recipe: TrainRecipe, readings: Mapping[str, Tensor] | None) -> dict[str, ExpressionStandard]:
+    """What is ordinary for each performer, where the recipe has the network told. Raises BadInput without readings."""
+    if not recipe.is_expression_measured:
+        return {}
+    if readings is None:
+        raise BadInput("is_expression_measured needs what was measured of the faces: give the trainer `readings`")
+    return measure_standards({name: each.cpu().numpy() for name, each in readings.items()})
 
 
 def _chances(shares: Tensor, balance_fraction: float) -> Tensor:

@@ -19,6 +19,7 @@ import numpy as np
 
 from understudy.imaging.blend import Layer
 from understudy.imaging.depth import unit_from_codes
+from understudy.imaging.expression import read_expressions
 from understudy.imaging.masks import Mask
 from understudy.imaging.similarity import compose
 from understudy.imaging.steadiness import average_crops, jittered_from_crop
@@ -204,15 +205,17 @@ def _swap(cuts: Sequence[_Cut], plan: Plan) -> dict[tuple[int, int], list[RgbaCr
     answers: dict[tuple[int, int], list[RgbaCrops]] = {}
     for role in plan.replacements:
         asked = [
-            ((number, row), crop)
+            ((number, row), face, crop)
             for number, cut in enumerate(cuts)
             for row, (face, crops) in enumerate(zip(cut.faces, cut.crops, strict=True))
             if plan.roles[face.track] == role
             for crop in crops
         ]
         if asked:
-            drawn = plan.swapper.swap(cast(Crops, np.stack([crop for _, crop in asked])), role.replace, role.with_)
-            for (place, _), answer in zip(asked, drawn, strict=True):
+            places, faces, pictures = zip(*asked, strict=True)
+            crops_asked = cast(Crops, np.stack(pictures))
+            drawn = plan.swapper.swap(crops_asked, role.replace, role.with_, read_expressions(faces))
+            for place, answer in zip(places, drawn, strict=True):
                 answers.setdefault(place, []).append(answer)
     return answers
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from understudy.imaging.expression import read_expressions
 from understudy.imaging.framing import STORED, crop_from_face, framing
 from understudy.imaging.masks import dilate, hull_mask
 from understudy.imaging.meanface import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, raise_forehead
@@ -40,11 +41,12 @@ MAX_GALLERY = 64
 
 @dataclass(frozen=True)
 class PerformerFaces:
-    """crops: (N, 5, S, S) uint8: RGB, face mask, mask of eyes and mouth; shares: (N,) how often each is to be shown where
-    sampling is balanced; gallery: (M, 128) identity embeddings."""
+    """crops: (N, 5, S, S) uint8: RGB, face mask, mask of eyes and mouth; readings: (N, 9), what was measured of expressions;
+    shares: (N,) how often each is to be shown where sampling is balanced; gallery: (M, 128) identity embeddings."""
 
     performer: str
     crops: Tensor
+    readings: Tensor
     shares: Tensor
     gallery: FloatArray
 
@@ -74,7 +76,8 @@ def _load_performer(folder: Path, recipe: TrainRecipe) -> PerformerFaces:
         crops = list(pool.map(partial(_load_face, region=region, size_px=size_px), faces, paths))
     stacked = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
     chosen = np.linspace(0, len(gallery) - 1, min(len(gallery), MAX_GALLERY)).round().astype(int)
-    return PerformerFaces(performer, stacked, torch.from_numpy(balanced_shares(_measures(faces))), gallery[chosen])
+    readings, shares = (torch.from_numpy(each) for each in (read_expressions(faces), balanced_shares(_measures(faces))))
+    return PerformerFaces(performer, stacked, readings, shares, gallery[chosen])
 
 
 def _measures(faces: Sequence[Face]) -> FloatArray:

@@ -14,9 +14,8 @@ from understudy.imaging.framing import crop_from_face, framing
 from understudy.imaging.meanface import mean_face
 from understudy.imaging.metrics_geometry import expression_measures, frontal, identity_scores, mean_gain
 from understudy.imaging.similarity import apply
-from understudy.model.augment import Batch, make_batch
+from understudy.model.augment import Batch
 from understudy.model.losses import reconstruction_loss
-from understudy.model.schedule import step_generator
 from understudy.model.trainer import Trainer
 from understudy.perception.embed import Embedder, dlib_embedder
 from understudy.perception.landmarks import UPRIGHT, MeshLandmarker, mesh_landmarker
@@ -52,19 +51,19 @@ def is_held_out(num_faces: int, fraction: float) -> NDArray[np.bool_]:
     return held
 
 
-def split_faces(performers: Sequence[PerformerFaces], fraction: float) -> tuple[list[PerformerFaces], dict[str, Tensor]]:
-    """The faces to learn from, and by performer the crops that are held out."""
-    held = {each.performer: torch.from_numpy(is_held_out(len(each.crops), fraction)) for each in performers}
-    learned = [_only(each, ~held[each.performer]) for each in performers]
-    return learned, {each.performer: each.crops[held[each.performer]] for each in performers}
+def split_faces(performers: Sequence[PerformerFaces], fraction: float) -> tuple[list[PerformerFaces], list[PerformerFaces]]:
+    """The faces to learn from, and those that are held out."""
+    held = [torch.from_numpy(is_held_out(len(each.crops), fraction)) for each in performers]
+    pairs = list(zip(performers, held, strict=True))
+    return [_only(each, ~is_held) for each, is_held in pairs], [_only(each, is_held) for each, is_held in pairs]
 
 
 def _only(performer: PerformerFaces, chosen: Tensor) -> PerformerFaces:
-    """Those faces alone, with all that is known of each."""
+    """Those faces alone (by number, or as a mask), with all that is known of each."""
     by_face = {
         field.name: getattr(performer, field.name)[chosen]
         for field in fields(performer)
-        if isinstance(getattr(performer, field.name), Tensor) and len(getattr(performer, field.name)) == len(chosen)
+        if isinstance(getattr(performer, field.name), Tensor) and len(getattr(performer, field.name)) == len(performer.crops)
     }
     return replace(performer, **by_face)
 
@@ -72,15 +71,18 @@ def _only(performer: PerformerFaces, chosen: Tensor) -> PerformerFaces:
 class Judge:
     """Scores a trainer on the held-out faces; there must be some of each performer."""
 
-    def __init__(self, held_out: Mapping[str, Tensor], galleries: Mapping[str, FloatArray]) -> None:
-        self._held_out = {name: evenly(crops, MOST_FACES) for name, crops in held_out.items()}
-        self._people = {name: np.nanmean(np.asarray(each, np.float64), axis=0) for name, each in galleries.items()}
+    def __init__(self, held_out: Sequence[PerformerFaces]) -> None:
+        self._held_out = {each.performer: _only(each, _evenly_spread(len(each.crops), MOST_FACES)) for each in held_out}
+        self._people = {each.performer: np.nanmean(np.asarray(each.gallery, np.float64), axis=0) for each in held_out}
         self._viewer: _Viewer | None = None
 
     def judge(self, trainer: Trainer, seconds: float, report: Reporter) -> Judgement:
         """Errors and figures of the network in use, after `seconds` of training."""
-        held = {name: _drawn_as(trainer, name, crops) for name, crops in self._held_out.items()}
-        learned = {name: _drawn_as(trainer, name, evenly(trainer.crops[name], MOST_FACES)) for name in self._held_out}
+        held = {name: _drawn_as(trainer, name, _undisturbed(trainer, faces)) for name, faces in self._held_out.items()}
+        learned = {
+            name: _drawn_as(trainer, name, trainer.still_batch(name, _evenly_spread(len(trainer.crops[name]), MOST_FACES)))
+            for name in self._held_out
+        }
         figures = {
             "sharpness": _mean(_sharpness_ratio(batch, drawn[name]) for name, (batch, drawn) in held.items()),
             "variation": _mean(_variation(batch, drawn[name]) for name, (batch, drawn) in held.items()),
@@ -143,9 +145,12 @@ class _Viewer:
 
 def evenly(values: Tensor, most: int) -> Tensor:
     """At most so many rows, spread evenly over all."""
-    if len(values) <= most:
-        return values
-    return values[torch.linspace(0, len(values) - 1, most, device=values.device).round().long()]
+    return values[_evenly_spread(len(values), most).to(values.device)]
+
+
+def _evenly_spread(num: int, most: int) -> Tensor:
+    """Which of `num` rows to take so that they are at most so many, spread evenly over all."""
+    return torch.linspace(0, num - 1, min(num, most)).round().long()
 
 
 def as_pictures(pictures: Tensor) -> list[Image]:
@@ -154,12 +159,17 @@ def as_pictures(pictures: Tensor) -> list[Image]:
 
 
 @torch.inference_mode()
-def _drawn_as(trainer: Trainer, name: str, crops: Tensor) -> tuple[Batch, dict[str, Tensor]]:
-    """A performer's faces undisturbed, and drawn as itself and as the next one."""
-    crops = crops.to(trainer.crops[name].device)
-    batch = make_batch(crops, trainer.still_recipe(), trainer.margin, 0.0, step_generator(0, 0, 0))
-    codes = trainer.shown.encode(trainer.standards[name].apply(batch.warped))
+def _drawn_as(trainer: Trainer, name: str, batch: Batch) -> tuple[Batch, dict[str, Tensor]]:
+    """A performer's faces, and the same drawn as itself and as the next one."""
+    codes = trainer.read(trainer.shown, name, batch)
     return batch, {other: trainer.shown.decode(codes, other) for other in (name, *_others(trainer.performers, name))}
+
+
+def _undisturbed(trainer: Trainer, faces: PerformerFaces) -> Batch:
+    """Held-out faces as the network is shown them in use."""
+    name = faces.performer
+    told = trainer.expressions_of(name, faces.readings) if trainer.expressions else None
+    return trainer.undisturbed(faces.crops.to(trainer.crops[name].device), told)
 
 
 def _error(trainer: Trainer, faces: Mapping[str, tuple[Batch, Mapping[str, Tensor]]]) -> float:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from understudy.media import VideoWriter, encode_jpeg, read_frames
-from understudy.model.augment import make_batch
-from understudy.model.schedule import step_generator
+from understudy.model.augment import Batch
 from understudy.model.trainer import Trainer
 from understudy.stages._training_judge import as_pictures
 from understudy.store.atomic import atomic_write_bytes
@@ -66,23 +65,21 @@ def write_film(out: Path) -> Path | None:
 
 
 def _rows(trainer: Trainer, performer: str) -> list[Image]:
-    crops = trainer.crops[performer]
-    chosen = torch.linspace(0, len(crops) - 1, PREVIEW_FACES + 2).round().long()[1:-1].to(crops.device)
-    batch = make_batch(crops[chosen], trainer.still_recipe(), trainer.margin, 0.0, step_generator(0, 0, 0))
-    faces = trainer.standards[performer].apply(batch.warped)
-    columns = [batch.target, *_drawn(trainer, performer, faces, batch.face, is_raw=False)]
+    chosen = torch.linspace(0, len(trainer.crops[performer]) - 1, PREVIEW_FACES + 2).round().long()[1:-1]
+    batch = trainer.still_batch(performer, chosen)
+    columns = [batch.target, *_drawn(trainer, performer, batch, is_raw=False)]
     if trainer.recipe.ema_decay:
-        columns += _drawn(trainer, performer, faces, batch.face, is_raw=True)[:2]
+        columns += _drawn(trainer, performer, batch, is_raw=True)[:2]
     return as_pictures(torch.cat(columns, dim=3))  # N pictures (R, 4R or 6R, 3)
 
 
 @torch.inference_mode()
-def _drawn(trainer: Trainer, performer: str, faces: Tensor, face: Tensor, is_raw: bool) -> list[Tensor]:
+def _drawn(trainer: Trainer, performer: str, batch: Batch, is_raw: bool) -> list[Tensor]:
     """Restoration, swap and the swap's mask, each (N, 3, R, R)."""
     network = trainer.network if is_raw else trainer.shown
-    codes = network.encode(faces)
+    codes = trainer.read(network, performer, batch)
     restored, swapped = network.decode(codes, performer), network.decode(codes, _next(trainer.performers, performer))
-    mask = swapped[:, 3:4] if swapped.shape[1] == 4 else face
+    mask = swapped[:, 3:4] if swapped.shape[1] == 4 else batch.face
     return [restored[:, :3], swapped[:, :3], mask.expand(-1, 3, -1, -1)]
 
 

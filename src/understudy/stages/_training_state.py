@@ -105,6 +105,7 @@ def save(trainer: Trainer, progress: Progress, out: Path) -> None:
         "recipe": recipe_as_json(trainer.recipe),
         "performers": list(trainer.performers),
         "colour": {name: standard.as_json() for name, standard in trainer.standards.items()},
+        "expressions": {name: standard.as_json() for name, standard in trainer.expression_standards.items()},
         "skin_offsets": trainer.skin_offsets() if trainer.recipe.standardise_colour else {},
         "random": {
             "scheme": "one generator for each (seed, attempt, step, performer)",

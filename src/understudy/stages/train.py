@@ -135,11 +135,11 @@ def _prepare(
     keep_freed_memory()
     performers, held_out = split_faces(load_performers(face_sets, recipe), recipe.held_out_fraction)
     trainer = build_trainer(performers, recipe, freeze)
-    has_judge = all(len(crops) for crops in held_out.values())
+    has_judge = all(len(each.crops) for each in held_out)
     memory = plan_memory(recipe, len(performers), sum(len(each.crops) for each in performers))
     if memory.micro_batch == 0:
         raise BadInput(f"{recipe.name} {memory}")
-    judge = Judge(held_out, {each.performer: each.gallery for each in performers}) if has_judge else None
+    judge = Judge(held_out) if has_judge else None
     trainer.micro_batch = max(1, memory.micro_batch)
     begin_anew = partial(begin, trainer, start)
     checkpoint = latest_valid(out, report)
@@ -161,7 +161,8 @@ def build_trainer(performers: Sequence[PerformerFaces], recipe: TrainRecipe, fre
     standards = {name: measure_standard(faces) if recipe.standardise_colour else UNCHANGED for name, faces in crops.items()}
     adversary, features = make_adversary(recipe, list(crops), device), make_features(recipe, device)
     shares = {each.performer: each.shares for each in performers} if recipe.balance_fraction else {}
-    return Trainer(crops, standards, recipe, MARGIN, adversary, freeze, features, shares)
+    readings = {each.performer: each.readings for each in performers}
+    return Trainer(crops, standards, recipe, MARGIN, adversary, freeze, features, shares, readings)
 
 
 # ---- the loop -------------------------------------------------------------------------------------------------------------
