@@ -24,7 +24,7 @@ import numpy as np
 from fuzz_answers import answered
 from fuzz_media import media_seeds, run_media
 
-from understudy.imaging.expression import READINGS
+from understudy.imaging.expression import READINGS, measure_standards
 from understudy.project import plan
 from understudy.projectfile import read_project
 from understudy.store.checkpoints import best_valid, prune
@@ -291,6 +291,7 @@ def _tiny_model() -> tuple[bytes, bytes, bytes]:
     network = build_network(recipe, ["abel", "bea"])
     weights = bytes(save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
     colour = {"mean": [0.5, 0.5, 0.5], "spread": [0.2, 0.2, 0.2]}
+    readings = {name: np.random.default_rng(0).normal(size=(8, len(READINGS))) for name in ("abel", "bea")}
     files = {"weights.safetensors": {"sha256": hashlib.sha256(weights).hexdigest(), "size_bytes": len(weights)}}
     state = {
         "schema": 1,
@@ -298,12 +299,13 @@ def _tiny_model() -> tuple[bytes, bytes, bytes]:
         "files": files,
         "recipe": recipe_as_json(recipe),
         "colour": {"abel": colour, "bea": colour},
+        "expressions": {name: standard.as_json() for name, standard in measure_standards(readings).items()},
     }
     galleries = save_arrays({name: np.zeros((2, 128)) for name in ("abel", "bea")})
     return weights, json_text(state).encode(), bytes(galleries)
 
 
-TINY = {"resolution_px": 32, "width": 0.1, "code_size": 8}
+TINY = {"resolution_px": 32, "width": 0.1, "code_size": 16}
 
 
 # ---- all of them -------------------------------------------------------------------------------------------------------

@@ -96,12 +96,12 @@ def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: st
         return read_identity_model(checkpoint, read_galleries(model))
     recipe = recipe_from_json(cast(Json, checkpoint.state.get("recipe")))
     standards = standards_from_json(cast(Json, checkpoint.state.get("colour")))
-    expressions = expressions_from_json(cast(Json, checkpoint.state.get("expressions", {})))
-    if recipe.is_expression_measured and set(expressions) != set(standards):
-        raise BadInput(f"{checkpoint.path}: it lacks what its performers' expressions are measured by; restore it from a copy")
     galleries = read_galleries(model)
     if lacking := set(standards) - set(galleries):
         raise BadInput(f"{model / GALLERIES_FILE} lacks {', '.join(sorted(lacking))}; train again with the same command")
+    expressions = expressions_from_json(cast(Json, checkpoint.state.get("expressions", {})))
+    if recipe.is_expression_measured and set(expressions) != set(standards):
+        raise BadInput(f"{checkpoint.path}: it lacks what its performers' expressions are measured by; restore it from a copy")
     file = "ema" if weights == "ema" and recipe.ema_decay else "weights"
     network = _network_with(recipe, list(standards), load_tensors(checkpoint, file), checkpoint.path)
     offsets = _offsets_from_json(checkpoint.state.get("skin_offsets", {}), checkpoint.path)

@@ -204,7 +204,7 @@ def _read_checked(path: Path) -> Checkpoint:
     try:
         files = {name: str(file["sha256"]) for name, file in cast(dict[str, Json], state["files"]).items()}
         step = int(cast(int, state["step"]))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise BadInput(f"{state_path} is damaged ({error})") from error
     for name, expected in files.items():
         if not re.fullmatch(r"\w{1,40}\.safetensors", name):
