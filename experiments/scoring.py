@@ -26,8 +26,6 @@ from understudy.imaging.metrics_geometry import EXPRESSIONS, expression_measures
 from understudy.imaging.metrics_series import Series
 from understudy.imaging.similarity import Matrix, apply, compose, invert, similarity_from_parameters
 from understudy.imaging.warp import warp_image
-from understudy.model.augment import make_batch
-from understudy.model.schedule import step_generator
 from understudy.perception.embed import Embedder, dlib_embedder
 from understudy.perception.landmarks import UPRIGHT, MeshLandmarker, mesh_landmarker
 from understudy.stages import _evaluation_pixels as pixels
@@ -403,11 +401,9 @@ def _nudged_crop(drawn: Drawn, region: Framing, size_px: int, nudge: Matrix) -> 
 def _restored(trained: Trained, num: int) -> FloatArray:
     """PSNR of undisturbed training faces of the performer who is put in, drawn again: what it can do with what it knows."""
     trainer, name = trained.trainer, trained.target
-    crops = trainer.crops[name]
-    chosen = torch.linspace(0, len(crops) - 1, num).round().long()
-    batch = make_batch(crops[chosen.to(crops.device)], trainer.still_recipe(), trainer.margin, 0.0, step_generator(0, 0, 0))
+    batch = trainer.still_batch(name, torch.linspace(0, len(trainer.crops[name]) - 1, num).round().long())
     with torch.inference_mode():
-        drawn = trained.network(trainer.standards[name].apply(batch.warped), name)[:, :3]
+        drawn = trained.network.decode(trainer.read(trained.network, name, batch), name)[:, :3]
         squares = ((drawn - batch.target).square() * batch.face).sum((1, 2, 3)) / (3 * batch.face.sum((1, 2, 3))).clamp_min(
             1e-6
         )
