@@ -6,36 +6,42 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import cv2
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 import understudy.stages.convert as convert_stage
-from understudy.cli import _frames
-from understudy.imaging.meanface import mean_face, raise_forehead
-from understudy.imaging.similarity import apply, invert, similarity_from_parameters
+from painted_plates import (
+    AS_BEA,
+    HEIGHT,
+    LOSSLESS,
+    NUM_FRAMES,
+    WIDTH,
+    Mirror,
+    Painter,
+    a_face,
+    converted,
+    planned,
+    soft_texture,
+    surveyed,
+    write_plate,
+    written,
+)
+from understudy.imaging.meanface import raise_forehead
 from understudy.media.footage import FrameRecord, probe
-from understudy.media.images import read_image, write_png
+from understudy.media.images import read_image
 from understudy.media.reader import read_frames
 from understudy.media.segments import SegmentedWriter
-from understudy.model.colour import UNCHANGED
-from understudy.model.identity import IdentitySwapper
-from understudy.model.networks import build_network
-from understudy.model.swapper import GALLERIES_FILE, recipe_as_json
-from understudy.perception.survey import load_networks, survey
 from understudy.stages import _marked_output, _swapping
 from understudy.stages._compositing import composite_face
 from understudy.stages._plate_looks import measured
-from understudy.stages._plate_survey import WHOLE, PlateSurvey, frames_around
+from understudy.stages._plate_survey import PlateSurvey
 from understudy.stages._swap_plan import Replacement, replacements_of, track_ends
 from understudy.stages._swapping import swapped_frames
 from understudy.stages.convert import (
     check_no_faults,
-    convert,
     counts_of,
     ledger_line,
     make_plan,
@@ -43,109 +49,18 @@ from understudy.stages.convert import (
     preview,
     swap_footage,
 )
-from understudy.store.checkpoints import save_checkpoint
 from understudy.trust.credentials import Lineage
-from understudy.trust.identity import bind_identity
-from understudy.trust.records import read_record
 from understudy.types import (
     BadInput,
-    Box,
-    ConvertRecipe,
     Event,
-    Face,
     FaultInFrames,
     RangeSettings,
-    TrainRecipe,
-    UnfinishedFrames,
-    silent,
 )
-
-NUM_FRAMES, WIDTH, HEIGHT = 16, 240, 160
-AS_BEA = (Replacement("abel", "bea"),)
-LOSSLESS = ConvertRecipe(colour="none", codec="png", mask="outline", fade_seconds=0, is_occlusion_kept=False)
-
-
-GALLERIES = {"abel": np.zeros((3, 128)), "bea": np.ones((3, 128))}
-
-
-class Mirror(IdentitySwapper):
-    """A model that returns its input, opaque: what goes in must come out where it was."""
-
-    def __init__(self, galleries=GALLERIES):
-        super().__init__(galleries, resolution_px=128)
-
-
-class Painter(Mirror):
-    """A model whose new face is one flat colour."""
-
-    def __init__(self, colour=(0.9, 0.1, 0.1), galleries=GALLERIES):
-        super().__init__(galleries)
-        self.colour = colour
-
-    def swap(self, crops, from_performer, to_performer, readings=None):
-        painted = super().swap(crops, from_performer, to_performer)
-        painted[..., :3] = np.float32(self.colour)
-        return painted
-
-
-def soft_texture(seed: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(size=(height, width, 3))
-    return np.clip(128 + 30 * 6 * cv2.GaussianBlur(noise, (0, 0), 3), 0, 255).astype(np.uint8)
 
 
 @pytest.fixture
 def plate(tmp_path: Path) -> Path:
-    folder = tmp_path / "plate"
-    folder.mkdir()
-    for frame in range(NUM_FRAMES):
-        write_png(folder / f"{frame:04d}.png", np.roll(soft_texture(0), frame, axis=1))
-    return folder
-
-
-def a_face(frame: int, track: int = 0, x: float | None = None, embedding: float = 0.0, size: float = 55.0) -> Face:
-    """The mean face, `size` px to a face unit, its centre at (x, 80), tilted a little, moving right by a pixel a frame."""
-    frame_from_face = similarity_from_parameters(np.log(size), 0.1, 0, 0)
-    frame_from_face[:, 2] = [100.3 + frame if x is None else x, 80.6] - apply(frame_from_face, np.array([0.5, 0.5]))
-    landmarks = apply(frame_from_face, mean_face()[:, :2])
-    (left, top), (right, bottom) = landmarks.min(axis=0), landmarks.max(axis=0)
-    return Face(
-        source="plate",
-        frame=frame,
-        time_seconds=frame / 25,
-        box=Box(left, top, right, bottom),
-        score=1.0,
-        landmarks=landmarks,
-        face_from_frame=invert(frame_from_face),
-        raw_face_from_frame=invert(frame_from_face),
-        pose=(0.0, 0.0, 0.0),
-        embedding=np.full(128, embedding),
-        sharpness=1.0,
-        track=track,
-    )
-
-
-def surveyed(faces: list[Face]) -> PlateSurvey:
-    return PlateSurvey(faces, dict.fromkeys(range(NUM_FRAMES), 0))
-
-
-def planned(plate: Path, faces: list[Face], model, recipe: ConvertRecipe, ranges=(), roles=AS_BEA):
-    plan = make_plan(probe(plate), surveyed(faces), model, roles, recipe, ranges)
-    return measure_looks(probe(plate), plan, Path(tempfile.mkdtemp(dir=plate.parent)))
-
-
-def converted(plate: Path, faces: list[Face], model=None, recipe: ConvertRecipe = LOSSLESS):
-    """Figures, ledger lines and frames of a conversion; the frames as they are before they are marked and written."""
-    plan = planned(plate, faces, model or Mirror(), recipe)
-    finished = list(swapped_frames(read_frames(plate), plan))
-    ledger = [ledger_line(frame) for frame in finished]
-    return counts_of(ledger), ledger, [frame.image for frame in finished]
-
-
-def written(plate: Path, faces: list[Face], out: Path, recipe: ConvertRecipe = LOSSLESS) -> dict[str, object]:
-    """The figures of a conversion into `out`, marked, signed and all."""
-    plan = planned(plate, faces, Mirror(), recipe)
-    out.mkdir(parents=True, exist_ok=True)
-    return swap_footage(probe(plate), surveyed(faces), plan, out, Lineage({}, ()))[0]
+    return write_plate(tmp_path / "plate")
 
 
 def test_a_model_that_returns_its_input_gives_the_plate_back(plate, tmp_path):
@@ -472,132 +387,3 @@ def test_performers_who_are_unknown_or_do_not_pair_up_are_named():
     ):
         with pytest.raises(BadInput, match=words):
             replacements_of(replaced, with_, ("abel", "bea"))
-
-
-# ---- some frames alone ----------------------------------------------------------------------------------------------------
-
-
-def shown_alone(plate: Path, out: Path, recipe: ConvertRecipe, shown: range) -> dict[str, object]:
-    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
-    out.mkdir()
-    plan = planned(plate, faces, Painter(), recipe)
-    return swap_footage(probe(plate), surveyed(faces), plan, out, Lineage({}, ()), shown=shown)[0]
-
-
-def test_frames_that_are_shown_alone_are_those_of_the_film_under_their_own_numbers(plate, tmp_path):
-    film, alone = tmp_path / "film", tmp_path / "alone"
-    shown_alone(plate, film, LOSSLESS, WHOLE)
-    figures = shown_alone(plate, alone, LOSSLESS, range(6, 10))
-    assert (figures["num_frames"], figures["num_swapped"]) == (4, 4)
-    assert [path.name for path in sorted((alone / "frames").glob("*.png"))] == [f"{frame:06d}.png" for frame in range(6, 10)]
-    for path in (alone / "frames").glob("*.png"):
-        assert np.array_equal(read_image(path), read_image(film / "frames" / path.name))
-    assert [json.loads(line)["frame"] for line in (alone / "ledger.jsonl").read_text().splitlines()] == [6, 7, 8, 9]
-
-
-def test_a_clip_that_is_shown_alone_starts_at_time_zero_without_sound_or_timecode(sample, tmp_path):
-    clip = tmp_path / "clip.mov"
-    with av.open(str(clip), "w") as container:
-        video, audio = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=48000, layout="mono")
-        video.width, video.height, video.pix_fmt, video.metadata["timecode"] = WIDTH, HEIGHT, "yuv420p", "01:00:00:00"
-        for frame in range(NUM_FRAMES):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(soft_texture(frame), format="rgb24")))
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        sound.rate = 48000
-        container.mux(audio.encode(sound))
-        container.mux([*video.encode(None), *audio.encode(None)])
-    assert (probe(clip).timecode, probe(clip).has_audio) == ("01:00:00:00", True)
-    figures = shown_alone(clip, tmp_path / "alone", replace(LOSSLESS, codec="h264", passes="none"), range(6, 10))
-    swap = probe(tmp_path / "alone/swap.mp4")
-    assert (swap.timecode, swap.has_audio) == ("", False)
-    times = [record.time_seconds for record in read_frames(swap.path)]
-    assert times == pytest.approx([0, 0.04, 0.08, 0.12])
-    assert figures["credentials"] == "embedded"
-
-
-@pytest.mark.parametrize("given", ["9-6", "-3", "6-", "a-b", "6-9-12"])
-def test_frames_that_are_no_range_are_refused(given):
-    with pytest.raises(BadInput, match=f"--frames {given}: expected the first and the last frame"):
-        frames_around(_frames(given), probe_of_a_clip())
-
-
-def probe_of_a_clip():
-    return SimpleNamespace(frame_rate=Fraction(25))
-
-
-def test_only_what_is_around_the_frames_is_looked_at():
-    assert frames_around((100, 120), probe_of_a_clip()) == (range(100, 121), range(50, 171))
-    assert frames_around((0, 0), probe_of_a_clip()) == (range(1), range(51))
-    assert frames_around(None, probe_of_a_clip()) == (WHOLE, WHOLE)
-
-
-# ---- the whole stage, with the real networks ------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def clip(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first 14 frames of abel's test clip, as pictures."""
-    folder = tmp_path_factory.mktemp("clip") / "abel"
-    folder.mkdir()
-    for record in read_frames(sample / "abel_test.mp4", stop=14):
-        write_png(folder / f"{record.index:04d}.png", record.image)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(clip: Path, consented: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model that knows abel by the identity network, and somebody else as bea."""
-    folder, recipe = tmp_path_factory.mktemp("model"), TrainRecipe(resolution_px=32, width=0.25, code_size=16)
-    state = {"recipe": recipe_as_json(recipe), "colour": {name: UNCHANGED.as_json() for name in ("abel", "bea")}}
-    weights = build_network(recipe, ["abel", "bea"]).state_dict()
-    save_checkpoint(folder, 1, {"weights": weights, "ema": weights}, state)
-    first = next(survey(read_frames(clip), "clip", load_networks()))
-    abel = np.asarray(first.faces[0].embedding, np.float32)[None]
-    galleries = {"abel": abel, "bea": -abel}
-    save_file(galleries, folder / GALLERIES_FILE)
-    for name, embeddings in galleries.items():
-        bind_identity(read_record(consented, name), embeddings)
-    return folder
-
-
-def test_a_killed_conversion_goes_on_where_it_was_and_a_finished_one_is_not_repeated(clip, model, tmp_path):
-    class KillError(Exception):
-        pass
-
-    def kill_in_the_survey(event: Event) -> None:
-        if event.message == "looking for faces" and event.done >= 10:
-            raise KillError
-
-    with pytest.raises(KillError):
-        convert(clip, model, "abel", "bea", tmp_path / "swap", report=kill_in_the_survey)
-    assert not (tmp_path / "swap/manifest.json").exists()
-    events: list[Event] = []
-    result = convert(clip, model, "abel", "bea", tmp_path / "swap", report=events.append)
-    looked_at = [event.done for event in events if event.message == "looking for faces"]
-    assert looked_at[0] > 10
-    assert (result.figures["num_frames"], result.figures["num_swapped"]) == (14, 14)
-    assert result.outputs["swap"].name == "swap.mp4"
-    assert (tmp_path / "swap/manifest.json").exists()
-    written = result.outputs["swap"].stat().st_mtime_ns
-    again = convert(clip, model, "abel", "bea", tmp_path / "swap", report=silent)
-    assert again.as_json() == result.as_json()
-    assert result.outputs["swap"].stat().st_mtime_ns == written
-
-
-def test_some_frames_of_a_clip_are_converted_alone_and_frames_that_it_lacks_are_refused(clip, model, tmp_path):
-    result = convert(clip, model, "abel", "bea", tmp_path / "alone", frames=(3, 4))
-    assert (result.figures["num_frames"], result.figures["num_swapped"]) == (2, 2)
-    with pytest.raises(BadInput, match="has no frame 900"):
-        convert(clip, model, "abel", "bea", tmp_path / "beyond", frames=(900, 950))
-    by_shot = [RangeSettings(ConvertRecipe(), shot=0)]
-    with pytest.raises(BadInput, match="by frames"):
-        convert(clip, model, "abel", "bea", tmp_path / "shots", frames=(3, 4), ranges=by_shot)
-
-
-def test_strict_finishes_first_and_another_recipe_into_the_same_folder_is_refused(plate, model, tmp_path):
-    with pytest.raises(UnfinishedFrames, match=r"16 of 16 frames.*ledger\.jsonl"):
-        convert(plate, model, "abel", "bea", tmp_path / "swap", is_strict=True)
-    assert (tmp_path / "swap/manifest.json").exists()
-    assert convert(plate, model, "abel", "bea", tmp_path / "swap").figures["num_without_face"] == NUM_FRAMES
-    with pytest.raises(BadInput, match="crf: 14 there, 20 now"):
-        convert(plate, model, "abel", "bea", tmp_path / "swap", recipe=ConvertRecipe(crf=20))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import replace
@@ -12,127 +11,49 @@ import cv2
 import numpy as np
 import pytest
 
+import curated_faces
 import understudy
-from drawn_faces import FRAME_PX, draw_face, draw_face_set
-from understudy.cli import run_command
-from understudy.imaging.framing import STORED, crop_from_face
-from understudy.imaging.meanface import mean_face
-from understudy.imaging.similarity import apply, compose, invert, similarity_from_parameters
-from understudy.media import encode_jpeg
+from curated_faces import (
+    BLURRED,
+    BURNT,
+    DARK,
+    DOUBLE,
+    LOST,
+    NUM_FACES,
+    SHAKEN,
+    SLIPPED,
+    SMALL,
+    STRANGER,
+    good_faces,
+    kinds,
+    states,
+    write_face_set,
+)
+from understudy.imaging.similarity import compose, similarity_from_parameters
 from understudy.recipes import curate_recipe
-from understudy.stages._training_faces import load_performers
 from understudy.store.faceset import FaceSet
 from understudy.store.manifest import read_manifest
 from understudy.store.runs import locked
 from understudy.store.selection import BY_HAND, set_by_hand
-from understudy.trust.permission import may_train
-from understudy.types import BadInput, Box, Face, FloatArray, Image, StageResult
-
-SKIN = {"abel": (205, 160, 140), "bea": (140, 100, 80)}
-NUM_FACES = 40
-BLURRED, SHAKEN, BURNT, DARK, SLIPPED, LOST, SMALL, STRANGER, DOUBLE = range(3, 30, 3)
-
-
-def embedding(performer: str, seed: int) -> FloatArray:
-    """Near the performer's own (0.15), far from everybody else's (0.9)."""
-    own = np.random.default_rng(len(performer)).normal(size=128)
-    noise = np.random.default_rng(1000 + seed).normal(size=128)
-    return np.asarray(0.65 * own / np.linalg.norm(own) + 0.1 * noise / np.linalg.norm(noise), np.float32)
-
-
-def a_face(performer: str, number: int, yaw: float) -> tuple[Face, Image]:
-    """Face and picture: skin with pores, a mouth that opens and shuts, a landmark mesh that is a head's."""
-    picture = draw_face(SKIN[performer], openness=(number % 10) / 9).astype(np.float32)
-    rng = np.random.default_rng(number)
-    picture += cv2.GaussianBlur(rng.normal(scale=25, size=(FRAME_PX, FRAME_PX, 1)).astype(np.float32), (0, 0), 1.5)[..., None]
-    picture += 6 * np.sin(number + np.linspace(0, 3, FRAME_PX))[:, None, None]  # no two frames alike
-    face_from_frame = invert(crop_from_face(STORED, FRAME_PX))
-    head = mean_face() @ turned(yaw).T
-    points = apply(invert(face_from_frame), head[:, :2] + rng.normal(scale=0.002, size=(468, 2)))
-    return (
-        Face(
-            source=f"{performer}.mp4",
-            frame=number,
-            time_seconds=number / 2,
-            box=Box(40, 40, 150, 150),
-            score=1.0,
-            landmarks=points.astype(np.float32),
-            face_from_frame=face_from_frame,
-            raw_face_from_frame=face_from_frame,
-            pose=(yaw, 3.0 * np.sin(number), 0.0),
-            embedding=embedding(performer, number),
-            sharpness=100.0,
-            mouth_openness=0.01 + 0.016 * (number % 10),
-            eye_openness=0.3,
-            brightness=0.5,
-            exposure=0.0,
-            crop_size_px=FRAME_PX,
-        ),
-        np.clip(picture, 0, 255).astype(np.uint8),
-    )
-
-
-def turned(yaw_degrees: float) -> FloatArray:
-    cosine, sine = np.cos(np.radians(yaw_degrees)), np.sin(np.radians(yaw_degrees))
-    return np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
-
-
-def write_face_set(folder: Path, performer: str, faces: list[tuple[Face, Image]]) -> Path:
-    with FaceSet.create(folder, performer) as face_set:
-        for number, (face, picture) in enumerate(faces, 1):
-            crop = face_set.write_crop(f"{performer}_{number}", encode_jpeg(picture))
-            face_set.add_faces([replace(face, crop=crop)], num_frames_done={face.source: number})
-    return folder
-
-
-def good_faces(performer: str, low: float, high: float) -> list[tuple[Face, Image]]:
-    return [a_face(performer, number, yaw) for number, yaw in enumerate(np.linspace(low, high, NUM_FACES))]
+from understudy.types import BadInput
 
 
 @pytest.fixture
 def bea(tmp_path: Path) -> Path:
     """Faces from one profile to the other."""
-    return write_face_set(tmp_path / "bea", "bea", good_faces("bea", -75, 75))
+    return curated_faces.bea_in(tmp_path)
 
 
 @pytest.fixture
 def abel(tmp_path: Path) -> Path:
     """Faces to the front, without a fault."""
-    return write_face_set(tmp_path / "abel", "abel", good_faces("abel", -20, 20))
+    return curated_faces.abel_in(tmp_path)
 
 
 @pytest.fixture
 def faulty(tmp_path: Path) -> Path:
     """Abel's faces with one of each fault; ids are the places in this list, from 1."""
-    faces = good_faces("abel", -20, 20)
-    blur = cv2.GaussianBlur(faces[BLURRED][1], (0, 0), 4.0)
-    faces[BLURRED] = (faces[BLURRED][0], blur)
-    shake = cv2.blur(faces[SHAKEN][1], (15, 1))
-    faces[SHAKEN] = (faces[SHAKEN][0], shake)
-    faces[BURNT] = (replace(faces[BURNT][0], brightness=0.97, exposure=0.8), faces[BURNT][1])
-    faces[DARK] = (replace(faces[DARK][0], brightness=0.03, exposure=0.2), faces[DARK][1])
-    points = faces[SLIPPED][0].landmarks + np.random.default_rng(0).normal(scale=0.03 * FRAME_PX / STORED.side, size=(468, 2))
-    faces[SLIPPED] = (replace(faces[SLIPPED][0], landmarks=points.astype(np.float32)), faces[SLIPPED][1])
-    shifted = compose(similarity_from_parameters(0, 0, 0.3, 0), np.asarray(faces[LOST][0].raw_face_from_frame, np.float64))
-    faces[LOST] = (replace(faces[LOST][0], raw_face_from_frame=shifted), faces[LOST][1])
-    far = compose(np.asarray(faces[SMALL][0].face_from_frame, np.float64), similarity_from_parameters(np.log(4), 0, 0, 0))
-    near_points = (faces[SMALL][0].landmarks / 4).astype(np.float32)
-    small = replace(faces[SMALL][0], face_from_frame=far, raw_face_from_frame=far, landmarks=near_points)
-    faces[SMALL] = (small, faces[SMALL][1])
-    faces[STRANGER] = (replace(faces[STRANGER][0], embedding=embedding("bea", 7), track=9), faces[STRANGER][1])
-    faces.append((replace(faces[DOUBLE][0], frame=99), faces[DOUBLE][1]))
-    return write_face_set(tmp_path / "abel", "abel", faces)
-
-
-def states(folder: Path) -> dict[int, tuple[bool, str]]:
-    with FaceSet.open(folder) as face_set:
-        return {face.id: (face.kept, face.reason) for face in face_set.faces(kept_only=False)}
-
-
-def kinds(result: StageResult) -> dict[int, str]:
-    left_out = result.figures["left_out"]
-    assert isinstance(left_out, dict)
-    return {int(number): reason.split(":")[0] for number, reason in left_out.items()}
+    return curated_faces.faulty_in(tmp_path)
 
 
 # ---- what is left out -----------------------------------------------------------------------------------------------------
@@ -338,127 +259,3 @@ def test_frames_without_a_face_are_named(abel: Path) -> None:
     figures = understudy.curate(abel).figures
     assert figures["missing"] == ["abel.mp4: 3 of 43 frames have no face: frames 40 to 42"]
     assert figures["num_frames_without_face"] == 3
-
-
-# ---- the report -----------------------------------------------------------------------------------------------------------
-
-
-def test_the_report_is_one_file_that_needs_no_network_and_shows_each_reason(faulty: Path, bea: Path) -> None:
-    result = understudy.curate(faulty, against=bea)
-    html = result.outputs["report"].read_text(encoding="utf-8")
-    assert not re.search(r'(src|href)="(?!data:|#)', html)
-    assert "default-src 'none'" in html
-    for title in (
-        "wrong person (1)",
-        "misaligned (2)",
-        "blurred (2)",
-        "over-exposed (1)",
-        "near-duplicate (1)",
-        "too small (1)",
-    ):
-        assert f"Left out: {title}" in html
-    assert html.count("<svg") == 6, "two maps of poses, four histograms"
-    assert re.search(r"bea has \d+ left profiles, abel none", html)
-    assert result.outputs["contact_sheet"].stat().st_size > 10_000
-
-
-# ---- the border -----------------------------------------------------------------------------------------------------------
-
-
-def test_bad_input_is_one_line_that_names_it(abel: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is not a face set"):
-        understudy.curate(tmp_path / "nowhere")
-    with pytest.raises(BadInput, match="holds faces of abel too"):
-        understudy.curate(abel, against=abel)
-    with pytest.raises(BadInput, match="has no face with the number 999"):
-        understudy.curate(abel, keep=[999])
-    with pytest.raises(BadInput, match="face 3 is to be kept and to be left out"):
-        understudy.curate(abel, keep=[3], leave_out=[3])
-    (abel / "recipe.json").write_text("{}")
-    with pytest.raises(BadInput, match="extraction is not finished"):
-        understudy.curate(abel)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_face_set_that_cannot_be_written_to_is_named(abel: Path) -> None:
-    abel.chmod(0o500)
-    with pytest.raises(BadInput, match=str(abel)):
-        understudy.curate(abel)
-    abel.chmod(0o700)
-
-
-def test_a_missing_picture_names_the_file(abel: Path) -> None:
-    next(abel.glob("crops/*/*.jpg")).unlink()
-    with pytest.raises(BadInput, match="jpg"):
-        understudy.curate(abel)
-
-
-def test_an_empty_face_set_is_said_to_be_empty(tmp_path: Path, bea: Path) -> None:
-    FaceSet.create(tmp_path / "empty", "abel").close()
-    figures = understudy.curate(tmp_path / "empty", against=bea).figures
-    assert figures["verdict"] == "There is no face of abel to choose from."
-
-
-def test_the_command_line_curates_and_prints_one_json_object(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["curate", str(faulty), "--set", "alike_levels=0", "--keep", "10,12-13", "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert printed["num_by_hand"] == 3
-    assert printed["num_near_duplicate"] == 0
-    assert Path(printed["report"]).is_file()
-    assert run_command(["curate", str(faulty), "--undo", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["num_restored"] > 0
-
-
-def test_the_command_line_says_in_words_what_was_left_out_and_what_is_missing(
-    faulty: Path, bea: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_command(["curate", str(faulty), "--against", str(bea)]) == 0
-    printed = capsys.readouterr().out
-    assert re.match(r"\d+ of 41 faces of abel are kept. Left out: 1 of another person, 2 misaligned, 2 blurred, ", printed)
-    assert "\n1 face is of bea in the set of abel; left out\n" in printed
-    assert re.search(r"\nbea has \d+ left profiles, abel none; nearest frames of abel: \d+", printed)
-    assert f"report                     {faulty / 'curation/report.html'}" in printed
-
-
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (["--set", "blur_fractoin=1"], "did you mean 'blur_fraction'"),
-        (["--set", "blur_fraction=2"], "expected 0 to 1"),
-        (["--keep", "twelve"], "--keep: expected numbers of faces"),
-        (["--keep", "5-3"], "got '5-3'"),
-        (["--undo", "--keep", "3"], "--undo takes no other options"),
-    ],
-)
-def test_a_mistake_on_the_command_line_changes_nothing(
-    abel: Path, arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_command(["curate", str(abel), *arguments]) == 2
-    assert complaint in capsys.readouterr().err
-    assert not (abel / "curation").exists()
-
-
-def test_a_dry_run_prints_the_recipe_and_does_nothing(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = states(faulty)
-    assert run_command(["curate", str(faulty), "--dry-run"]) == 0
-    assert "blur_fraction" in capsys.readouterr().out
-    assert states(faulty) == before
-
-
-# ---- training afterwards --------------------------------------------------------------------------------------------------
-
-
-def test_training_sees_the_selection_and_consent_still_holds(consented: Path, tmp_path: Path) -> None:
-    folders = [draw_face_set(tmp_path / name, name, skin) for name, skin in SKIN.items()]
-    may_train(folders, consented)
-    with FaceSet.open(folders[0]) as face_set:
-        before = face_set.sha256()
-    understudy.curate(folders[0], recipe=curate_recipe({"alike_levels": 0}), leave_out=[1, 2, 3])
-    references = may_train(folders, consented)
-    assert [reference.performer for reference in references] == ["abel", "bea"]
-    abel, bea = load_performers(folders, understudy.TrainRecipe(resolution_px=64))
-    assert (len(abel.crops), len(bea.crops)) == (29, 32)
-    with FaceSet.open(folders[0]) as face_set:
-        assert face_set.sha256() != before, "a model states which selection it learned from"
-        set_by_hand(face_set, [1, 2, 3], True)
-        assert face_set.sha256() == before

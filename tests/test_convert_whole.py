@@ -1,0 +1,185 @@
+"""Convert: some frames of a clip alone, and the whole stage with the real networks, killed and gone on."""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from painted_plates import (
+    HEIGHT,
+    LOSSLESS,
+    NUM_FRAMES,
+    WIDTH,
+    Painter,
+    a_face,
+    planned,
+    soft_texture,
+    surveyed,
+    write_plate,
+)
+from understudy.cli import _frames
+from understudy.media.footage import probe
+from understudy.media.images import read_image, write_png
+from understudy.media.reader import read_frames
+from understudy.model.colour import UNCHANGED
+from understudy.model.networks import build_network
+from understudy.model.swapper import GALLERIES_FILE, recipe_as_json
+from understudy.perception.survey import load_networks, survey
+from understudy.stages._plate_survey import WHOLE, frames_around
+from understudy.stages.convert import (
+    convert,
+    swap_footage,
+)
+from understudy.store.checkpoints import save_checkpoint
+from understudy.trust.credentials import Lineage
+from understudy.trust.identity import bind_identity
+from understudy.trust.records import read_record
+from understudy.types import (
+    BadInput,
+    ConvertRecipe,
+    Event,
+    RangeSettings,
+    TrainRecipe,
+    UnfinishedFrames,
+    silent,
+)
+
+
+@pytest.fixture
+def plate(tmp_path: Path) -> Path:
+    return write_plate(tmp_path / "plate")
+
+
+# ---- some frames alone ----------------------------------------------------------------------------------------------------
+
+
+def shown_alone(plate: Path, out: Path, recipe: ConvertRecipe, shown: range) -> dict[str, object]:
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    out.mkdir()
+    plan = planned(plate, faces, Painter(), recipe)
+    return swap_footage(probe(plate), surveyed(faces), plan, out, Lineage({}, ()), shown=shown)[0]
+
+
+def test_frames_that_are_shown_alone_are_those_of_the_film_under_their_own_numbers(plate, tmp_path):
+    film, alone = tmp_path / "film", tmp_path / "alone"
+    shown_alone(plate, film, LOSSLESS, WHOLE)
+    figures = shown_alone(plate, alone, LOSSLESS, range(6, 10))
+    assert (figures["num_frames"], figures["num_swapped"]) == (4, 4)
+    assert [path.name for path in sorted((alone / "frames").glob("*.png"))] == [f"{frame:06d}.png" for frame in range(6, 10)]
+    for path in (alone / "frames").glob("*.png"):
+        assert np.array_equal(read_image(path), read_image(film / "frames" / path.name))
+    assert [json.loads(line)["frame"] for line in (alone / "ledger.jsonl").read_text().splitlines()] == [6, 7, 8, 9]
+
+
+def test_a_clip_that_is_shown_alone_starts_at_time_zero_without_sound_or_timecode(sample, tmp_path):
+    clip = tmp_path / "clip.mov"
+    with av.open(str(clip), "w") as container:
+        video, audio = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=48000, layout="mono")
+        video.width, video.height, video.pix_fmt, video.metadata["timecode"] = WIDTH, HEIGHT, "yuv420p", "01:00:00:00"
+        for frame in range(NUM_FRAMES):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(soft_texture(frame), format="rgb24")))
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.rate = 48000
+        container.mux(audio.encode(sound))
+        container.mux([*video.encode(None), *audio.encode(None)])
+    assert (probe(clip).timecode, probe(clip).has_audio) == ("01:00:00:00", True)
+    figures = shown_alone(clip, tmp_path / "alone", replace(LOSSLESS, codec="h264", passes="none"), range(6, 10))
+    swap = probe(tmp_path / "alone/swap.mp4")
+    assert (swap.timecode, swap.has_audio) == ("", False)
+    times = [record.time_seconds for record in read_frames(swap.path)]
+    assert times == pytest.approx([0, 0.04, 0.08, 0.12])
+    assert figures["credentials"] == "embedded"
+
+
+@pytest.mark.parametrize("given", ["9-6", "-3", "6-", "a-b", "6-9-12"])
+def test_frames_that_are_no_range_are_refused(given):
+    with pytest.raises(BadInput, match=f"--frames {given}: expected the first and the last frame"):
+        frames_around(_frames(given), probe_of_a_clip())
+
+
+def probe_of_a_clip():
+    return SimpleNamespace(frame_rate=Fraction(25))
+
+
+def test_only_what_is_around_the_frames_is_looked_at():
+    assert frames_around((100, 120), probe_of_a_clip()) == (range(100, 121), range(50, 171))
+    assert frames_around((0, 0), probe_of_a_clip()) == (range(1), range(51))
+    assert frames_around(None, probe_of_a_clip()) == (WHOLE, WHOLE)
+
+
+# ---- the whole stage, with the real networks ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clip(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 14 frames of abel's test clip, as pictures."""
+    folder = tmp_path_factory.mktemp("clip") / "abel"
+    folder.mkdir()
+    for record in read_frames(sample / "abel_test.mp4", stop=14):
+        write_png(folder / f"{record.index:04d}.png", record.image)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(clip: Path, consented: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model that knows abel by the identity network, and somebody else as bea."""
+    folder, recipe = tmp_path_factory.mktemp("model"), TrainRecipe(resolution_px=32, width=0.25, code_size=16)
+    state = {"recipe": recipe_as_json(recipe), "colour": {name: UNCHANGED.as_json() for name in ("abel", "bea")}}
+    weights = build_network(recipe, ["abel", "bea"]).state_dict()
+    save_checkpoint(folder, 1, {"weights": weights, "ema": weights}, state)
+    first = next(survey(read_frames(clip), "clip", load_networks()))
+    abel = np.asarray(first.faces[0].embedding, np.float32)[None]
+    galleries = {"abel": abel, "bea": -abel}
+    save_file(galleries, folder / GALLERIES_FILE)
+    for name, embeddings in galleries.items():
+        bind_identity(read_record(consented, name), embeddings)
+    return folder
+
+
+def test_a_killed_conversion_goes_on_where_it_was_and_a_finished_one_is_not_repeated(clip, model, tmp_path):
+    class KillError(Exception):
+        pass
+
+    def kill_in_the_survey(event: Event) -> None:
+        if event.message == "looking for faces" and event.done >= 10:
+            raise KillError
+
+    with pytest.raises(KillError):
+        convert(clip, model, "abel", "bea", tmp_path / "swap", report=kill_in_the_survey)
+    assert not (tmp_path / "swap/manifest.json").exists()
+    events: list[Event] = []
+    result = convert(clip, model, "abel", "bea", tmp_path / "swap", report=events.append)
+    looked_at = [event.done for event in events if event.message == "looking for faces"]
+    assert looked_at[0] > 10
+    assert (result.figures["num_frames"], result.figures["num_swapped"]) == (14, 14)
+    assert result.outputs["swap"].name == "swap.mp4"
+    assert (tmp_path / "swap/manifest.json").exists()
+    written = result.outputs["swap"].stat().st_mtime_ns
+    again = convert(clip, model, "abel", "bea", tmp_path / "swap", report=silent)
+    assert again.as_json() == result.as_json()
+    assert result.outputs["swap"].stat().st_mtime_ns == written
+
+
+def test_some_frames_of_a_clip_are_converted_alone_and_frames_that_it_lacks_are_refused(clip, model, tmp_path):
+    result = convert(clip, model, "abel", "bea", tmp_path / "alone", frames=(3, 4))
+    assert (result.figures["num_frames"], result.figures["num_swapped"]) == (2, 2)
+    with pytest.raises(BadInput, match="has no frame 900"):
+        convert(clip, model, "abel", "bea", tmp_path / "beyond", frames=(900, 950))
+    by_shot = [RangeSettings(ConvertRecipe(), shot=0)]
+    with pytest.raises(BadInput, match="by frames"):
+        convert(clip, model, "abel", "bea", tmp_path / "shots", frames=(3, 4), ranges=by_shot)
+
+
+def test_strict_finishes_first_and_another_recipe_into_the_same_folder_is_refused(plate, model, tmp_path):
+    with pytest.raises(UnfinishedFrames, match=r"16 of 16 frames.*ledger\.jsonl"):
+        convert(plate, model, "abel", "bea", tmp_path / "swap", is_strict=True)
+    assert (tmp_path / "swap/manifest.json").exists()
+    assert convert(plate, model, "abel", "bea", tmp_path / "swap").figures["num_without_face"] == NUM_FRAMES
+    with pytest.raises(BadInput, match="crf: 14 there, 20 now"):
+        convert(plate, model, "abel", "bea", tmp_path / "swap", recipe=ConvertRecipe(crf=20))

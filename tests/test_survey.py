@@ -1,0 +1,182 @@
+"""What is made of the faces that a survey finds: plausible or not, bridged, told apart, cropped."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from understudy.imaging.meanface import mean_face
+from understudy.imaging.similarity import apply, invert, scale_of, similarity_from_parameters
+from understudy.imaging.smoothing import FACE_POINTS
+from understudy.imaging.tracking import thumbnail
+from understudy.media.footage import FrameRecord
+from understudy.media.reader import read_frames
+from understudy.perception.follow import jitter_px, link_and_smooth
+from understudy.perception.landmarks import Landmarks
+from understudy.perception.persons import most_frequent_person, second_looks, select_performer
+from understudy.perception.plausible import detection_from_mesh, is_doubtful, is_plausible, turn
+from understudy.perception.survey import (
+    FrameFaces,
+    Networks,
+    face_from_mesh,
+    load_networks,
+    read_ahead,
+    survey,
+)
+from understudy.stages.extract import crop_size_px
+from understudy.types import BadInput
+
+pytestmark = pytest.mark.slow  # real networks, and clips
+
+
+def frames_of(path, start, stop):
+    return [record.image for record in read_frames(path, start, stop)]
+
+
+def a_mesh(turn_radians=0.0, is_mirrored=False):
+    """The mean head, 120 px to a face unit at (300, 200), as landmarks (468, 3)."""
+    points = mean_face() * [-1 if is_mirrored else 1, 1, 1]
+    frame_from_face = similarity_from_parameters(np.log(120), turn_radians, 300, 200)
+    return np.column_stack([apply(frame_from_face, points[:, :2]), 120 * points[:, 2]])
+
+
+def test_a_mesh_that_fits_is_plausible_even_on_its_head():
+    for angle in (0.0, np.pi):
+        assert is_plausible(Landmarks(a_mesh(angle), 0.9, a_mesh(angle)), detection_from_mesh(a_mesh(angle), 0.9))
+
+
+def test_a_mesh_that_is_upside_down_mirrored_crumpled_or_unsure_is_not_plausible():
+    seen = detection_from_mesh(a_mesh(), 0.9)
+    upright = a_mesh()
+    upside_down = a_mesh(np.pi)
+    upside_down[:, :2] += (upright - upside_down)[:, :2].mean(axis=0)
+    crumpled = upright + np.random.default_rng(0).normal(0, 25, upright.shape)
+    mirrored = a_mesh(is_mirrored=True)
+    mirrored[:, :2] += (upright - mirrored)[:, :2].mean(axis=0)
+    for mesh, presence in ((upside_down, 0.9), (crumpled, 0.9), (mirrored, 0.9), (upright, 0.3)):
+        assert not is_plausible(Landmarks(mesh, presence, mesh), seen)
+
+
+def test_a_mesh_is_doubtful_where_it_is_no_head():
+    crumpled = a_mesh() + np.random.default_rng(0).normal(0, 5, (468, 3))
+    assert not is_doubtful(a_mesh())
+    assert is_doubtful(crumpled)
+
+
+def test_a_turned_detection_is_another_way_up_around_the_same_middle():
+    seen = detection_from_mesh(a_mesh(), 0.9)
+    np.testing.assert_allclose(turn(turn(seen, 1.0), -1.0).keypoints, seen.keypoints)
+    left_eye, right_eye = turn(seen, np.pi).keypoints[:2]
+    assert left_eye[0] > right_eye[0]
+
+
+def test_a_face_upside_down_is_aligned_as_well_as_upright(sample):
+    picture = frames_of(sample / "abel_test.mp4", 0, 1)[0]
+    networks = load_networks()
+    upright, upside_down = (
+        next(survey([FrameRecord(0, 0.0, 0, Fraction(1, 25), each)], "clip", networks)).faces[0]
+        for each in (picture, np.ascontiguousarray(picture[::-1, ::-1]))
+    )
+    box, turned_box = (apply(invert(face.face_from_frame), FACE_POINTS) for face in (upright, upside_down))
+    np.testing.assert_allclose(512 - turned_box, box, atol=0.04 * scale_of(invert(upright.face_from_frame)))
+
+
+def surveyed(frames_with_face, num_frames, shift_px=3.0, scene=lambda frame: 0, person=0):
+    """A face that moves to the right through `num_frames` frames and is seen in some of them."""
+    picture = np.full((90, 160, 3), 100, np.uint8)
+    result = []
+    for frame in range(num_frames):
+        record = FrameRecord(frame, frame / 25, frame, Fraction(1, 25), picture)
+        points = a_mesh() + np.array([shift_px * frame, 0, 0])
+        face = replace(
+            face_from_mesh(record, "clip", detection_from_mesh(points, 0.9), points), embedding=np.full(128, float(person))
+        )
+        small = thumbnail(np.full((90, 160, 3), 100 + 100 * scene(frame), np.uint8))
+        result.append(FrameFaces(frame, frame / 25, small, (face,) if frame in frames_with_face else ()))
+    return result
+
+
+def test_a_gap_of_twelve_frames_is_bridged_and_one_of_thirteen_is_left_open():
+    for num_missing, num_linked in ((12, 40), (13, 27)):
+        seen = [frame for frame in range(40) if not 10 <= frame < 10 + num_missing]
+        faces = link_and_smooth(surveyed(seen, 40, shift_px=1.0))
+        assert len(faces) == num_linked
+        assert [face.frame for face in faces if face.is_bridged] == ([*range(10, 22)] if num_missing == 12 else [])
+
+
+def test_a_bridged_face_lies_on_the_way_between_its_neighbours():
+    faces = link_and_smooth(surveyed([*range(10), *range(18, 30)], 30))
+    bridged = faces[13]
+    assert bridged.is_bridged
+    assert bridged.time_seconds == pytest.approx(13 / 25)
+    np.testing.assert_allclose(bridged.landmarks, a_mesh()[:, :2] + [39, 0], atol=0.1)
+    np.testing.assert_allclose(apply(bridged.face_from_frame, bridged.landmarks), mean_face()[:, :2], atol=0.01)
+
+
+def test_nothing_is_bridged_across_a_cut():
+    faces = link_and_smooth(surveyed([*range(10), *range(14, 30)], 30, scene=lambda frame: int(frame >= 12)))
+    assert [face.frame for face in faces] == [*range(10), *range(14, 30)]
+    assert [(face.shot, face.track) for face in faces] == [(0, 0)] * 10 + [(1, 1)] * 16
+
+
+def test_a_steady_motion_has_no_jitter():
+    before, after = jitter_px(link_and_smooth(surveyed(range(30), 30)))
+    assert before < 0.01
+    assert after < 0.01
+    assert link_and_smooth([]) == []
+    assert jitter_px([]) == (0.0, 0.0)
+
+
+def test_nobody_is_twice_in_a_frame():
+    faces = link_and_smooth(surveyed(range(5), 5))
+    twin = [replace(face, track=1, embedding=face.embedding + 0.01) for face in faces]
+    assert select_performer(faces + twin, np.zeros((1, 128))) == {0}
+    assert select_performer(faces + twin, np.full((1, 128), 0.01)) == {1}
+    elsewhere = [replace(face, frame=face.frame + 10) for face in twin]
+    assert select_performer(faces + elsewhere, np.zeros((1, 128))) == {0, 1}
+
+
+def test_a_second_look_at_the_same_face_does_not_displace_its_track():
+    faces = link_and_smooth(surveyed(range(9), 9))
+    second = [replace(face, track=1, embedding=np.zeros(128)) for face in faces[3:5]]
+    main = [replace(face, embedding=np.full(128, 0.01)) for face in faces]
+    assert second_looks(main + second) == {1}
+    assert select_performer(main + second, np.zeros((1, 128))) == {0}
+    aside = [replace(face, box=replace(face.box, left=face.box.left + 400, right=face.box.right + 400)) for face in second]
+    assert second_looks(main + aside) == set()
+
+
+def test_where_nobody_was_all_of_the_frame_is_looked_at_now_and_then(sample):
+    asked = []
+    nobody = Networks(None, lambda images: [[] for _ in images], lambda image: asked.append(image) or [], None, None)
+    grey = np.full((90, 160, 3), 120, np.uint8)
+    records = [FrameRecord(frame, frame / 25, frame, Fraction(1, 25), grey + np.uint8(frame // 6)) for frame in range(12)]
+    assert all(not found.faces for found in survey(records, "clip", nobody))
+    assert [image.mean() for image in asked] == [120, 120, 121]  # frames 0, 5 and 10
+
+
+def test_strangers_are_not_selected():
+    faces = link_and_smooth(surveyed(range(5), 5))
+    assert select_performer(faces, np.full((3, 128), 0.1)) == set()
+    assert select_performer([], most_frequent_person([])) == set()
+
+
+def test_crops_keep_the_frames_resolution_within_bounds():
+    sizes = [crop_size_px(similarity_from_parameters(-np.log(unit_px), 0.3, 5, 5)) for unit_px in (20, 100, 150, 1000)]
+    assert sizes == [128, 320, 448, 1024]
+
+
+def test_reading_ahead_gives_the_same_frames_and_passes_errors_on():
+    def broken():
+        yield from range(3)
+        raise BadInput("clip.mp4: broken")
+
+    assert list(read_ahead(iter(range(50)))) == list(range(50))
+    frames = read_ahead(broken())
+    assert [next(frames) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(BadInput, match="broken"):
+        next(frames)
+    endless = read_ahead(iter(int, 1))
+    next(endless)
+    endless.close()
