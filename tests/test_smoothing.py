@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from understudy.imaging.similarity import apply, invert, similarity_from_parameters, similarity_parameters
+from understudy.imaging.similarity import apply, compose, invert, similarity_from_parameters, similarity_parameters
 from understudy.imaging.smoothing import (
     FACE_POINTS,
     estimate_noise,
+    has_jumped,
+    out_of_course,
     rts_smooth,
     smooth_landmarks,
     smooth_similarities,
@@ -222,3 +224,52 @@ def test_landmarks_move_with_the_steadied_alignment_and_a_blink_survives():
     assert in_face[70:77, 0, 1].max() - 0.30 > 0.05
     assert in_face[:60, 0, 1].std() < 0.0015
     np.testing.assert_allclose(in_face[:, 1], np.tile([0.5, 0.6], (len(true), 1)), atol=1e-6)
+
+
+# ---- meshes that locked on wrongly ----------------------------------------------------------------------------------------
+
+
+def turning_head(num_frames, degrees_a_frame=0.0, zoom_a_frame=1.0):
+    """Alignments of a head that turns and comes nearer evenly."""
+    return np.stack(
+        [
+            similarity_from_parameters(-4 + frame * np.log(zoom_a_frame), np.radians(frame * degrees_a_frame), 3, 2)
+            for frame in range(num_frames)
+        ]
+    )
+
+
+@given(degrees=st.floats(-40, 40), zoom=st.floats(0.9, 1.1), num_frames=st.integers(1, 25))
+def test_an_even_turn_and_approach_of_any_speed_is_on_course(degrees, zoom, num_frames):
+    assert not out_of_course(turning_head(num_frames, degrees, zoom)).any()
+
+
+@given(
+    degrees=st.floats(-10, 10),
+    zoom=st.floats(0.95, 1.05),
+    first=st.integers(4, 17),
+    length=st.integers(1, 3),
+    turned=st.booleans(),
+)
+def test_what_is_upside_down_or_too_large_for_a_few_frames_is_out_of_course(degrees, zoom, first, length, turned):
+    course = turning_head(25, degrees, zoom)
+    odd = similarity_from_parameters(0.0 if turned else np.log(2.5), np.pi if turned else 0.0, 0.0, 0.0)
+    for row in range(first, first + length):
+        course[row] = compose(odd, course[row])
+    assert list(out_of_course(course)) == [first <= row < first + length for row in range(25)]
+
+
+def test_a_lasting_change_and_short_tracks_are_not_out_of_course():
+    lasting = np.concatenate(
+        [turning_head(10), [compose(similarity_from_parameters(0, np.pi, 0, 0), m) for m in turning_head(10)]]
+    )
+    assert not out_of_course(lasting).any()
+    for length in (1, 2):
+        assert not out_of_course(turning_head(length, 180.0)).any()
+
+
+def test_a_head_may_turn_and_grow_a_little_between_two_frames():
+    at_rest = similarity_from_parameters(-4, 0.2, 30, 10)
+    for log_zoom, turn_degrees, is_jump in ((0, 40, False), (0.3, 0, False), (0, 90, True), (0, -180, True), (-0.6, 0, True)):
+        change = similarity_from_parameters(log_zoom, np.radians(turn_degrees), 1, 1)
+        assert has_jumped(compose(change, at_rest), at_rest) == is_jump

@@ -6,16 +6,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from understudy.imaging.meanface import mean_face
-from understudy.imaging.similarity import apply, invert, scale_of, similarity_from_parameters
-from understudy.imaging.smoothing import FACE_POINTS
+from understudy.imaging.meanface import align_mesh, mean_face
+from understudy.imaging.similarity import apply, compose, invert, scale_of, similarity_from_parameters, translation
+from understudy.imaging.smoothing import CENTRE, FACE_POINTS
 from understudy.imaging.tracking import thumbnail
 from understudy.media.footage import FrameRecord
 from understudy.media.reader import read_frames
-from understudy.perception.follow import jitter_px, link_and_smooth
+from understudy.perception.follow import OUT_OF_ITS_TRACK, jitter_px, link_and_smooth
 from understudy.perception.landmarks import Landmarks
 from understudy.perception.persons import most_frequent_person, second_looks, select_performer
-from understudy.perception.plausible import detection_from_mesh, is_doubtful, is_plausible, turn
+from understudy.perception.plausible import continued_mesh, detection_from_mesh, is_doubtful, is_plausible, turn
 from understudy.perception.survey import (
     FrameFaces,
     Networks,
@@ -69,6 +69,61 @@ def test_a_turned_detection_is_another_way_up_around_the_same_middle():
     np.testing.assert_allclose(turn(turn(seen, 1.0), -1.0).keypoints, seen.keypoints)
     left_eye, right_eye = turn(seen, np.pi).keypoints[:2]
     assert left_eye[0] > right_eye[0]
+
+
+def test_a_mesh_that_jumped_is_sought_again_where_the_face_was():
+    """The network's answer depends on the square it is shown: from the face's own place it gives the face."""
+    upright, upside_down = (
+        np.column_stack([a_mesh(angle)[:, :2] - a_mesh(angle)[:, :2].mean(axis=0), a_mesh()[:, 2]]) for angle in (0.0, np.pi)
+    )
+    upright[:, :2] += (300, 200)
+    upside_down[:, :2] += (300, 200)
+    rough = upright + np.random.default_rng(0).normal(0, 4, upright.shape)
+    past = align_mesh(upright)
+
+    def sought(found):
+        asked = []
+        answer = Landmarks(found, 0.95, found)
+        jumped = Landmarks(upside_down, 0.95, upside_down)
+        result = continued_mesh(None, jumped, past, lambda image, detection: asked.append(detection) or answer)
+        return result.points, asked
+
+    points, (asked,) = sought(upright)
+    np.testing.assert_array_equal(points, upright)
+    np.testing.assert_allclose(asked.keypoints, detection_from_mesh(upright, 0.95).keypoints, atol=0.2 * 120)
+    for worse in (rough, upside_down):
+        np.testing.assert_array_equal(sought(worse)[0], upside_down)
+    steady = Landmarks(upright, 0.95, upright)
+    assert continued_mesh(None, steady, past, None) is steady
+
+
+def test_a_mesh_that_stands_on_its_head_for_three_frames_is_put_right_and_not_kept():
+    frames = surveyed(range(30), 30)
+    middle = apply(invert(frames[0].faces[0].face_from_frame), CENTRE)[0]
+    for number in (14, 15, 16):
+        (face,) = frames[number].faces
+        x, y = middle + np.array([3.0 * number, 0])
+        half_turn = compose(similarity_from_parameters(0, np.pi, 0, 0), translation(-x, -y))
+        turn_about = compose(translation(x, y), half_turn)
+        wrong = compose(face.raw_face_from_frame, turn_about)
+        face = replace(
+            face,
+            landmarks=apply(turn_about, face.landmarks),
+            face_from_frame=wrong,
+            raw_face_from_frame=wrong,
+            pose=(0, 0, 179),
+            id=number,
+        )
+        frames[number] = replace(frames[number], faces=(face,))
+    clean, linked = link_and_smooth(surveyed(range(30), 30)), link_and_smooth(frames)
+    assert [face.frame for face in linked if not face.kept] == [14, 15, 16]
+    assert {face.reason for face in linked if not face.kept} == {OUT_OF_ITS_TRACK}
+    assert [face.id for face in linked if not face.kept] == [14, 15, 16]
+    for face, expected in zip(linked, clean, strict=True):
+        np.testing.assert_allclose(face.landmarks, expected.landmarks, atol=0.1)
+        np.testing.assert_allclose(face.face_from_frame, expected.face_from_frame, atol=1e-3)
+        assert abs(face.pose[2]) < 5
+    assert jitter_px(linked)[0] < 0.01
 
 
 def test_a_face_upside_down_is_aligned_as_well_as_upright(sample):

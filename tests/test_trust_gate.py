@@ -139,6 +139,17 @@ def test_two_pictures_a_second_and_the_first_of_each_shot_are_looked_at_and_a_cr
         assert opened.result().num_samples == 7
 
 
+def test_a_close_up_whose_surroundings_are_the_whole_picture_is_sent_once_and_counts_twice() -> None:
+    height, width = GREY.shape[:2]
+    close_up = Box(width * 0.3, height * 0.3, width * 0.7, height * 0.7)
+    with ContentGate(scoring(0.0, 0.5)) as opened:
+        opened.consider(GREY, "calm", 0.0, faces=[close_up])
+        assert opened.result().num_samples == 1
+        opened.consider(GREY, "close-up", 0.5, faces=[close_up])
+        with pytest.raises(NudeMaterial, match="close-up"):
+            opened.result()
+
+
 def test_a_clip_of_less_than_one_frame_a_second_is_looked_at_whole() -> None:
     with ContentGate(scoring(*[0.0] * 3)) as opened:
         for frame in range(3):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.imaging.similarity import apply, invert, similarity_from_parameters, similarity_parameters
+from understudy.imaging.similarity import Matrix, apply, compose, invert, similarity_from_parameters, similarity_parameters
 from understudy.types import FloatArray
 
 GATE_DEVIATIONS = 3.0
@@ -47,6 +47,12 @@ USUAL_AGILITY = 0.15
 KNOW_NOTHING = 1e12
 """The variance (in noise variances) of a position and velocity before the first observation."""
 
+MOST_TURN_RADIANS, MOST_ZOOM = np.radians(50), 1.6
+"""No head turns on its side or changes its size by so much from one frame to the next; a mesh that locks on wrongly does."""
+
+NUM_PAIRS = 4
+"""Frames before and after by which a face is judged; about as many wrong ones in a row are found."""
+
 FACE_POINTS = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.5, 0.5]])
 """The corners and the centre of the mean face's box, in face units: jitter is measured on them."""
 
@@ -79,6 +85,36 @@ def smooth_similarities(face_from_frame: FloatArray, is_seen: NDArray[np.bool_])
     parameters[is_seen, 1] = np.unwrap(parameters[is_seen, 1])
     smooth = rts_smooth(parameters, stiffness=np.array([SCALE_STIFFNESS, 1.0, 1.0, 1.0]))
     return np.stack([_face_from_frame(*row) for row in smooth])
+
+
+def has_jumped(face_from_frame: Matrix, past: Matrix) -> bool:
+    """Whether a face turned or changed its size since the alignment `past` as no head does from one frame to the next."""
+    log_zoom, turn_radians, _, _ = similarity_parameters(compose(face_from_frame, invert(past)))
+    return abs(turn_radians) > MOST_TURN_RADIANS or abs(log_zoom) > np.log(MOST_ZOOM)
+
+
+def out_of_course(face_from_frame: FloatArray) -> NDArray[np.bool_]:
+    """Which alignments (T, 2, 3) of a face in its frames are another way up, or of another size, than before and after (T,).
+
+    Each is compared with the middle between the frame k before and the one k after, which a steady turn of any speed passes; it
+    is out where most of those pairs say so that agree with each other. The first and the last are never judged.
+    """
+    num_frames = len(face_from_frame)
+    log_scale, angle = np.array([similarity_parameters(matrix)[:2] for matrix in face_from_frame]).reshape(-1, 2).T
+    num_for, num_against = np.zeros(num_frames), np.zeros(num_frames)
+    for k in range(1, min(NUM_PAIRS, (num_frames - 1) // 2) + 1):
+        middle, before, after = slice(k, -k), slice(None, -2 * k), slice(2 * k, None)
+        turn, zoom = _wrapped(angle[after] - angle[before]), log_scale[after] - log_scale[before]
+        is_pair = (np.abs(turn) < 2 * MOST_TURN_RADIANS) & (np.abs(zoom) < np.log(MOST_ZOOM))
+        off = np.abs(_wrapped(angle[middle] - angle[before] - turn / 2)) > MOST_TURN_RADIANS
+        off |= np.abs(log_scale[middle] - log_scale[before] - zoom / 2) > np.log(MOST_ZOOM)
+        num_against[middle] += is_pair & off
+        num_for[middle] += is_pair & ~off
+    return num_against > num_for
+
+
+def _wrapped(angle_radians: FloatArray) -> FloatArray:
+    return (angle_radians + np.pi) % (2 * np.pi) - np.pi
 
 
 def _face_from_frame(log_scale: float, angle_radians: float, centre_x: float, centre_y: float) -> FloatArray:

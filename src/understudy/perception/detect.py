@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -157,6 +158,7 @@ def _tile_centres(length: int, side: float) -> list[float]:
     return [float(centre) for centre in np.linspace(side / 2, length - side / 2, num_steps + 1)]
 
 
+@cache
 def _anchors(scale: _Scale) -> NDArray[np.float64]:
     """Centres (N, 2) in 0..1 of the anchors, in the order of the network's rows: by grid, row, column, anchor."""
     grids = []

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from understudy.imaging.smoothing import smooth_landmarks, smooth_similarities, squared_jitter_px
+from understudy.imaging.smoothing import out_of_course, smooth_landmarks, smooth_similarities, squared_jitter_px
 from understudy.imaging.tracking import Shots, find_shots, link_tracks
 from understudy.perception.survey import FrameFaces, box_around, corners
 from understudy.types import Face, FloatArray
 
 NOT_SEEN = "not seen: interpolated"
 IN_A_DISSOLVE = "in a dissolve"
+OUT_OF_ITS_TRACK = "another way up than before and after: interpolated"
 
 
 def link_and_smooth(surveyed: Sequence[FrameFaces], first_track: int = 0) -> list[Face]:
@@ -22,7 +23,7 @@ def link_and_smooth(surveyed: Sequence[FrameFaces], first_track: int = 0) -> lis
     surveyed: every frame of the clip, in order. Tracks are counted from `first_track`. Measured alignments stay in
     `raw_face_from_frame`; `landmarks` are smoothed. Faces that nobody saw (`is_bridged`: up to 12 frames within a track) have
     score 0, and neither embedding nor measures of their picture (NaN); they are not kept for training, nor are faces in a
-    dissolve, but both have an alignment to swap with.
+    dissolve and those whose mesh was another way up than before and after, but all have an alignment to swap with.
     """
     if not surveyed:
         return []
@@ -51,7 +52,7 @@ def jitter_px(faces: Sequence[Face]) -> tuple[float, float]:
     for face in faces:
         tracks.setdefault(face.track, []).append(face)
     for followed in tracks.values():
-        is_seen = np.array([not face.is_bridged for face in followed])
+        is_seen = np.array([not face.is_bridged and face.reason != OUT_OF_ITS_TRACK for face in followed])
         sums += [
             squared_jitter_px(np.stack([face.raw_face_from_frame for face in followed]), is_seen),
             squared_jitter_px(np.stack([face.face_from_frame for face in followed]), is_seen),
@@ -67,7 +68,10 @@ def _in_its_shot(face: Face, shots: Shots, place: int) -> Face:
 
 
 def _smooth_track(followed: dict[int, Face], surveyed: Sequence[FrameFaces]) -> list[Face]:
-    """The faces of one track (by their frames' places), steady and without gaps."""
+    """The faces of one track (by their frames' places), steady, without gaps and without what is out of course."""
+    is_out = out_of_course(np.stack([followed[place].raw_face_from_frame for place in sorted(followed)]))
+    odd = {place: followed[place] for place, out in zip(sorted(followed), is_out, strict=True) if out}
+    followed = {place: face for place, face in followed.items() if place not in odd}
     places = range(min(followed), max(followed) + 1)
     is_seen = np.array([place in followed for place in places])
     known = [followed.get(place) for place in places]
@@ -78,24 +82,33 @@ def _smooth_track(followed: dict[int, Face], surveyed: Sequence[FrameFaces]) -> 
     return [
         replace(followed[place], face_from_frame=steady[row], landmarks=landmarks[row])
         if is_seen[row]
-        else _bridge(followed, surveyed[place], place, steady[row], landmarks[row])
+        else _bridge(followed, surveyed[place], place, steady[row], landmarks[row], odd.get(place))
         for row, place in enumerate(places)
     ]
 
 
 def _bridge(
-    followed: dict[int, Face], unseen: FrameFaces, place: int, face_from_frame: FloatArray, landmarks: FloatArray
+    followed: dict[int, Face],
+    unseen: FrameFaces,
+    place: int,
+    face_from_frame: FloatArray,
+    landmarks: FloatArray,
+    odd: Face | None,
 ) -> Face:
-    """The row for a face that nobody saw in this frame, between those of its track before and after."""
+    """The row for a face that nobody saw in this frame, or saw as it cannot be (`odd`), between those before and after."""
     before, after = max(each for each in followed if each < place), min(each for each in followed if each > place)
     share = (place - before) / (after - before)
     poses = zip(followed[before].pose, followed[after].pose, strict=True)
     yaw, pitch, roll = (earlier + share * ((later - earlier + 180) % 360 - 180) for earlier, later in poses)
+    box = box_around(landmarks)
+    if odd is not None:
+        course = replace(odd, face_from_frame=face_from_frame, landmarks=landmarks, box=box, pose=(yaw, pitch, roll))
+        return replace(course, embedding=np.full(128, np.nan), kept=False, reason=OUT_OF_ITS_TRACK)
     return replace(
         followed[before],
         frame=unseen.frame,
         time_seconds=unseen.time_seconds,
-        box=box_around(landmarks),
+        box=box,
         score=0.0,
         landmarks=landmarks,
         face_from_frame=face_from_frame,

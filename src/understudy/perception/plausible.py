@@ -1,7 +1,8 @@
 """Decides whether a face mesh can be believed, and turns one that has locked on to a face the wrong way up.
 
 The detector and the mesh were trained on faces that are more or less upright. Shown one upside down, both may agree on an
-upright face that is not there; what gives it away is that its shape is not quite a head's.
+upright face that is not there; what gives it away is that its shape is not quite a head's, and that the head was another way
+up a frame before.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 
 from understudy.imaging.meanface import RIGID_POINTS, align_mesh, head_pose, mean_face
 from understudy.imaging.pose import fit_rotation
-from understudy.imaging.similarity import apply, scale_of, similarity_from_parameters
+from understudy.imaging.similarity import Matrix, apply, invert, scale_of, similarity_from_parameters
+from understudy.imaging.smoothing import has_jumped
 from understudy.perception.landmarks import Landmarks
 from understudy.types import Box, Detection, FloatArray, Image
 
@@ -34,6 +36,10 @@ SURELY_BETTER = 0.7
 MOST_KEYPOINT_DISTANCE = 0.4
 """How far (face units) eyes and mouth of mesh and detector may lie apart on average; upside down they are 0.5 to 0.8 apart."""
 
+STILL_AS_GOOD = 1.3
+"""The mesh that goes on from the frame before is believed where its misfit is below this share of that of one which jumped:
+seen wrongly before and rightly now, it would be 1.5 and more."""
+
 _KEYPOINTS = ((33, 133), (362, 263), (4,), (13, 14), (234,), (454,))
 """Mesh indices whose means are the detector's keypoints: image-left eye, image-right eye, nose tip, mouth, ears."""
 
@@ -53,6 +59,21 @@ def believable_mesh(
             detection = detection_from_mesh(best.points, detection.score)
             mesh = landmarks(image, detection)  # once more, now from the right place
     return mesh if is_plausible(mesh, detection) else None
+
+
+def continued_mesh(
+    image: Image, mesh: Landmarks, past: Matrix, landmarks: Callable[[Image, Detection], Landmarks]
+) -> Landmarks:
+    """The mesh of a face that had the alignment `past` a frame before: its own or, where that jumped, one sought anew there.
+
+    A jump that the picture bears out better than going on as before is left for the track to judge.
+    """
+    if not has_jumped(align_mesh(mesh.points), past):
+        return mesh
+    as_before = detection_from_mesh(apply(invert(past), mean_face()[:, :2]), mesh.presence)
+    again = landmarks(image, as_before)
+    is_better = is_plausible(again, as_before) and misfit(again.points) < STILL_AS_GOOD * misfit(mesh.points)
+    return again if is_better and not has_jumped(align_mesh(again.points), past) else mesh
 
 
 def is_plausible(mesh: Landmarks, detection: Detection) -> bool:

@@ -19,6 +19,7 @@ from understudy.imaging.framing import FACE, crop_from_face
 from understudy.imaging.masks import polygon_mask
 from understudy.imaging.meanface import FACE_OVAL, align_mesh, head_pose
 from understudy.imaging.similarity import Matrix, apply, compose
+from understudy.imaging.smoothing import CENTRE
 from understudy.imaging.tracking import has_scene_changed, intersection_over_union, thumbnail
 from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord
@@ -27,7 +28,7 @@ from understudy.perception.detect_dlib import dlib_cnn_detector, dlib_detector
 from understudy.perception.embed import dlib_embedder
 from understudy.perception.landmarks import Landmarks, MeshLandmarker, mesh_landmarker
 from understudy.perception.mtcnn import mtcnn_detector
-from understudy.perception.plausible import believable_mesh
+from understudy.perception.plausible import believable_mesh, continued_mesh
 from understudy.types import BadInput, Box, Detection, Face, FloatArray, Image
 
 Made = TypeVar("Made")
@@ -44,6 +45,9 @@ FRAMES_A_BATCH = 4
 late the content gate learns where the faces are, so they stay well under its half second."""
 
 DUPLICATE_OVERLAP = 0.5
+
+SAME_PLACE = 0.5
+"""A face whose middle lies within so many face units of where one was a frame before is held for that one."""
 
 MEASURED_SIZE_PX = 128
 
@@ -156,7 +160,11 @@ def _looked_at(records: Sequence[FrameRecord], networks: Networks, previous: Fra
     images = [record.eight_bit for record in records]
     found = networks.glance(images)
     meshes = iter(_meshes(images, found, networks))
-    before = None if previous is None else (previous.thumbnail, bool(previous.faces))
+    before = (
+        None
+        if previous is None
+        else (previous.thumbnail, [np.asarray(face.raw_face_from_frame, np.float64) for face in previous.faces])
+    )
     seen: list[_Seen] = []
     for record, image, detections in zip(records, images, found, strict=True):
         small = thumbnail(image)
@@ -166,8 +174,9 @@ def _looked_at(records: Sequence[FrameRecord], networks: Networks, previous: Fra
         if not looks and not is_calm:
             hidden = networks.search(image)
             looks = list(zip(hidden, _meshes([image], [hidden], networks), strict=True))
-        seen.append(_Seen(record, small, is_scene_new, _believable_meshes(image, looks, networks)))
-        before = small, bool(seen[-1].meshes)
+        past = before[1] if before and not is_scene_new else []
+        seen.append(_Seen(record, small, is_scene_new, _believable_meshes(image, looks, past, networks)))
+        before = small, [align_mesh(points) for _, points in seen[-1].meshes]
     return seen
 
 
@@ -256,15 +265,30 @@ def face_from_mesh(
 
 
 def _believable_meshes(
-    image: Image, looks: Sequence[tuple[Detection, Landmarks]], networks: Networks
+    image: Image, looks: Sequence[tuple[Detection, Landmarks]], past: Sequence[Matrix], networks: Networks
 ) -> list[tuple[Detection, FloatArray]]:
-    """Each face once, with its mesh (468, 3): two detections can lead the mesh to the same one."""
+    """Each face once, with its mesh (468, 3): two detections can lead the mesh to the same one.
+
+    past: how the faces of the frame before were aligned.
+    """
     found: list[tuple[Detection, FloatArray]] = []
     for detection, look in looks:
         mesh = believable_mesh(image, detection, look, networks.landmarks.mesh)
-        if mesh is not None and not _overlaps(box_around(mesh.points), [box_around(points) for _, points in found]):
+        if mesh is None:
+            continue
+        if (there := _place_of(mesh.points, past)) is not None:
+            mesh = continued_mesh(image, mesh, there, networks.landmarks.mesh)
+        if not _overlaps(box_around(mesh.points), [box_around(points) for _, points in found]):
             found.append((detection, mesh.points))
     return found
+
+
+def _place_of(points: FloatArray, past: Sequence[Matrix]) -> Matrix | None:
+    """The alignment of the face that was where this mesh (468, 3) is; None where nobody was."""
+    middle = points[:, :2].mean(axis=0, keepdims=True)
+    distances = [float(np.linalg.norm(apply(matrix, middle) - CENTRE)) for matrix in past]
+    nearest = int(np.argmin(distances)) if distances else 0
+    return past[nearest] if distances and distances[nearest] < SAME_PLACE else None
 
 
 def _is_among(box: Box, faces: Sequence[Face]) -> bool:

@@ -117,7 +117,7 @@ class ContentGate:
         """Raises Refused where the detector does not start."""
         self._answer_seconds = answer_seconds
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._asked: list[tuple[str, Hashable]] = []
+        self._asked: list[tuple[str, Hashable, int]] = []
         self._num_answered = 0
         self._highest_score = 0.0
         self._num_hits: Counter[Hashable] = Counter()
@@ -159,16 +159,22 @@ class ContentGate:
         if due == self._last:
             return False
         self._last = due
-        for picture in (image, *(_round_face(image, face) for face in faces)):
-            self.look(picture, where, shot)
+        closer = [_round_face(image, face) for face in faces]
+        parts = [part for part in closer if part.shape != image.shape]
+        self.look(image, where, shot, times=1 + len(closer) - len(parts))
+        for part in parts:
+            self.look(part, where, shot)
         return True
 
-    def look(self, image: Image, where: str, shot: Hashable = 0) -> None:
-        """Sends one picture, (height, width, 3) uint8, and judges what has been answered so far; raises Refused."""
+    def look(self, image: Image, where: str, shot: Hashable = 0, times: int = 1) -> None:
+        """Sends one picture, (height, width, 3) uint8, and judges what has been answered so far; raises Refused.
+
+        times: how often the answer counts, where the same picture would have to be sent again.
+        """
         sent = _reduced(image)
         height, width = sent.shape[:2]
         request = {"id": len(self._asked), "width": width, "height": height, "rgb": base64.b64encode(sent.tobytes()).decode()}
-        self._asked.append((where, shot))
+        self._asked.append((where, shot, times))
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -200,7 +206,7 @@ class ContentGate:
 
     def _take_answer(self) -> None:
         answer = self._next_answer()
-        where, shot = self._asked[self._num_answered] if self._num_answered < len(self._asked) else ("", 0)
+        where, shot, times = self._asked[self._num_answered] if self._num_answered < len(self._asked) else ("", 0, 0)
         score, label = answer.get("score"), answer.get("label", "")
         is_number = isinstance(score, int | float) and 0.0 <= score <= 1.0
         if not where or answer.get("id") != self._num_answered or not is_number:
@@ -208,7 +214,7 @@ class ContentGate:
         assert isinstance(score, int | float)
         self._num_answered += 1
         self._highest_score = max(self._highest_score, float(score))
-        judge([Sample(where, shot, float(score), str(label))], self._num_hits)
+        judge([Sample(where, shot, float(score), str(label))] * times, self._num_hits)
 
     def _next_answer(self) -> Json:
         try:
