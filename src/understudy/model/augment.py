@@ -7,13 +7,14 @@ Shapes: B batch, S side of the stored crops, R side of the network's pictures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from understudy.imaging.expression import MIRRORED
+from understudy.model.schedule import step_generator
 from understudy.types import TrainRecipe
 
 FAULT_INPUT_PX, FAULT_TARGET_PX = 0.2, -0.3
@@ -66,6 +67,27 @@ def make_batch(
     if expressions is not None:
         expressions = mirror_expressions(expressions, is_mirrored=torch.linalg.det(similarity[:, :, :2]) < 0)
     return Batch(warped, clean[:, :3], clean[:, 3:4], clean[:, 4:5], expressions)
+
+
+def make_still_batch(stored: Tensor, recipe: TrainRecipe, margin: float, expressions: Tensor | None = None) -> Batch:
+    """The same without any disturbance, for looking at what has been learned; nothing in it is random."""
+    still = replace(
+        recipe,
+        warp_fraction=0.0,
+        rotation_degrees=0.0,
+        scale_fraction=0.0,
+        shift_fraction=0.0,
+        flip_probability=0.0,
+        brightness_fraction=0.0,
+        colour_fraction=0.0,
+        backdrop_probability=0.0,
+    )
+    return make_batch(stored, still, margin, 0.0, step_generator(0, 0, 0), expressions)
+
+
+def mixed_chances(shares: Tensor, balance_fraction: float) -> Tensor:
+    """(N,) the chance of each face: a mixture of balanced and even sampling."""
+    return balance_fraction * shares / shares.sum() + (1 - balance_fraction) / len(shares)
 
 
 def mirror_expressions(expressions: Tensor, is_mirrored: Tensor) -> Tensor:

@@ -30,6 +30,11 @@ def working_type(recipe: TrainRecipe, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[recipe.precision]
 
 
+def first_loss_scale(working_type: torch.dtype) -> float:
+    """What a loss starts multiplied by: in float16, so that small gradients do not vanish; halved when they overflow."""
+    return 2.0**15 if working_type is torch.float16 else 1.0
+
+
 def autocast(device: torch.device, working_type: torch.dtype) -> AbstractContextManager[object]:
     """Within it, convolutions and matrix products compute in `working_type`."""
     return nullcontext() if working_type is torch.float32 else torch.autocast(device.type, working_type)

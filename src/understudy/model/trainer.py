@@ -18,21 +18,19 @@ from torch import Tensor, nn
 from understudy import parallel
 from understudy.imaging.expression import ExpressionStandard, measure_standards
 from understudy.model.adversary import Adversary
-from understudy.model.augment import Batch, make_batch
+from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_chances
 from understudy.model.colour import ColourStandard, mean_skin, without_rim
 from understudy.model.losses import reconstruction_loss
 from understudy.model.networks import FaceSwapNetwork, begin_from, build_network
 from understudy.model.optimisers import load_optimizers, make_optimizer, optimizer_tensors, parameters_of
 from understudy.model.perceptual import Features, perceptual_loss
 from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank
-from understudy.model.precision import autocast, compiled, working_type
+from understudy.model.precision import autocast, compiled, first_loss_scale, working_type
 from understudy.model.schedule import Moment, moment, step_generator
 from understudy.model.swaps import Drawing, Swap, check_terms, cycle_loss, harmony_loss, has_swaps, kept_of, partner
 from understudy.types import BadInput, TrainRecipe
 
 NUM_CALIBRATION_FACES = 96
-LOSS_SCALE = 2.0**15
-"""What a float16 loss starts multiplied by, so that small gradients do not vanish; halved when they overflow."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Trainer:
     ) -> None:
         check_terms(recipe, features is not None)
         self.expression_standards = _expression_standards(recipe, readings)
-        self.chances = {name: _chances(each, recipe.balance_fraction) for name, each in (shares or {}).items()}
+        self.chances = {name: mixed_chances(each, recipe.balance_fraction) for name, each in (shares or {}).items()}
         self.crops, self.standards, self.recipe, self.margin, self.adversary = crops, standards, recipe, margin, adversary
         self.features = features
         self.performers = tuple(crops)
@@ -88,7 +86,7 @@ class Trainer:
         self.averaged = copy.deepcopy(self.network) if recipe.ema_decay else self.network
         self._freeze(frozen)
         self.working_type = working_type(recipe, device)
-        self.loss_scale = LOSS_SCALE if self.working_type is torch.float16 else 1.0
+        self.loss_scale = first_loss_scale(self.working_type)
         self._encode, self._decode = compiled(self.network, recipe, device)
         self.optimizers = [make_optimizer(self._learning(performers), recipe) for performers in self._turns()]
         self.num_steps, self.attempt, self.micro_batch = 0, 0, recipe.batch_size
@@ -313,15 +311,14 @@ class Trainer:
 
         Measured on training faces. A network hands on a part of the skin it is shown, however little it is meant to.
         """
-        network = self.shown
         offsets: dict[str, dict[str, tuple[float, ...]]] = {}
         for performer, crops in self.crops.items():
             chosen = torch.linspace(0, len(crops) - 1, min(len(crops), NUM_CALIBRATION_FACES)).round().long()
             batch = self.still_batch(performer, chosen)
-            codes = self.read(network, performer, batch)
+            codes = self.read(self.shown, performer, batch)
             offsets[performer] = {}
             for other in self.performers:
-                drawn = network.decode(codes, other)
+                drawn = self.shown.decode(codes, other)
                 mask = without_rim(drawn[:, 3:4] if drawn.shape[1] == 4 else batch.face)
                 own = torch.tensor(self.standards[other].mean, device=drawn.device)
                 offsets[performer][other] = tuple((own - mean_skin(drawn[:, :3], mask)).tolist())
@@ -339,25 +336,12 @@ class Trainer:
 
     def undisturbed(self, crops: Tensor, expressions: Tensor | None) -> Batch:
         """Faces as the network is shown them in use; crops: (N, 5, S, S) uint8, expressions: (N, 8)."""
-        return make_batch(crops, self._still_recipe(), self.margin, 0.0, step_generator(0, 0, 0), expressions)
+        return make_still_batch(crops, self.recipe, self.margin, expressions)
 
     def expressions_of(self, performer: str, readings: Tensor) -> Tensor:
         """The performer's readings (N, 9) as the network is told them, (N, 8)."""
         told = self.expression_standards[performer].apply(readings.cpu().numpy())
         return torch.from_numpy(told).to(self.crops[performer].device)
-
-    def _still_recipe(self) -> TrainRecipe:
-        return replace(
-            self.recipe,
-            warp_fraction=0.0,
-            rotation_degrees=0.0,
-            scale_fraction=0.0,
-            shift_fraction=0.0,
-            flip_probability=0.0,
-            brightness_fraction=0.0,
-            colour_fraction=0.0,
-            backdrop_probability=0.0,
-        )
 
     def is_finite(self) -> bool:
         """Whether all weights are still numbers."""
@@ -413,8 +397,3 @@ def _expression_standards(recipe: TrainRecipe, readings: Mapping[str, Tensor] | 
     if readings is None:
         raise BadInput("is_expression_measured needs what was measured of the faces: give the trainer `readings`")
     return measure_standards({name: each.cpu().numpy() for name, each in readings.items()})
-
-
-def _chances(shares: Tensor, balance_fraction: float) -> Tensor:
-    """(N,) the chance of each face: a mixture of balanced and even sampling."""
-    return balance_fraction * shares / shares.sum() + (1 - balance_fraction) / len(shares)
