@@ -51,7 +51,7 @@ class Painter(Mirror):
         super().__init__(galleries)
         self.colour = colour
 
-    def swap(self, crops, from_performer, to_performer, readings=None):
+    def swap(self, crops, from_performer, to_performer, *told):
         painted = super().swap(crops, from_performer, to_performer)
         painted[..., :3] = np.float32(self.colour)
         return painted

@@ -19,7 +19,7 @@ class Flickering(Mirror):
 
     num_drawn = 0
 
-    def swap(self, crops, from_performer, to_performer, readings=None):
+    def swap(self, crops, from_performer, to_performer, *told):
         drawn = super().swap(crops, from_performer, to_performer)
         for face in drawn:
             face[..., :3] += np.float32([0.15, 0, 0]) + np.float32(15 / 255 * (-1) ** self.num_drawn)

@@ -114,7 +114,7 @@ def test_a_frame_that_fails_shows_the_plate_and_is_listed_with_its_reason(plate,
 
 def test_an_answer_that_is_not_finite_fails_its_frame_and_spoils_no_other(plate, tmp_path):
     class Broken(Painter):
-        def swap(self, crops, from_performer, to_performer, readings=None):
+        def swap(self, crops, from_performer, to_performer, *told):
             answer = super().swap(crops, from_performer, to_performer)
             answer[0] = np.nan
             return answer
@@ -136,7 +136,7 @@ def test_frames_without_a_swap_can_be_hidden(plate, tmp_path, on_missing, expect
 
 def test_matching_colour_gives_the_new_face_the_plates_colour_without_flicker(plate, tmp_path):
     class Tinted(Mirror):
-        def swap(self, crops, from_performer, to_performer, readings=None):
+        def swap(self, crops, from_performer, to_performer, *told):
             answer = super().swap(crops, from_performer, to_performer)
             answer[..., :3] = np.clip(answer[..., :3] * np.float32([0.8, 0.9, 0.7]) + np.float32(0.1), 0, 1)
             return answer
@@ -225,7 +225,7 @@ def test_a_fault_of_ours_is_told_from_a_bad_frame_and_ends_with_an_error(plate, 
 
 def test_several_performers_are_replaced_in_one_pass_each_by_whom_was_asked_for(plate):
     class Palette(Painter):
-        def swap(self, crops, from_performer, to_performer, readings=None):
+        def swap(self, crops, from_performer, to_performer, *told):
             self.colour = {"bea": (0.9, 0.1, 0.1), "cesar": (0.1, 0.1, 0.9)}[to_performer]
             return super().swap(crops, from_performer, to_performer)
 
@@ -296,7 +296,7 @@ def test_quality_settings_leave_a_perfect_model_perfect(plate, changed):
 
 def test_a_range_read_by_itself_comes_out_as_in_the_whole_film(plate):
     class Trembling(Mirror):
-        def swap(self, crops, from_performer, to_performer, readings=None):
+        def swap(self, crops, from_performer, to_performer, *told):
             answer = super().swap(crops, from_performer, to_performer)
             answer[..., 3] *= np.float32(0.8) + np.float32(0.002) * (crops.mean(axis=3, dtype=np.float32) % np.float32(50))
             return answer

@@ -24,12 +24,14 @@ from painted_plates import (
     write_plate,
 )
 from understudy.cli import _frames
+from understudy.imaging.expression import measure_standards, read_expressions
 from understudy.media.footage import probe
 from understudy.media.images import read_image, write_png
 from understudy.media.reader import read_frames
 from understudy.model.colour import UNCHANGED
+from understudy.model.identity import write_identity_model
 from understudy.model.networks import build_network
-from understudy.model.swapper import GALLERIES_FILE, recipe_as_json
+from understudy.model.swapper import GALLERIES_FILE, read_galleries, recipe_as_json
 from understudy.perception.survey import load_networks, survey
 from understudy.stages._plate_survey import WHOLE, frames_around
 from understudy.stages.convert import (
@@ -129,11 +131,17 @@ def clip(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(clip: Path, consented: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model that knows abel by the identity network, and somebody else as bea."""
-    folder, recipe = tmp_path_factory.mktemp("model"), TrainRecipe(resolution_px=32, width=0.25, code_size=16)
-    state = {"recipe": recipe_as_json(recipe), "colour": {name: UNCHANGED.as_json() for name in ("abel", "bea")}}
+    folder = tmp_path_factory.mktemp("model")
+    recipe = TrainRecipe(resolution_px=32, width=0.25, code_size=16, is_expression_measured=True)
+    first = next(survey(read_frames(clip), "clip", load_networks()))
+    standards = measure_standards({name: read_expressions(first.faces) for name in ("abel", "bea")})
+    state = {
+        "recipe": recipe_as_json(recipe),
+        "colour": {name: UNCHANGED.as_json() for name in ("abel", "bea")},
+        "expressions": {name: standard.as_json() for name, standard in standards.items()},
+    }
     weights = build_network(recipe, ["abel", "bea"]).state_dict()
     save_checkpoint(folder, 1, {"weights": weights, "ema": weights}, state)
-    first = next(survey(read_frames(clip), "clip", load_networks()))
     abel = np.asarray(first.faces[0].embedding, np.float32)[None]
     galleries = {"abel": abel, "bea": -abel}
     save_file(galleries, folder / GALLERIES_FILE)
@@ -164,6 +172,14 @@ def test_a_killed_conversion_goes_on_where_it_was_and_a_finished_one_is_not_repe
     again = convert(clip, model, "abel", "bea", tmp_path / "swap", report=silent)
     assert again.as_json() == result.as_json()
     assert result.outputs["swap"].stat().st_mtime_ns == written
+
+
+def test_expressions_are_made_stronger_only_for_a_model_that_is_told_them(clip, model, tmp_path):
+    strong = ConvertRecipe(expression_strength=1.5)
+    assert convert(clip, model, "abel", "bea", tmp_path / "told", recipe=strong, frames=(3, 4)).figures["num_swapped"] == 2
+    untold = write_identity_model(tmp_path / "identity", read_galleries(model))
+    with pytest.raises(BadInput, match="expression_strength"):
+        convert(clip, untold, "abel", "bea", tmp_path / "untold", recipe=strong, frames=(3, 4))
 
 
 def test_some_frames_of_a_clip_are_converted_alone_and_frames_that_it_lacks_are_refused(clip, model, tmp_path):

@@ -46,6 +46,13 @@ def test_the_same_performance_reads_the_same_of_two_performers() -> None:
     np.testing.assert_allclose(told["abel"][:, 0], poses[:, 0] / 30, atol=1e-5)
 
 
+def test_strength_multiplies_the_expression_and_leaves_the_heads_turn_alone() -> None:
+    standard, readings = _standards()["bea"], _acted("bea", *_performance(3, seed=9))
+    plain, strong = standard.apply(readings), standard.apply(readings, np.array([1.0, 2.0, 0.0]))
+    np.testing.assert_allclose(strong[:, 1:], plain[:, 1:] * [[1], [2], [0]], rtol=1e-6)
+    np.testing.assert_array_equal(strong[:, 0], plain[:, 0])
+
+
 def test_nobody_is_driven_beyond_what_the_own_footage_shows() -> None:
     standard = _standards()["bea"]
     wild = np.column_stack([np.zeros((2, 2)), np.stack([NEUTRAL["bea"] + 10, NEUTRAL["bea"] - 10])])

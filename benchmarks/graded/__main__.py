@@ -49,9 +49,16 @@ class StandIn:
         self.performers, self.framing, self.resolution_px = model.performers, model.framing, model.resolution_px
         self.galleries, self._model = galleries, model
 
-    def swap(self, crops: Crops, from_performer: str, to_performer: str, readings: FloatArray | None = None) -> RgbaCrops:
+    def swap(
+        self,
+        crops: Crops,
+        from_performer: str,
+        to_performer: str,
+        readings: FloatArray | None = None,
+        strength: FloatArray | float = 1.0,
+    ) -> RgbaCrops:
         """As the model's own."""
-        return self._model.swap(crops, from_performer, to_performer, readings)
+        return self._model.swap(crops, from_performer, to_performer, readings, strength)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -73,7 +73,14 @@ class Oracle:
         self.resolution_px: int = ORACLE_PX
         self._answers = answers
 
-    def swap(self, crops: Crops, from_performer: str, to_performer: str, readings: FloatArray | None = None) -> RgbaCrops:
+    def swap(
+        self,
+        crops: Crops,
+        from_performer: str,
+        to_performer: str,
+        readings: FloatArray | None = None,
+        strength: FloatArray | float = 1.0,
+    ) -> RgbaCrops:
         """The answers to the crops (N, 256, 256, 3) in the model's framing: (N, 256, 256, 4) in 0..1."""
         return np.stack([self._answers[crop.tobytes()] for crop in crops])
 

@@ -283,7 +283,8 @@ class ConvertRecipe:
     `is_occlusion_kept`: what stands before the face stays there. `matte_seconds`: over how long the masks are steadied.
     `blend`: how the face meets the plate (imaging/blend.py); `multiband` takes the plate's light and skin, so with any other
     `colour` it is `feather`. `is_light_linear`: mix light instead of code values. `num_crops`: how many slightly shifted crops
-    of each face are averaged, 1 to 4 (each costs the network once more). `flow_blend_fraction`: share of the neighbouring
+    of each face are averaged, 1 to 4 (each costs the network once more). `expression_strength`: how much of the expression that
+    was measured on the plate the model is told, 1 for all of it. `flow_blend_fraction`: share of the neighbouring
     frames' broad features, moved along the optical flow; a last resort against a model that flickers. `fade_seconds`: how long
     a face that drops out takes to go. `on_missing`: what becomes of frames without a swap: kept, blurred beyond recognition, or
     black. `passes`: the swap taken apart for finishing elsewhere: as FFV1 or PNG at 16 bits, as EXR in linear light, or not.
@@ -305,6 +306,7 @@ class ConvertRecipe:
     blend: Literal["direct", "alpha", "hard", "feather", "poisson", "multiband"] = "multiband"
     is_light_linear: bool = False
     num_crops: int = 1
+    expression_strength: float = 1.0
     flow_blend_fraction: float = 0.0
     fade_seconds: float = 0.16
     on_missing: Literal["keep", "blur", "black"] = "keep"

@@ -81,12 +81,13 @@ class ExpressionStandard:
     low: tuple[float, ...]
     high: tuple[float, ...]
 
-    def apply(self, readings: FloatArray) -> NDArray[np.float32]:
-        """Readings (N, 9) of this performer -> expressions (N, 8)."""
+    def apply(self, readings: FloatArray, strength: FloatArray | float = 1.0) -> NDArray[np.float32]:
+        """Readings (N, 9) of this performer -> expressions (N, 8); strength, one or (N,): how much, but for the head's turn."""
         readings = np.asarray(readings, np.float64)
         usual = np.asarray(self.neutral) + _pose_terms(readings) @ np.asarray(self.pose_slopes).T
         parts = np.clip((readings[:, 2:] - usual) / np.asarray(self.spread), self.low, self.high)
-        return np.asarray(np.column_stack([readings[:, 0] / YAW_UNIT_DEGREES, parts]), np.float32)
+        strengths = np.broadcast_to(strength, len(readings))[:, None]
+        return np.asarray(np.column_stack([readings[:, 0] / YAW_UNIT_DEGREES, strengths * parts]), np.float32)
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)

@@ -46,6 +46,7 @@ class IdentitySwapper:
         from_performer: str,
         to_performer: str,
         readings: FloatArray | None = None,
+        strength: FloatArray | float = 1.0,
     ) -> NDArray[np.float32]:
         """Crops (N, R, R, 3), uint8 or float32 0..1, as (N, R, R, 4) float32 in 0..1."""
         opaque = np.full((*crops.shape[:3], 1), self.alpha, np.float32)

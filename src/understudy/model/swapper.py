@@ -55,13 +55,14 @@ class Swapper:
         from_performer: str,
         to_performer: str,
         readings: FloatArray | None = None,
+        strength: FloatArray | float = 1.0,
     ) -> NDArray[np.float32]:
         """Faces of one performer, drawn as another.
 
         crops: (N, R, R, 3) RGB in this model's framing, uint8 or (of deeper footage) float32 0..1. readings: (N, 9), what was
-        measured of their expressions (imaging/expression.py), for a model that is told. Returns (N, R, R, 4) in 0..1: RGB, not
-        multiplied by the mask, and the mask (all ones where the model has learned none). Raises BadInput for a performer the
-        model does not know.
+        measured of their expressions (imaging/expression.py), for a model that is told; strength: how much of it to tell, one
+        or (N,). Returns (N, R, R, 4) in 0..1: RGB, not multiplied by the mask, and the mask (all ones where the model has
+        learned none). Raises BadInput for a performer the model does not know.
         """
         for performer in (from_performer, to_performer):
             if performer not in self.performers:
@@ -70,7 +71,7 @@ class Swapper:
         with torch.inference_mode():
             faces = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
             faces = faces / 255 if crops.dtype == np.uint8 else faces
-            told = self._told(from_performer, readings, device)
+            told = self._told(from_performer, readings, strength, device)
             drawn = self._network(self._standards[from_performer].apply(faces), to_performer, told)
             if offset := self._skin_offsets.get(from_performer, {}).get(to_performer):
                 shifted = drawn[:, :3] + torch.tensor(offset, device=device)[:, None, None]
@@ -79,12 +80,14 @@ class Swapper:
                 drawn = torch.cat([drawn, torch.ones_like(drawn[:, :1])], dim=1)
             return np.ascontiguousarray(drawn.permute(0, 2, 3, 1).cpu().numpy())
 
-    def _told(self, performer: str, readings: FloatArray | None, device: torch.device) -> torch.Tensor | None:
+    def _told(
+        self, performer: str, readings: FloatArray | None, strength: FloatArray | float, device: torch.device
+    ) -> torch.Tensor | None:
         if not self.recipe.is_expression_measured:
             return None
         if readings is None:
             raise ValueError("this model is told the faces' expressions: give `swap` their readings")
-        return torch.from_numpy(self._expressions[performer].apply(readings)).to(device)
+        return torch.from_numpy(self._expressions[performer].apply(readings, strength)).to(device)
 
 
 def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: str | None = None) -> Swapper | IdentitySwapper:

@@ -33,10 +33,17 @@ class Swapper(Protocol):
     @property
     def galleries(self) -> Mapping[str, FloatArray]: ...
 
-    def swap(self, crops: Crops, from_performer: str, to_performer: str, readings: FloatArray | None = None) -> RgbaCrops:
+    def swap(
+        self,
+        crops: Crops,
+        from_performer: str,
+        to_performer: str,
+        readings: FloatArray | None = None,
+        strength: FloatArray | float = 1.0,
+    ) -> RgbaCrops:
         """Crops (N, H, W, 3) in the model's framing, uint8 or float32 0..1, to (N, H, W, 4) in 0..1, alpha straight.
 
-        readings: (N, 9), what was measured of the faces' expressions (imaging/expression.py).
+        readings: (N, 9), what was measured of the faces' expressions (imaging/expression.py); strength: how much of it counts.
         """
         ...
 

@@ -214,7 +214,8 @@ def _swap(cuts: Sequence[_Cut], plan: Plan) -> dict[tuple[int, int], list[RgbaCr
         if asked:
             places, faces, pictures = zip(*asked, strict=True)
             crops_asked = cast(Crops, np.stack(pictures))
-            drawn = plan.swapper.swap(crops_asked, role.replace, role.with_, read_expressions(faces))
+            strength = np.array([plan.part_at(face.frame).recipe.expression_strength for face in faces])
+            drawn = plan.swapper.swap(crops_asked, role.replace, role.with_, read_expressions(faces), strength)
             for place, answer in zip(places, drawn, strict=True):
                 answers.setdefault(place, []).append(answer)
     return answers

@@ -62,6 +62,7 @@ from understudy.types import (
     RangeSettings,
     Reporter,
     StageResult,
+    TrainRecipe,
     UnfinishedFrames,
     silent,
 )
@@ -120,6 +121,7 @@ def convert(
             if frames and shown.start not in survey.shot:
                 raise BadInput(f"--frames {frames[0]}-{frames[1]}: {footage} has no frame {frames[0]} (they count from 0)")
             plan = make_plan(info, survey, swapper, roles, recipe, ranges)
+            _check_strength(plan, model, swapper.recipe)
             for role in roles:
                 check_plate_faces(role.replace, performers_faces(plan, role.replace), folder)
             plan = measure_looks(info, plan, out / PLATE_FOLDER, report, around)
@@ -223,6 +225,15 @@ def _permission(
 def performers_faces(plan: Plan, replace: str) -> list[Face]:
     """The faces of the plate that are taken for the performer's."""
     return [face for faces in plan.faces.values() for face in faces if plan.roles[face.track].replace == replace]
+
+
+def _check_strength(plan: Plan, model: Path, trained: TrainRecipe) -> None:
+    """Raises BadInput where expressions are to be strengthened for a model that reads them from the picture alone."""
+    is_asked = any(each.expression_strength != 1 for each in (plan.recipe, *(part.recipe for part in plan.parts)))
+    if is_asked and not trained.is_expression_measured:
+        raise BadInput(
+            f"{model} is not told what is measured of expressions (is_expression_measured); leave expression_strength at 1"
+        )
 
 
 def make_plan(
