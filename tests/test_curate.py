@@ -80,6 +80,17 @@ def test_each_fault_is_found_and_called_by_its_name(faulty: Path, bea: Path) -> 
     assert "1 face is of bea in the set of abel" in str(result.figures["warnings"])
 
 
+def test_a_face_of_which_a_tenth_is_hidden_is_left_out_and_one_in_a_shadow_is_not(tmp_path: Path) -> None:
+    hidden = {3: 0.06, 5: 0.11, 7: 0.5}
+    faces = [
+        (replace(face, occlusion=hidden.get(number, 0.01 + 0.002 * (number % 3))), picture)
+        for number, (face, picture) in enumerate(good_faces("abel", -20, 20))
+    ]
+    folder = write_face_set(tmp_path / "abel", "abel", faces)
+    assert kinds(understudy.curate(folder)) == {6: "occluded", 8: "occluded"}
+    assert states(folder)[6] == (False, "curate: occluded: about 11% of the face is hidden")
+
+
 def test_a_set_without_faults_stays_whole(abel: Path) -> None:
     result = understudy.curate(abel)
     assert (result.figures["num_left_out"], result.figures["num_kept"]) == (0, NUM_FACES)

@@ -181,6 +181,18 @@ def test_without_a_picture_the_most_frequent_person_is_kept(both_actors, tmp_pat
     assert all(face.box.right < 512 for face in all_faces(tmp_path / "abel") if face.kept)
 
 
+def test_two_people_who_change_places_at_a_cut_are_told_apart_in_every_frame(both_actors, sample, tmp_path):
+    """Overlap alone would hand each of them the other's place."""
+    abel, bea = (frames_of(sample / f"{name}_test.mp4", 0, 8) for name in ("abel", "bea"))
+    pairs = [(a, b) if frame < 4 else (b, a) for frame, (a, b) in enumerate(zip(abel, bea, strict=True))]
+    clip = clip_of(tmp_path / "clip", [np.hstack(pair) for pair in pairs])
+    extract([clip], "bea", tmp_path / "bea", like=[both_actors[1]])
+    faces = all_faces(tmp_path / "bea")
+    for is_bea in (True, False):
+        boxes = [face.box for face in faces if face.kept == is_bea]
+        assert [box.left > 512 for box in boxes] == [is_bea] * 4 + [not is_bea] * 4
+
+
 # ---- nothing to find ------------------------------------------------------------------------------------------------------
 
 

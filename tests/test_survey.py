@@ -15,7 +15,14 @@ from understudy.media.reader import read_frames
 from understudy.perception.follow import OUT_OF_ITS_TRACK, jitter_px, link_and_smooth
 from understudy.perception.landmarks import Landmarks
 from understudy.perception.persons import most_frequent_person, second_looks, select_performer
-from understudy.perception.plausible import continued_mesh, detection_from_mesh, is_doubtful, is_plausible, turn
+from understudy.perception.plausible import (
+    believable_mesh,
+    continued_mesh,
+    detection_from_mesh,
+    is_doubtful,
+    is_plausible,
+    turn,
+)
 from understudy.perception.survey import (
     FrameFaces,
     Networks,
@@ -71,30 +78,51 @@ def test_a_turned_detection_is_another_way_up_around_the_same_middle():
     assert left_eye[0] > right_eye[0]
 
 
+def a_wrong_and_a_right_mesh():
+    """The mean head upside down and upright around one middle, (468, 3) each."""
+    meshes = []
+    for angle in (np.pi, 0.0):
+        points = a_mesh(angle)
+        points[:, :2] += np.array([300, 200]) - points[:, :2].mean(axis=0)
+        meshes.append(points)
+    return meshes
+
+
 def test_a_mesh_that_jumped_is_sought_again_where_the_face_was():
-    """The network's answer depends on the square it is shown: from the face's own place it gives the face."""
-    upright, upside_down = (
-        np.column_stack([a_mesh(angle)[:, :2] - a_mesh(angle)[:, :2].mean(axis=0), a_mesh()[:, 2]]) for angle in (0.0, np.pi)
-    )
-    upright[:, :2] += (300, 200)
-    upside_down[:, :2] += (300, 200)
-    rough = upright + np.random.default_rng(0).normal(0, 4, upright.shape)
-    past = align_mesh(upright)
+    upside_down, upright = a_wrong_and_a_right_mesh()
+    asked = []
 
-    def sought(found):
-        asked = []
-        answer = Landmarks(found, 0.95, found)
-        jumped = Landmarks(upside_down, 0.95, upside_down)
-        result = continued_mesh(None, jumped, past, lambda image, detection: asked.append(detection) or answer)
-        return result.points, asked
+    def result(presence_of_jumped, found, presence):
+        def look(image, detection):
+            asked.append(detection)
+            return Landmarks(found, presence, found)
 
-    points, (asked,) = sought(upright)
-    np.testing.assert_array_equal(points, upright)
-    np.testing.assert_allclose(asked.keypoints, detection_from_mesh(upright, 0.95).keypoints, atol=0.2 * 120)
-    for worse in (rough, upside_down):
-        np.testing.assert_array_equal(sought(worse)[0], upside_down)
-    steady = Landmarks(upright, 0.95, upright)
-    assert continued_mesh(None, steady, past, None) is steady
+        jumped = Landmarks(upside_down, presence_of_jumped, upside_down)
+        return continued_mesh(None, jumped, align_mesh(upright), look).points
+
+    np.testing.assert_array_equal(result(0.999, upright, 1.0), upright)
+    np.testing.assert_allclose(asked[0].keypoints, detection_from_mesh(upright, 1.0).keypoints, atol=0.2 * 120)
+    np.testing.assert_array_equal(result(0.999, upright, 0.999), upside_down)  # as sure of the one as of the other
+    np.testing.assert_array_equal(result(0.999, upside_down, 1.0), upside_down)  # it is there that it stands on its head
+    np.testing.assert_array_equal(result(1.0, upright, 1.0), upside_down)  # it was wrong before and is right now
+    steady = Landmarks(upright, 0.999, upright)
+    assert continued_mesh(None, steady, align_mesh(upright), None) is steady
+
+
+def test_a_grimace_of_which_the_network_is_sure_is_not_turned_round():
+    """As happens behind a hand: the lock that is upside down then fits the mean head better than the face does."""
+    upside_down, upright = a_wrong_and_a_right_mesh()
+    grimace = upright + np.random.default_rng(0).normal(0, 3, upright.shape)
+    assert is_doubtful(grimace)
+    assert not is_doubtful(upside_down)
+
+    def believed(presence):
+        turned = Landmarks(upside_down, 0.998, upside_down)
+        seen = detection_from_mesh(upright, 0.9)
+        return believable_mesh(None, seen, Landmarks(grimace, presence, grimace), lambda image, detection: turned).points
+
+    np.testing.assert_array_equal(believed(1.0), grimace)
+    np.testing.assert_array_equal(believed(0.99), upside_down)
 
 
 def test_a_mesh_that_stands_on_its_head_for_three_frames_is_put_right_and_not_kept():

@@ -24,6 +24,10 @@ LEAST_PRESENCE = 0.5
 
 SURE_PRESENCE = 0.9
 
+UNDOUBTED_PRESENCE = 1 - 1e-5
+"""Measured on a face turned through a circle: 1 - 1e-9 where the mesh is right, up to 0.9997 where it has locked on wrongly. A
+mesh so sure is right however badly it fits: a grimace behind a hand fits worse than the lock that is upside down on it."""
+
 MOST_MISFIT = 0.06
 """How far (face units) the mesh's rigid points may stay from the mean head: faces up to 0.036, locked meshes 0.03 to 0.05."""
 
@@ -35,10 +39,6 @@ SURELY_BETTER = 0.7
 
 MOST_KEYPOINT_DISTANCE = 0.4
 """How far (face units) eyes and mouth of mesh and detector may lie apart on average; upside down they are 0.5 to 0.8 apart."""
-
-STILL_AS_GOOD = 1.3
-"""The mesh that goes on from the frame before is believed where its misfit is below this share of that of one which jumped:
-seen wrongly before and rightly now, it would be 1.5 and more."""
 
 _KEYPOINTS = ((33, 133), (362, 263), (4,), (13, 14), (234,), (454,))
 """Mesh indices whose means are the detector's keypoints: image-left eye, image-right eye, nose tip, mouth, ears."""
@@ -52,7 +52,7 @@ def believable_mesh(
     mesh: what `landmarks` gives for the detection. A doubtful one is tried again from the detection turned by 90, 180 and 270
     degrees.
     """
-    if mesh.presence >= LEAST_PRESENCE and is_doubtful(mesh.points):
+    if LEAST_PRESENCE <= mesh.presence < UNDOUBTED_PRESENCE and is_doubtful(mesh.points):
         turned = [landmarks(image, turn(detection, np.pi / 2 * quarters)) for quarters in (1, 2, 3)]
         best = min(turned, key=lambda other: misfit(other.points))
         if best.presence > SURE_PRESENCE and misfit(best.points) < SURELY_BETTER * misfit(mesh.points):
@@ -66,13 +66,14 @@ def continued_mesh(
 ) -> Landmarks:
     """The mesh of a face that had the alignment `past` a frame before: its own or, where that jumped, one sought anew there.
 
-    A jump that the picture bears out better than going on as before is left for the track to judge.
+    What was seen wrongly before and rightly now jumps as well, so the network itself must be sure of the one and not of the
+    other. A jump that stays is left for the track to judge.
     """
-    if not has_jumped(align_mesh(mesh.points), past):
+    if mesh.presence >= UNDOUBTED_PRESENCE or not has_jumped(align_mesh(mesh.points), past):
         return mesh
     as_before = detection_from_mesh(apply(invert(past), mean_face()[:, :2]), mesh.presence)
     again = landmarks(image, as_before)
-    is_better = is_plausible(again, as_before) and misfit(again.points) < STILL_AS_GOOD * misfit(mesh.points)
+    is_better = again.presence >= UNDOUBTED_PRESENCE and is_plausible(again, as_before)
     return again if is_better and not has_jumped(align_mesh(again.points), past) else mesh
 
 
