@@ -22,6 +22,13 @@ def test_a_small_leak_is_not_praised_without_a_word_where_it_is_a_blurs() -> Non
     assert "any blur" not in words.judge({**BLURRED, "inner_contrast": 1.0})[0][0]
 
 
+def test_a_soft_face_is_called_so_though_blotches_give_it_contrast() -> None:
+    blotchy = {**BLURRED, "inner_contrast": 1.1, "contrast": 1.0, "edge_gain": 0.35}
+    assert "only 35 % of the truth's edges" in str(words.blur_warning(blotchy))
+    assert any(sentence.startswith("It is soft: 35%") for sentence in words.judge(blotchy)[1])
+    assert words.blur_warning({**blotchy, "edge_gain": 0.9}) is None
+
+
 def test_the_verdict_tells_the_blur_and_the_worst_fault() -> None:
     said = words.verdict(BLURRED, *words.judge({**BLURRED, "seam_step": 9.0}), 20, 18)
     assert said.startswith("The swap is 9.0 dB nearer to the truth than the plate is. Bought with blur:")
@@ -63,7 +70,7 @@ def test_what_is_wrong_with_neighbouring_frames_is_told_together() -> None:
 
 def test_too_much_contrast_is_called_harsh_and_too_little_blurred() -> None:
     assert words.judge({"contrast": 1.6})[1][0].startswith("Light and dark are too strong: contrast 1.60")
-    assert words.judge({"contrast": 0.4})[1] == ["It is blurred: contrast 0.40, where the truth has 1."]
+    assert words.judge({"contrast": 0.4})[1] == ["Light and dark are too weak: contrast 0.40, where the truth has 1."]
     (found,) = words.suspects({"contrast": np.linspace(1.6, 1.7, 40)}, ["contrast"])
     assert found.frame == 39
     assert found.reason.startswith("harsh")

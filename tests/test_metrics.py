@@ -94,6 +94,29 @@ def _contrast_by_spectrum(sigma_px: float) -> float:
     return float(np.sqrt(np.sum((band * response(sigma_px)) ** 2) / np.sum(band**2)))
 
 
+def test_edges_fall_with_a_blur_and_neither_blotches_nor_grain_bring_them_back() -> None:
+    assert metrics.edge_gain(TRUTH, TRUTH, MASK) == pytest.approx(1)
+    assert metrics.edge_gain(0.2 + 0.5 * TRUTH, TRUTH, MASK) == pytest.approx(0.5)
+    blurred = cv2.GaussianBlur(TRUTH, (0, 0), 4.0, borderType=cv2.BORDER_REPLICATE)
+    edges = metrics.edge_gain(blurred, TRUTH, MASK)
+    assert edges == pytest.approx(_edge_gain_by_spectrum(4.0), abs=0.04)
+    assert edges < 0.5
+    blotches, grain = textured(11, sigma_px=8) - 0.5, 0.03 * np.random.default_rng(5).normal(size=TRUTH.shape)
+    assert detail_and_contrast(blurred + blotches, TRUTH, MASK)[1] > detail_and_contrast(blurred, TRUTH, MASK)[1] + 0.2
+    assert metrics.edge_gain(blurred + blotches + grain, TRUTH, MASK) == pytest.approx(edges, abs=0.1)
+
+
+def _edge_gain_by_spectrum(sigma_px: float) -> float:
+    """What is left of the band of edges, by the filters' frequency responses, of noise that was smoothed with sigma 3."""
+    frequency = 2 * np.pi * np.hypot(*np.meshgrid(np.fft.fftfreq(1024), np.fft.fftfreq(1024)))
+
+    def response(sigma: float) -> FloatArray:
+        return np.exp(-0.5 * (sigma * frequency) ** 2)
+
+    energy = (response(3.0) * (response(1.5) - response(4.0))) ** 2
+    return float(np.sum(energy * response(sigma_px)) / np.sum(energy))
+
+
 def test_detail_ignores_brightness_and_gain_and_contrast_reports_the_gain() -> None:
     assert detail_and_contrast(0.3 + 0.5 * TRUTH, TRUTH, MASK) == pytest.approx((1, 0.5))
 

@@ -23,7 +23,7 @@ GOALS: Mapping[str, float] = {
     "inner_contrast": 1, "gradient_similarity": 1, "landmark_error_percent": 0, "pose_error_degrees": 0, "expression_gain": 1,
     "expression_gain_mouth": 1, "expression_gain_smile": 1, "expression_gain_brow": 1, "expression_gain_eyes": 1,
     "expression_gain_gaze": 1, "identity_score": 1, "jitter_ratio": 1, "flicker": 0, "flow_error_px": 0, "skin_delta_e": 0,
-    "seam_step": 0, "occluder_error": 0, "sharpness_ratio": 1,
+    "seam_step": 0, "occluder_error": 0, "sharpness_ratio": 1, "edge_gain": 1,
 }  # fmt: skip
 """The figures whose rows a scorecard keeps, so that it can be compared, and where each should be."""
 

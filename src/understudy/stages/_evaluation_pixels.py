@@ -78,7 +78,8 @@ def fidelity(moment: Moment, name: str) -> dict[str, float]:
     picture, truth, mask = moment.pictures[name], moment.reference, moment.mask
     bands = metrics.band_pass(picture), metrics.band_pass(truth)
     detail, contrast = metrics.compare_bands(*bands, mask)
-    inner_detail, inner_contrast = metrics.compare_bands(*bands, erode(mask, metrics.COARSE_SIGMA_PX))
+    inner = erode(mask, metrics.COARSE_SIGMA_PX)
+    inner_detail, inner_contrast = metrics.compare_bands(*bands, inner)
     similarity, deviation = metrics.gradient_similarity(picture, truth, mask)
     return {
         "psnr_db": metrics.psnr_db(picture, truth, mask),
@@ -87,6 +88,7 @@ def fidelity(moment: Moment, name: str) -> dict[str, float]:
         "contrast": contrast,
         "inner_detail": inner_detail,
         "inner_contrast": inner_contrast,
+        "edge_gain": metrics.edge_gain(picture, truth, inner),
         "gradient_similarity": similarity,
         "gradient_deviation": deviation,
         "skin_delta_e": metrics_colour.skin_delta_e(picture, truth, _bare_skin(moment.regions)),

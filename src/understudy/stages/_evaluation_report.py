@@ -37,7 +37,7 @@ LABELS: Mapping[str, tuple[str, str, str]] = {
     "ssim": ("SSIM", "", "structural similarity, 1 = equal"),
     "leak": ("Leak λ", "", "how much of the plate's face is left: 0 none, 1 all"),
     "detail": ("Detail", "", "correlation with the truth of what a blur takes away, 1 = equal"),
-    "contrast": ("Contrast", "", "spread of the same band over the truth's: under 1 is blurred"),
+    "contrast": ("Contrast", "", "spread of the same band over the truth's"),
     "landmark_error_percent": ("Landmark error", "%", "of the distance between the eyes' outer corners"),
     "expression_gain": ("Expression gain", "", "1 = as strong as it should be, less = stiff"),
     "identity_score": ("Identity", "", "+1 = the new performer, −1 = the plate's"),
@@ -45,7 +45,8 @@ LABELS: Mapping[str, tuple[str, str, str]] = {
     "flicker": ("Flicker", "levels", "change of the error from frame to frame, of 255"),
     "lag_frames": ("Lag", "frames", "how late the performance comes"),
     "inner_detail": ("Inner detail", "", "detail without the face's rim, where filters see the surroundings"),
-    "inner_contrast": ("Inner contrast", "", "contrast without the rim: what the blur warning goes by"),
+    "inner_contrast": ("Inner contrast", "", "contrast without the rim"),
+    "edge_gain": ("Edges", "", "how much of the truth's edges are there: neither blotches nor grain raise it"),
     "seam_step": ("Seam step", "ΔE", "colour step at the face's edge beyond the plate's own"),
     "sharpness_ratio": ("Sharpness", "×", "finest detail over the reference's"),
     "gradient_similarity": ("Gradient similarity", "", "edges of equal strength in equal places, 1 = equal"),
@@ -83,8 +84,8 @@ LABELS: Mapping[str, tuple[str, str, str]] = {
 """Name, unit and reading of each figure, in the order of the table."""
 
 _GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Likeness": ("psnr_db", "ssim", "detail", "inner_detail", "contrast", "inner_contrast", "sharpness_ratio",
-                 "gradient_similarity", "gradient_deviation", "skin_delta_e"),
+    "Likeness": ("psnr_db", "ssim", "detail", "inner_detail", "contrast", "inner_contrast", "edge_gain",
+                 "sharpness_ratio", "gradient_similarity", "gradient_deviation", "skin_delta_e"),
     "What is left of the plate": ("leak", "leak_after_colour_match", "leak_brows", "leak_eyes", "leak_nose", "leak_mouth",
                                   "leak_jaw", "leak_rest", "identity_score", "identity_distance"),
     "Steadiness": ("jitter_ratio", "flicker", "flow_error_px", "lag_frames", "excess_acceleration_percent", "pumping_percent",

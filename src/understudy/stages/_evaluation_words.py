@@ -36,15 +36,20 @@ class Judgement:
 
 
 _ANY = math.inf
+SOFT_EDGES = 0.6
+"""With less than this share of the truth's edges a face looks blurred, as the truth does under a blur of sigma 2.5 in 256 px."""
 
 JUDGEMENTS = (
     Judgement("leak", (-0.1, 0.1), (-0.2, 0.2), "Almost nothing of the plate's face is left (λ {value:z.2f}).",
               "The plate's own face shows through: λ is {value:.2f}, where 0 is none and 1 all of it."),
     Judgement("detail", (0.75, _ANY), (0.55, _ANY), "Features are where the truth has them (detail {value:.2f}).",
               "Features do not match the truth's (detail {value:.2f} of 1): the likeness or the performance is off."),
-    Judgement("contrast", (0.85, 1.15), (0.7, 1.2), "It is as crisp as the truth (contrast {value:.2f}).",
-              "It is blurred: contrast {value:.2f}, where the truth has 1.",
+    Judgement("contrast", (0.85, 1.15), (0.7, 1.2), "Light and dark are as strong as in the truth (contrast {value:.2f}).",
+              "Light and dark are too weak: contrast {value:.2f}, where the truth has 1.",
               "Light and dark are too strong: contrast {value:.2f} of 1, harsh or blotchy; fine detail may still lack."),
+    Judgement("edge_gain", (0.8, 1.25), (SOFT_EDGES, 1.5), "It is as crisp as the truth (edges {value:.2f}).",
+              "It is soft: {value:.0%} of the truth's edges are there, as if it were blurred.",
+              "Edges are too hard: {value:.2f} times the truth's."),
     Judgement("skin_delta_e", (0, 3), (0, 6), "The skin has the right colour (ΔE {value:.1f}).",
               "The skin is off in colour or light by ΔE {value:.1f}; 2 is visible, 6 is plain."),
     Judgement("identity_score", (0.6, _ANY), (0.3, _ANY), "A face network takes it for the performer (identity {value:.2f}).",
@@ -113,14 +118,15 @@ def _severity(value: float, judgement: Judgement) -> float:
 
 
 def blur_warning(figures: Figures) -> str | None:
-    """What to say when fidelity was bought with blur: PSNR above the plate's without the contrast that should go with it."""
+    """What to say when fidelity was bought with blur: PSNR above the plate's without its edges and contrast."""
     gain_db = figures.get("psnr_db", math.nan) - figures.get("plate_psnr_db", math.nan)
-    contrast, detail = (figures.get(f"inner_{each}", math.nan) for each in ("contrast", "detail"))
-    if not (gain_db > 2 and contrast < 0.7):
+    contrast, edges = figures.get("inner_contrast", math.nan), figures.get("edge_gain", math.nan)
+    if not (gain_db > 2 and (contrast < 0.7 or edges < SOFT_EDGES)):
         return None
+    share, what = (edges, "edges") if edges < SOFT_EDGES else (contrast, "contrast")
     return (
         f"Bought with blur: PSNR is {gain_db:.1f} dB above the plate's and λ is {figures['leak']:z.2f}, but the picture holds "
-        f"only {100 * contrast:.0f} % of the truth's contrast inside the face (detail {detail:z.2f}). Do not trust PSNR and λ."
+        f"only {100 * share:.0f} % of the truth's {what} inside the face. Do not trust PSNR and λ."
     )
 
 
@@ -158,7 +164,8 @@ FAULTS = (
     Fault("psnr_db", -1, 1.0, "far from the truth: {value:.1f} dB, usually {usual:.1f}"),
     Fault("leak", +1, 0.1, "the plate's face shows through: λ {value:z.2f}, usually {usual:z.2f}"),
     Fault("detail", -1, 0.1, "features do not match: detail {value:z.2f}, usually {usual:z.2f}"),
-    Fault("contrast", -1, 0.1, "blurred: contrast {value:.2f}, usually {usual:.2f}"),
+    Fault("edge_gain", -1, 0.1, "soft: {value:.0%} of the truth's edges, usually {usual:.0%}"),
+    Fault("contrast", -1, 0.1, "flat: contrast {value:.2f}, usually {usual:.2f}"),
     Fault("contrast", +1, 0.1, "harsh or blotchy: contrast {value:.2f}, usually {usual:.2f}"),
     Fault("landmark_error_percent", +1, 1.0, "features out of place: {value:.1f} %, usually {usual:.1f} %"),
     Fault("flicker", +1, 1.0, "flickers: {value:.1f} levels, usually {usual:.1f}"),
