@@ -47,6 +47,12 @@ def test_similarity_of_structure_is_that_of_the_paper_with_a_window_cut_at_the_e
     torch.testing.assert_close(structural_dissimilarity(a, b), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_face_mask_that_resampling_has_rounded_above_one_is_a_face_mask() -> None:
+    batch = Batch(*(torch.rand(2, channels, 16, 16) for channels in (3, 3, 1, 1)))
+    batch.face[0, 0, 0, 0] = 1.0000001192092896  # what grid_sample made of a mask of ones in one batch of some hundreds
+    assert torch.isfinite(reconstruction_loss(torch.rand(2, 4, 16, 16), batch, TrainRecipe()))
+
+
 def test_a_batch_cut_in_pieces_has_the_loss_of_the_whole() -> None:
     random, recipe = torch.Generator().manual_seed(2), TrainRecipe()
     batch = Batch(*(torch.rand(6, channels, 16, 16, generator=random) for channels in (3, 3, 1, 1)))

@@ -27,7 +27,8 @@ def reconstruction_loss(drawn: Tensor, batch: Batch, recipe: TrainRecipe) -> Ten
     if recipe.edge_weight:
         total = total + recipe.edge_weight * edge_loss(picture, batch.target, weights)
     if recipe.mask_weight and drawn.shape[1] == 4:
-        total = total + recipe.mask_weight * functional.binary_cross_entropy(drawn[:, 3:4], batch.face)
+        # Resampling rounds a mask of ones to a little more than 1 in one batch of some hundreds, which the entropy refuses.
+        total = total + recipe.mask_weight * functional.binary_cross_entropy(drawn[:, 3:4], batch.face.clamp(0, 1))
     return total
 
 
