@@ -49,5 +49,7 @@ FIGURES: Mapping[str, tuple[str, int]] = {
     "seam_step": ("step at the edge, ΔE", 1),
     "known_flicker": ("flicker, levels", 2),
     "clones_moved": ("share of clones that moved", 2),
+    "grey_psnr_db": ("PSNR at 24 px in grey, dB", 1),
+    "times_slower": ("times as long as L1", 0),
     "bill_psnr_db": ("PSNR in the middle of the face, dB", 1),
 }

@@ -16,7 +16,7 @@ from benchmarks.truth.footage import Footage, code_sha256
 from benchmarks.truth.run import machine
 from experiments import results
 from experiments.claims.model import Arm, Claim
-from experiments.measures import blends, finding, swaps, tracking
+from experiments.measures import blends, finding, pixelcnn, swaps, tracking
 from experiments.scoring import Answers, Pair, in_face_space, score, truth_of
 from experiments.training import Scale, Trained, train
 from understudy.imaging.framing import framing
@@ -40,6 +40,7 @@ MEASURES: Mapping[str, Measure] = {
     "detected": finding.detected,
     "aligned": finding.aligned,
     "followed": tracking.followed,
+    "drawn": pixelcnn.drawn,
     "on morph": swaps.on_morph,
     "stage bill": swaps.stage_bill,
 }

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from experiments.claims import arms as a
-from experiments.claims.model import Claim, Test
+from experiments.claims.model import Arm, Claim, Test
+
+
+def _drawn(by: str, words: str) -> Arm:
+    return Arm(f"drawn-by-{by}", words, measure="drawn", settings={"by": by})
+
+
+BY_L1, BY_ADVERSARY, BY_PIXELCNN = (
+    _drawn("l1", "L1"),
+    _drawn("adversary", "L1 and adversarial loss"),
+    _drawn("pixelcnn", "PixelCNN"),
+)
 
 CLAIMS = (
     Claim(
@@ -46,6 +57,27 @@ CLAIMS = (
         ),
         ("sharpness", "detail", "gain_db", "leak", "flicker"),
         ("reference", "gan", "strong-gan"),
+    ),
+    Claim(
+        "C15",
+        "PixelCNN is slow and worse than an adversary",
+        "PixelCNN is another way to sharp pictures, but it is slow and the result is worse than an adversary's.",
+        "A small PixelCNN (24 px, 16 grey levels, 350 steps) that is told what the L1 network draws and draws it anew, pixel after "
+        "pixel, beside the L1 network itself and the one with an adversary, all at 24 px in grey; twenty test frames.",
+        (BY_L1, BY_ADVERSARY, BY_PIXELCNN),
+        (
+            Test("it is sharper than L1", "sharpness", "drawn-by-pixelcnn", "drawn-by-l1"),
+            Test("it takes more than 50 times as long", "times_slower", "drawn-by-pixelcnn", border=50.0),
+            Test(
+                "it is further from the truth than an adversary's",
+                "grey_psnr_db",
+                "drawn-by-pixelcnn",
+                "drawn-by-adversary",
+                False,
+            ),
+        ),
+        ("sharpness", "grey_psnr_db", "times_slower"),
+        ("drawn-by-l1", "drawn-by-adversary", "drawn-by-pixelcnn"),
     ),
     Claim(
         "C18",

@@ -6,14 +6,6 @@ from experiments.claims.model import Claim
 
 CLAIMS = (
     Claim(
-        "C15",
-        "PixelCNN is slow and worse than an adversary",
-        "PixelCNN is another way to sharp pictures, but it is slow and the result is worse.",
-        "",
-        open_because="not run yet: a PixelCNN head has to be trained long enough to draw a face before its faces can be "
-        "compared.",
-    ),
-    Claim(
         "C34",
         "fringe bias",
         "Trained on a performer who mostly wears a fringe, an adversary draws one where the plate has none.",
