@@ -62,8 +62,8 @@ CLAIMS = (
         "C15",
         "PixelCNN is slow and worse than an adversary",
         "PixelCNN is another way to sharp pictures, but it is slow and the result is worse than an adversary's.",
-        "A small PixelCNN (24 px, 16 grey levels, 350 steps) that is told what the L1 network draws and draws it anew, pixel after "
-        "pixel, beside the L1 network itself and the one with an adversary, all at 24 px in grey; twenty test frames.",
+        "A small PixelCNN (24 px, 16 grey levels, 350 steps) that is told what the L1 network draws and draws it anew, pixel "
+        "after pixel, beside the L1 network itself and the one with an adversary, all at 24 px in grey; twenty test frames.",
         (BY_L1, BY_ADVERSARY, BY_PIXELCNN),
         (
             Test("it is sharper than L1", "sharpness", "drawn-by-pixelcnn", "drawn-by-l1"),
