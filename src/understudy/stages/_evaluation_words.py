@@ -37,7 +37,7 @@ class Judgement:
 
 _ANY = math.inf
 SOFT_EDGES = 0.6
-"""With less than this share of the truth's edges a face looks blurred, as the truth does under a blur of sigma 2.5 in 256 px."""
+"""With less than this share of the truth's edges a face looks blurred, as the truth under a blur of sigma 2.5 in 256 px."""
 
 JUDGEMENTS = (
     Judgement("leak", (-0.1, 0.1), (-0.2, 0.2), "Almost nothing of the plate's face is left (λ {value:z.2f}).",
