@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.claims import arms
+from experiments.claims.model import Arm
 from experiments.scoring import answers, crop_of
 from experiments.training import Trained, train
 from understudy.imaging.colour import LUMA_WEIGHTS, luma
 from understudy.imaging.framing import framing
 from understudy.imaging.metrics_series import Series
-from understudy.model.augment import make_batch
 from understudy.model.schedule import step_generator
 from understudy.types import FloatArray, Image
 
@@ -105,7 +105,7 @@ def drawn(settings: Mapping[str, object], seed: int, shop: Workshop) -> tuple[di
     return series, _tiles(pictures[:: NUM_FACES // 6][:6])
 
 
-def _trained(arm: arms.Arm, seed: int, shop: Workshop) -> Trained:
+def _trained(arm: Arm, seed: int, shop: Workshop) -> Trained:
     assert arm.training is not None
     return train(arm.training, shop.scale, seed, shop.footage, shop.work, shop.report)
 
@@ -116,13 +116,11 @@ def _taught(trained: Trained, seed: int) -> PixelCnn:
     torch.manual_seed(seed)
     network = PixelCnn()
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-    crops = trainer.crops[name]
     for step in range(NUM_STEPS):
-        random = step_generator(seed, step, 0)
-        chosen = torch.randint(len(crops), (BATCH,), generator=random)
-        batch = make_batch(crops[chosen], trainer.still_recipe(), trainer.margin, 0.0, random)
+        chosen = torch.randint(len(trainer.crops[name]), (BATCH,), generator=step_generator(seed, step, 0))
+        batch = trainer.still_batch(name, chosen)
         with torch.no_grad():
-            condition = _grey_tensor(trained.network(trainer.standards[name].apply(batch.warped), name)[:, :3])
+            condition = _grey_tensor(trained.network.decode(trainer.read(trained.network, name, batch), name)[:, :3])
             levels = _levels(_grey_tensor(batch.target))
         logits = network(levels / (LEVELS - 1), condition)
         loss = functional.cross_entropy(logits, levels[:, 0].long())
