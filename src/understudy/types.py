@@ -249,11 +249,11 @@ class TrainRecipe:
     cycle_weight: float = 0.0
     # Which faces, and how they are disturbed
     balance_fraction: float = 0.0
-    warp_fraction: float = 0.015
-    warp_until: float = 0.8
-    rotation_degrees: float = 3.0
-    scale_fraction: float = 0.03
-    shift_fraction: float = 0.015
+    warp_fraction: float = 0.03
+    warp_until: float = 0.9
+    rotation_degrees: float = 8.0
+    scale_fraction: float = 0.06
+    shift_fraction: float = 0.03
     flip_probability: float = 0.0
     brightness_fraction: float = 0.1
     colour_fraction: float = 0.03
