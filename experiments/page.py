@@ -11,13 +11,15 @@ import numpy as np
 
 from experiments import results
 from experiments.claims import CLAIMS
-from experiments.claims.model import Claim
+from experiments.claims.model import Arm, Claim
 from experiments.figures import FIGURES
 from experiments.systems import systems_table
 from experiments.training import FULL, SMALL, Scale
 from experiments.verdicts import Judged, Tested, judge
-from understudy.media import read_image
+from understudy.media import encode_jpeg, read_image
 from understudy.store.atomic import atomic_write_bytes, atomic_write_text
+from understudy.trust.label import labelled_picture
+from understudy.trust.notice import with_notice_below
 from understudy.types import Image, Json
 
 ROOT = Path(__file__).parents[1]
@@ -33,8 +35,7 @@ def write_page(page: Path = PAGE, folder: Path = results.FOLDER) -> None:
         if (picture := picture_of(claim, SMALL, folder)) is not None:
             path = page.parent / PICTURES / f"{claim.name}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])[1]
-            atomic_write_bytes(path, encoded.tobytes())
+            atomic_write_bytes(path, labelled_picture(encode_jpeg(with_notice_below(picture), quality=82)))
 
 
 def page_text(folder: Path = results.FOLDER) -> str:
@@ -65,10 +66,34 @@ def _overview(judged: Sequence[Judged]) -> str:
     for each in judged:
         claim = each.claim
         deciding = "; ".join(f"{tested.test.words}: {_interval_words(tested)}, {tested.outcome}" for tested in each.tested)
-        why = claim.open_because or ("" if each.is_whole else "the runs are not all there yet")
+        why = claim.open_because or _missing_words(each)
         command = f"`{command_of(claim)}`" if claim.arms else "–"
         rows.append([f"[{claim.name}](#{_anchor(claim)})", claim.says, f"**{each.verdict}**", deciding or why, command])
     return _table(rows)
+
+
+def _missing_words(judged: Judged) -> str:
+    """How much is left to run before a claim is decided."""
+    left = [
+        arm
+        for arm in judged.claim.arms
+        if arm.name in judged.deciding
+        for _ in range(judged.claim.num_seeds - len(judged.by_arm[arm.name]))
+    ]
+    minutes = sum(expected_seconds(arm, judged.by_arm[arm.name]) for arm in left) / 60
+    return f"{len(left)} of its runs have not been made here: about {minutes:.0f} minutes of one core" if left else ""
+
+
+def expected_seconds(arm: Arm, found: Sequence[Json] = ()) -> float:
+    """Processor time of one seed of an arm: as its other seeds took, or by what its terms have been seen to cost."""
+    if found:
+        return float(np.mean([float(each["cpu_seconds"]) for each in found]))  # type: ignore[arg-type]
+    if arm.training is None:
+        return 10.0
+    recipe = arm.training.recipe(SMALL, 0)
+    terms = 1.4 * (recipe.adversarial_weight > 0) + 1.0 * (recipe.adversarial_swap_weight > 0) + 0.5 * (recipe.cycle_weight > 0)
+    work = (recipe.width / 0.125) ** 1.5 * (recipe.resolution_px / 48) ** 2
+    return 7 + 17 * arm.training.budget * work * (1 + terms + 0.5 * (recipe.perceptual_weight > 0))
 
 
 def command_of(claim: Claim, scale: Scale = SMALL) -> str:
@@ -104,7 +129,7 @@ def _section(judged: Judged, folder: Path) -> str:
     if any(judged.by_arm.values()):
         lines.append(_figures_table(judged))
         lines.append("\n".join(f"- {_sentence(each)}" for each in judged.tested))
-    missing = "" if judged.is_whole else " The runs are not all there yet."
+    missing = "" if judged.is_whole else f" {_missing_words(judged)[0].upper()}{_missing_words(judged)[1:]}."
     minutes = judged.cpu_seconds / 60
     lines.append(
         f"**{judged.verdict[0].upper()}{judged.verdict[1:]}.**{missing} {claim.reading}".rstrip()
@@ -112,7 +137,8 @@ def _section(judged: Judged, folder: Path) -> str:
         + f"; on a GPU: `{command_of(claim, FULL)}`."
     )
     if picture_of(claim, SMALL, folder) is not None:
-        shown = ", ".join(claim.arm(name).words for name in claim.shown)
+        there = [arm for arm in map(claim.arm, claim.shown) if results.strip_of(arm, SMALL, folder).is_file()]
+        shown = ", ".join(arm.words for arm in there)
         lines.append(f"![{claim.title}: {shown}]({PICTURES.as_posix()}/{claim.name}.jpg)")
     return "\n\n".join(lines)
 

@@ -21,8 +21,10 @@ from experiments.scoring import Answers, Pair, in_face_space, score, truth_of
 from experiments.training import Scale, Trained, train
 from understudy.imaging.framing import framing
 from understudy.imaging.metrics_series import Series
+from understudy.media import encode_jpeg
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.store.atomic import atomic_write_bytes
+from understudy.trust.label import labelled_picture
 from understudy.types import Image, Reporter, silent
 
 SHOWN_FRAMES = (10, 28, 42, 74, 98, 112)
@@ -111,9 +113,8 @@ def run_one(arm: Arm, seed: int, shop: Workshop) -> None:
 
 
 def write_strip(path: Path, strip: Image) -> None:
-    """A row of pictures, small."""
-    encoded = cv2.imencode(".jpg", strip[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
-    atomic_write_bytes(path, encoded.tobytes())
+    """A row of pictures, small; the file says that it is AI-made."""
+    atomic_write_bytes(path, labelled_picture(encode_jpeg(strip, quality=88)))
 
 
 def _strip(trained: Trained, made: Answers, pair: Pair) -> Image:

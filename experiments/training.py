@@ -111,7 +111,10 @@ class Trained:
 
 
 def train(asked: Training, scale: Scale, seed: int, footage: Footage, work: Path, report: Reporter) -> Trained:
-    """Train the arm's network, or find it where it was trained before; on one machine always the same to the bit."""
+    """Train the arm's network, or find it where it was trained before; on one machine always the same to the bit.
+
+    Nobody has to be asked: `find_footage` gives rendered performers alone, whose true landmarks only a renderer knows.
+    """
     torch.set_num_threads(1)
     keep_freed_memory()
     recipe = asked.recipe(scale, seed)

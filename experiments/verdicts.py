@@ -39,8 +39,12 @@ class Judged:
     @property
     def is_whole(self) -> bool:
         """Whether every arm that decides has all its seeds."""
-        deciding = {name for test in self.claim.tests for name in (test.of, test.against) if name}
-        return bool(deciding) and all(len(self.by_arm[name]) >= self.claim.num_seeds for name in deciding)
+        return bool(self.deciding) and all(len(self.by_arm[name]) >= self.claim.num_seeds for name in self.deciding)
+
+    @property
+    def deciding(self) -> set[str]:
+        """The arms that a test names."""
+        return {name for test in self.claim.tests for name in (test.of, test.against) if name}
 
     @property
     def cpu_seconds(self) -> float:

@@ -50,6 +50,7 @@ CLAIMS = (
         (a.REFERENCE, a.SPATIAL, a.SPATIAL_8, a.CONVOLVED),
         (
             Test("without them more of the plate is left, by 0.1", "leak", "spatial", "reference", border=0.1),
+            Test("a finer map of places leaves more, by 0.1", "leak", "spatial-8", "reference", border=0.1),
             Test("convolutions to one place do no better than none", "leak", "convolved", "reference", border=0.1),
         ),
         ("leak", "gain_db", "detail", "own_psnr_db"),
