@@ -153,12 +153,11 @@ class Converter:
     def _planes(self, frame: av.VideoFrame, size_wh: tuple[int, int], bits: int) -> AnyImage:
         """Y, Cb and Cr of every pixel (height, width, 3); codes of more than 8 bits are shifted up to 16."""
         if bits <= 8:
-            return self._sampled(frame, size_wh, "yuv444p").to_ndarray(channel_last=True)
+            return _joined(self._sampled(frame, size_wh, "yuv444p"), np.dtype(np.uint8))
         if re.match(r"yuva?444p\d+le$", frame.format.name) and (frame.width, frame.height) == size_wh:
             # swscale would repeat bits here instead of appending zeros
-            planes = np.dstack([_plane(frame, number, np.dtype("<u2")) for number in range(3)])
-            return np.left_shift(planes, 16 - bits, dtype=np.uint16)
-        return self._sampled(frame, size_wh, "yuv444p16le").to_ndarray(channel_last=True)
+            return np.left_shift(_joined(frame, np.dtype("<u2")), 16 - bits, dtype=np.uint16)
+        return _joined(self._sampled(frame, size_wh, "yuv444p16le"), np.dtype("<u2"))
 
     def _sampled(self, frame: av.VideoFrame, size_wh: tuple[int, int], pixel_format: str) -> av.VideoFrame:
         """The same colours in another size, chroma sampling or bit depth.
@@ -198,6 +197,11 @@ def _ycc_from_rgb(
         return np.column_stack([rows * code_max, [0, 128 * unit, 128 * unit]])
     scale = np.array([219, 224, 224]) * unit
     return np.column_stack([rows * scale[:, None], [16 * unit, 128 * unit, 128 * unit]])
+
+
+def _joined(frame: av.VideoFrame, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> AnyImage:
+    """Three planes of one size as a picture (height, width, 3)."""
+    return cast(AnyImage, cv2.merge([_plane(frame, number, dtype) for number in range(3)]))
 
 
 def _plane(frame: av.VideoFrame, number: int, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> AnyMatte:
