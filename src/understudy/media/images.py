@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -60,7 +61,7 @@ def _read(path: Path, least_px: int | None) -> AnyImage:
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), reduction)
     if picture is None or picture.dtype not in (np.uint8, np.uint16):
         raise BadInput(f"{path}: the {kind} picture is damaged or of an unusual depth and does not decode; export it again")
-    return np.ascontiguousarray(picture[:, :, ::-1])
+    return cast(AnyImage, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
 def encode_jpeg(image: Image, quality: int = 95) -> bytes:
@@ -140,7 +141,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def _encode(suffix: str, image: AnyImage, options: list[int]) -> bytes:
-    is_done, data = cv2.imencode(suffix, np.ascontiguousarray(image[:, :, ::-1] if image.ndim == 3 else image), options)
+    codes = np.ascontiguousarray(image)
+    is_done, data = cv2.imencode(suffix, cv2.cvtColor(codes, cv2.COLOR_RGB2BGR) if image.ndim == 3 else codes, options)
     if not is_done:
         raise ValueError(f"OpenCV could not encode an image of shape {image.shape} as {suffix}")
     return data.tobytes()
