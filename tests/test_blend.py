@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.imaging import blend
-from understudy.imaging.blend import composite, feather, hard, lay_over, multiband, poisson
+from understudy.imaging.blend import composite, feather, hard, lay_over, multiband, poisson, relief
 from understudy.imaging.masks import erode, polygon_mask
 from understudy.imaging.masks import feather as feathered
 from understudy.imaging.similarity import invert, similarity_from_parameters
 from understudy.imaging.warp import warp_image
 
-METHODS = [hard, feather, poisson, multiband]
+METHODS = [hard, feather, poisson, multiband, relief]
 
 
 def a_picture(width: int = 160, height: int = 120, seed: int = 0, grain: float = 3.0) -> np.ndarray:
@@ -197,11 +197,22 @@ def test_multiband_keeps_the_new_faces_detail_and_the_plates_light():
     assert np.abs(broad[0] - broad[1])[deep].mean() < 0.3 * np.abs(broad[0] - blend.blur(detail, 16.0))[deep].mean()
 
 
-def test_multiband_does_not_pop_when_the_face_moves_by_a_fraction_of_a_pixel_or_grows():
+def test_relief_keeps_the_new_faces_shading_where_multiband_takes_the_plates_and_meets_the_plate_as_softly():
+    plate, face, matte = unit(a_picture(seed=13, grain=0)), unit(a_picture(seed=14, grain=0)), an_ellipse(160, 120)
+    results, deep = {m.__name__: m(plate, face, matte, 160.0) for m in (feather, multiband, relief)}, erode(matte, 20) > 0.5
+    lost = {name: np.abs(blend.blur(result - face, 8.0))[deep].mean() for name, result in results.items()}
+    rim = (matte > 0.5) & (erode(matte, 2) <= 0.5)
+    step = {name: np.abs(result - plate)[rim].mean() for name, result in results.items()}
+    assert lost["relief"] < 0.25 * lost["multiband"]
+    assert step["relief"] < 0.7 * step["feather"]
+
+
+@pytest.mark.parametrize("method", [multiband, relief])
+def test_bands_do_not_pop_when_the_face_moves_by_a_fraction_of_a_pixel_or_grows(method):
     scene, other = a_picture(360, 260, seed=15), unit(a_picture(64, 64, seed=16))
     matte, frames = feathered(an_ellipse(64, 64), 4), []
     for step in range(12):
         zoom = 0.31 + 0.002 * step
-        frame, _ = paste_back(scene, other, matte, np.array([[zoom, 0, -24 - 0.03 * step], [0, zoom, -8.0]]), multiband)
+        frame, _ = paste_back(scene, other, matte, np.array([[zoom, 0, -24 - 0.03 * step], [0, zoom, -8.0]]), method)
         frames.append(frame.astype(float).mean())
     assert np.abs(np.diff(frames, 2)).max() < 0.05

@@ -12,6 +12,7 @@ from understudy.imaging.colour import (
     apply_colour,
     colour_matcher,
     luma,
+    match_gain,
     match_mean,
     match_mkl,
     measure_colour,
@@ -80,7 +81,7 @@ def test_the_optimal_transport_is_the_least_change_so_it_is_symmetric_and_keeps_
     assert np.linalg.eigvalsh(linear).min() > 0
 
 
-@pytest.mark.parametrize("name", ["mkl", "reinhard", "mean"])
+@pytest.mark.parametrize("name", ["gain", "mkl", "reinhard", "mean"])
 def test_every_method_matches_the_mean_and_leaves_equal_skins_alone(name):
     source, target = measure_colour(a_skin(5), whole(a_skin(5))), measure_colour(a_skin(6), whole(a_skin(6)))
     mapped = apply_colour(a_skin(5), colour_matcher(name)(source, target))
@@ -101,8 +102,14 @@ def test_a_blurred_face_is_not_stretched_without_limit(name):
     assert np.linalg.norm(colour_matcher(name)(flat, lively)[:, :3], 2) <= MAX_GAIN + 1e-9
 
 
+def test_a_gain_gives_a_darker_skin_the_brighter_ones_colour_and_its_own_contrast():
+    skin = a_skin(7)
+    mapped = apply_colour(0.5 * skin, match_gain(measure_colour(0.5 * skin, whole(skin)), measure_colour(skin, whole(skin))))
+    assert np.allclose(mapped, skin, atol=1e-5)
+
+
 def test_an_empty_mask_changes_nothing():
     nothing, skin = measure_colour(a_skin(8), np.zeros((64, 64))), measure_colour(a_skin(8), whole(a_skin(8)))
-    for matcher in (match_mkl, match_mean):
+    for matcher in (match_mkl, match_mean, match_gain):
         assert np.array_equal(matcher(nothing, skin), np.eye(3, 4))
         assert np.array_equal(matcher(skin, nothing), np.eye(3, 4))

@@ -196,7 +196,7 @@ def test_a_preview_shows_what_the_film_will_show(plate, tmp_path):
     assert np.array_equal(seen[0].image, frames[7])
 
 
-@pytest.mark.parametrize("blend", ["direct", "alpha", "hard", "feather", "poisson", "multiband"])
+@pytest.mark.parametrize("blend", ["direct", "alpha", "hard", "feather", "poisson", "multiband", "relief"])
 def test_every_blend_runs_through_the_whole_stage_and_gives_the_plate_back(plate, tmp_path, blend):
     faces = [a_face(frame) for frame in range(NUM_FRAMES)]
     figures, _, frames = converted(plate, faces, recipe=replace(LOSSLESS, blend=blend, colour="plate"))

@@ -11,6 +11,7 @@ from understudy.imaging.look import (
     TrackLook,
     apply_detail,
     detail_of_model,
+    level_gain,
     look_at,
     measure_appearance,
     with_grain,
@@ -124,3 +125,18 @@ def test_a_blurred_model_is_told_from_a_sharp_one():
     )
     assert sharp == pytest.approx(1, abs=0.3)
     assert blurred < 0.4
+
+
+def test_the_level_of_one_frame_is_the_plates_wherever_there_is_skin_enough_to_see_it():
+    plate, skin = a_face(), np.zeros((SIZE, SIZE), np.float32)
+    skin[60:200, 60:200] = 1
+    assert level_gain(plate, 0.8 * plate, skin) == pytest.approx(1.25, abs=0.03)
+    assert level_gain(plate, plate, skin) == pytest.approx(1.0)
+    assert level_gain(plate, 0.8 * plate, np.zeros_like(skin)) == 1
+
+
+def test_a_sliver_of_skin_or_a_black_face_does_not_make_a_frame_flash():
+    plate, sliver, whole = a_face(), np.zeros((SIZE, SIZE), np.float32), np.ones((SIZE, SIZE), np.float32)
+    sliver[100:104, 100:130] = 1
+    assert level_gain(plate, np.zeros_like(plate), sliver) < 1.2
+    assert level_gain(plate, np.zeros_like(plate), whole) == 2

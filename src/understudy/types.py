@@ -281,19 +281,20 @@ class ConvertRecipe:
     `colour_seconds` to either side, motion blur over the clip (two faces that differ much can feign some).
     `mask`: what limits the face: the network's mask, the mesh's silhouette or both.
     `is_occlusion_kept`: what stands before the face stays there. `matte_seconds`: over how long the masks are steadied.
-    `blend`: how the face meets the plate (imaging/blend.py); `multiband` takes the plate's light and skin, so with any other
-    `colour` it is `feather`. `is_light_linear`: mix light instead of code values. `num_crops`: how many slightly shifted crops
-    of each face are averaged, 1 to 4 (each costs the network once more). `expression_strength`: how much of the expression that
-    was measured on the plate the model is told, 1 for all of it. `flow_blend_fraction`: share of the neighbouring
-    frames' broad features, moved along the optical flow; a last resort against a model that flickers. `fade_seconds`: how long
-    a face that drops out takes to go. `on_missing`: what becomes of frames without a swap: kept, blurred beyond recognition, or
-    black. `passes`: the swap taken apart for finishing elsewhere: as FFV1 or PNG at 16 bits, as EXR in linear light, or not.
+    `blend`: how the face meets the plate (imaging/blend.py); `relief` keeps the new face's shading, `multiband` takes the
+    plate's; both need the plate's skin, so with any other `colour` they are `feather`. `is_light_linear`: mix light instead of
+    code values. `num_crops`: how many slightly shifted crops of each face are averaged, 1 to 4 (each costs the network once
+    more). `expression_strength`: how much of the expression that was measured on the plate the model is told, 1 for all of it.
+    `flow_blend_fraction`: share of the neighbouring frames' broad features, moved along the optical flow; a last resort against
+    a model that flickers. `fade_seconds`: how long a face that drops out takes to go. `on_missing`: what becomes of frames
+    without a swap: kept, blurred beyond recognition, or black. `passes`: the swap taken apart for finishing elsewhere: as FFV1
+    or PNG at 16 bits, as EXR in linear light, or not.
     `notice`: where a delivery file says visibly that it is AI-made; an end card is added after the last frame.
     """
 
     name: str = "default"
     colour: Literal["plate", "performer", "none"] = "plate"
-    colour_method: Literal["mkl", "reinhard", "mean"] = "mkl"
+    colour_method: Literal["gain", "mkl", "reinhard", "mean"] = "gain"
     colour_seconds: float = 0.5
     is_sharpness_matched: bool = True
     is_grain_matched: bool = True
@@ -303,7 +304,7 @@ class ConvertRecipe:
     feather_fraction: float = 0.03
     is_occlusion_kept: bool = True
     matte_seconds: float = 0.04
-    blend: Literal["direct", "alpha", "hard", "feather", "poisson", "multiband"] = "multiband"
+    blend: Literal["direct", "alpha", "hard", "feather", "poisson", "multiband", "relief"] = "relief"
     is_light_linear: bool = False
     num_crops: int = 1
     expression_strength: float = 1.0

@@ -8,7 +8,7 @@ change its look.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,9 @@ Curve = Callable[[FloatArray], FloatArray]
 
 BAND_SIGMAS = (1 / 96, 1 / 48, 1 / 24, 1 / 12)
 """The bands of `multiband` end at these standard deviations, as fractions of the crop's side."""
+
+RELIEF_SIGMAS = BAND_SIGMAS[:3]
+"""The bands of `relief`: what is broader is crossed over at the width of the last one (docs/blending.md has other ends)."""
 
 
 def composite(plate: Picture, foreground: Picture, alpha: FloatArray) -> Picture:
@@ -75,20 +78,34 @@ def clone_centre(mask: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def multiband(plate: Picture, foreground: Picture, matte: Mask, side_px: float) -> Picture:
-    """Each band of detail is crossed over at its own width; the broadest band (the light) stays the plate's.
+    """Each band of detail is crossed over at its own width; the broadest band stays the plate's: its light, and its relief."""
+    return _by_bands(plate, foreground, matte, side_px, BAND_SIGMAS, is_coarsest_kept=False)
 
-    plate + sum over bands k of matte_k * band_k(foreground - plate), after Burt and Adelson 1983, "A multiresolution spline
-    with application to image mosaics", with three changes: Gaussians in proportion to the face instead of a pyramid tied to
-    the pixel grid (whose bands would pop as the face moves and grows); every low-pass looks at pixels inside the matte only,
-    so that nothing behind the face's edge bleeds in; and the mattes widen inward only, so that nothing outside is touched.
+
+def relief(plate: Picture, foreground: Picture, matte: Mask, side_px: float) -> Picture:
+    """The same with the new face's own broadest band, let in behind the rim: its shape and shading are not the plate's."""
+    return _by_bands(plate, foreground, matte, side_px, RELIEF_SIGMAS, is_coarsest_kept=True)
+
+
+def _by_bands(
+    plate: Picture, foreground: Picture, matte: Mask, side_px: float, sigmas: Sequence[float], is_coarsest_kept: bool
+) -> Picture:
+    """plate + sum over bands k of matte_k * band_k(foreground - plate).
+
+    After Burt and Adelson 1983, "A multiresolution spline with application to image mosaics", with three changes: Gaussians in
+    proportion to the face instead of a pyramid tied to the pixel grid (whose bands would pop as the face moves and grows);
+    every low-pass looks at pixels inside the matte only, so that nothing behind the face's edge bleeds in; and the mattes widen
+    inward only, so that nothing outside is touched.
     """
     result, finer, band_matte = plate.astype(np.float32), foreground - plate, matte
     premultiplied = finer * matte[..., None]
-    for fraction in BAND_SIGMAS:
+    for fraction in sigmas:
         weight = blur(matte, fraction * side_px)
         coarser = blur(premultiplied, fraction * side_px) / np.maximum(weight, np.float32(1e-4))[..., None]
         result += band_matte[..., None] * (finer - coarser)
         finer, band_matte = coarser, np.minimum(matte, np.clip(2 * weight - 1, 0, 1))
+    if is_coarsest_kept:
+        result += band_matte[..., None] * finer
     return np.where(matte[..., None] > 0, np.clip(result, 0, 1), plate).astype(np.float32)
 
 

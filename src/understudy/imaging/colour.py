@@ -25,6 +25,9 @@ _NOISE_FLOOR = (2 / 255) ** 2
 _SHRINKAGE = 0.005
 """How far a covariance is drawn towards a ball: keeps a nearly flat cloud of colours from being stretched without limit."""
 
+_DARKEST = 0.01
+"""Means are taken for no darker than this before they are divided by."""
+
 MAX_GAIN = 2.0
 """No direction of colour space is stretched more than this, nor compressed below its inverse: a poor face is not blown up."""
 
@@ -85,6 +88,14 @@ def match_mean(source: ColourStatistics, target: ColourStatistics) -> ColourMap:
     return _around_means(np.eye(3), source, target)
 
 
+def match_gain(source: ColourStatistics, target: ColourStatistics) -> ColourMap:
+    """A gain for each channel, as another skin reflects the same light (von Kries): contrast grows with brightness alone."""
+    if source.weight <= 0 or target.weight <= 0:
+        return np.eye(3, 4)
+    gains = np.maximum(target.mean, _DARKEST) / np.maximum(source.mean, _DARKEST)
+    return np.column_stack([np.diag(np.clip(gains, 1 / MAX_GAIN, MAX_GAIN)), np.zeros(3)])
+
+
 def match_mean_std(source: ColourStatistics, target: ColourStatistics) -> ColourMap:
     """Mean and spread along brightness, yellow-blue and red-green, each by itself.
 
@@ -109,8 +120,8 @@ def match_mkl(source: ColourStatistics, target: ColourStatistics) -> ColourMap:
 
 
 def colour_matcher(name: str) -> Callable[[ColourStatistics, ColourStatistics], ColourMap]:
-    """The matching method called `name`: mkl, reinhard or mean."""
-    return {"mkl": match_mkl, "reinhard": match_mean_std, "mean": match_mean}[name]
+    """The matching method called `name`: gain, mkl, reinhard or mean."""
+    return {"gain": match_gain, "mkl": match_mkl, "reinhard": match_mean_std, "mean": match_mean}[name]
 
 
 def apply_colour(rgb: FloatArray, target_from_source: ColourMap) -> NDArray[np.float32]:

@@ -49,6 +49,9 @@ GRAIN_AT_QUANTILE = 0.73
 MOST_LIGHT_GAIN = 2.0
 """Of a change of light that is put on a performer's own skin."""
 
+LEVEL_PRIOR = 0.02
+"""Share of the crop that counts as grey on both sides when levels are compared: a sliver of skin changes nothing."""
+
 LEAST_GRAIN = 0.25 / 255
 """A quarter of an 8-bit level: nobody sees less."""
 
@@ -207,6 +210,17 @@ def _luminance_variance(covariances: NDArray[np.float64], linear: NDArray[np.flo
 
 
 # ---- applying -------------------------------------------------------------------------------------------------------------
+
+
+def level_gain(plate: Picture, face: Picture, skin: Mask) -> float:
+    """How much brighter the plate's skin is than the new face's at the same places of one frame: (N, N, 3) each, skin (N, N).
+
+    Colours pooled over time leave what changes within them, a network's pumping or a flash of light; this one number is a mean
+    over so many pixels that it can be taken frame by frame.
+    """
+    prior = LEVEL_PRIOR * skin.size / 2
+    wanted, there = (float((luma(picture) * skin).sum()) + prior for picture in (plate, face))
+    return float(np.clip(wanted / max(there, prior), 1 / MOST_LIGHT_GAIN, MOST_LIGHT_GAIN))
 
 
 def apply_detail(crop: Picture, gains: FloatArray) -> Picture:

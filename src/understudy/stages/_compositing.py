@@ -10,11 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.imaging.blend import Blend, Layer, bring_back, feather, hard, in_light, lay_over, multiband, poisson
+from understudy.imaging.blend import (
+    Blend,
+    Layer,
+    bring_back,
+    feather,
+    hard,
+    in_light,
+    lay_over,
+    multiband,
+    poisson,
+    relief,
+)
 from understudy.imaging.colour import apply_colour
-from understudy.imaging.look import apply_detail, look_at, with_grain
+from understudy.imaging.depth import unit_from_codes
+from understudy.imaging.look import apply_detail, level_gain, look_at, with_grain
 from understudy.imaging.masks import Mask
-from understudy.imaging.matte import at_size, enlarge, face_matte, fade
+from understudy.imaging.matte import at_size, enlarge, face_matte, fade, skin_mask
 from understudy.imaging.motion_blur import blur_along
 from understudy.imaging.similarity import Matrix, scale_of
 from understudy.imaging.steadiness import blend_along_flow, reach_frames, steady_mask
@@ -51,7 +63,11 @@ BLENDS: dict[str, Blend] = {
     "feather": feather,
     "poisson": poisson,
     "multiband": multiband,
+    "relief": relief,
 }
+
+
+BANDED = ("multiband", "relief")
 
 
 def check_usable(face: Face) -> None:
@@ -89,7 +105,7 @@ def composite_face(plate: NDArray[Any], around: Sequence[Drawn], place: int, pla
     learned = steady_mask([each.answer[..., 3] for each in around], place, sigma_frames)
     visible = _steady_visibility(around, place, sigma_frames)
     matte = matte_of(drawn, learned, visible, plan, recipe)
-    colours, blend = _in_the_plates_look(colours, face, plan, recipe)
+    colours, blend = _in_the_plates_look(colours, drawn, matte, plan, recipe)
     place_in_frame = crop_from_frame(face, plan.swapper, len(colours))
     layer = lay_over(plate, colours, matte, place_in_frame, blend, _opacity(face, plan, recipe))
     return layer if visible is None else replace(layer, hold_out=_hold_out(visible, colours, place_in_frame, plate))
@@ -113,8 +129,8 @@ def matte_of(drawn: Drawn, learned: Mask, visible: Mask | None, plan: Plan, reci
 
 
 def blend_method(recipe: ConvertRecipe, transfer: int) -> Blend:
-    """The blending that the recipe names. A performer's own skin cannot have the plate's: it is feathered, not multiband."""
-    blend = feather if recipe.blend == "multiband" and recipe.colour != "plate" else BLENDS[recipe.blend]
+    """The blending that the recipe names. A performer's own skin cannot take the plate's bands: it is feathered."""
+    blend = feather if recipe.blend in BANDED and recipe.colour != "plate" else BLENDS[recipe.blend]
     if not recipe.is_light_linear:
         return blend
     return in_light(blend, partial(light_from_signal, transfer=transfer), partial(signal_from_light, transfer=transfer))
@@ -146,14 +162,17 @@ def _steady_visibility(around: Sequence[Drawn], place: int, sigma_frames: float)
 
 
 def _in_the_plates_look(
-    colours: NDArray[np.float32], face: Face, plan: Plan, recipe: ConvertRecipe
+    colours: NDArray[np.float32], drawn: Drawn, matte: Mask, plan: Plan, recipe: ConvertRecipe
 ) -> tuple[NDArray[np.float32], Blend]:
-    blend = blend_method(recipe, plan.transfer)
+    face, blend = drawn.face, blend_method(recipe, plan.transfer)
     if recipe.colour == "none":
         return colours, blend
     sigma_frames = recipe.colour_seconds * plan.frame_rate
     look = look_at(plan.looks.get(face.track), face.frame, sigma_frames, recipe.colour_method, recipe.colour)
     colours = apply_colour(colours, look.colour)
+    if recipe.colour == "plate":
+        skin = at_size(skin_mask(matte, landmarks_in_crop(face, plan.swapper) * (len(matte) / len(drawn.crop))), len(colours))
+        colours = colours * np.float32(level_gain(unit_from_codes(drawn.crop), colours, skin))
     if recipe.is_sharpness_matched:
         colours = apply_detail(enlarge(colours), look.detail_gains)
     if recipe.is_motion_blur_matched and plan.shutter:
