@@ -38,6 +38,7 @@ from understudy.stages import _marked_output, _swapping
 from understudy.stages._compositing import composite_face
 from understudy.stages._plate_looks import measured
 from understudy.stages._plate_survey import PlateSurvey
+from understudy.stages._segment_keys import segment_keys
 from understudy.stages._swap_plan import Replacement, replacements_of, track_ends
 from understudy.stages._swapping import swapped_frames
 from understudy.stages.convert import (
@@ -359,6 +360,59 @@ def test_a_clip_cut_short_anywhere_comes_out_the_same_as_at_one_go(plate, tmp_pa
         first, second = (read_image(tmp_path / name / f"frames/{frame:06d}.png") for name in ("cut", "whole"))
         assert np.array_equal(first, second)
     assert not (tmp_path / "cut/segments").exists()
+
+
+def test_only_the_parts_of_a_film_that_a_changed_range_touches_are_rendered_again(plate, tmp_path, monkeypatch):
+    monkeypatch.setattr(_marked_output, "SegmentedWriter", partial(SegmentedWriter, every=3))
+    monkeypatch.setattr(convert_stage, "FRAMES_PER_SEGMENT", 3)
+    faces, recipe = (
+        [a_face(frame) for frame in range(NUM_FRAMES)],
+        replace(LOSSLESS, batch_size=2, matte_seconds=0, codec="ffv1"),
+    )
+    rendered = []
+
+    def finish(window, place, plan):
+        rendered.append(window[place].frame)
+        return finish_frame(window, place, plan)
+
+    finish_frame = _swapping._finish
+    monkeypatch.setattr(_swapping, "_finish", finish)
+    left, hard = RangeSettings(recipe, (6, 6), is_swapped=False), RangeSettings(replace(recipe, blend="hard"), (6, 7))
+
+    def render(name: str, ranges, earlier: str) -> list[int]:
+        rendered.clear()
+        plan = planned(plate, faces, Painter(), recipe, ranges)
+        (tmp_path / name).mkdir()
+        lineage = Lineage({}, (), marked_recipe_sha256="all but the ranges")
+        figures, _ = swap_footage(
+            probe(plate), surveyed(faces), plan, tmp_path / name, lineage, earlier=tmp_path / earlier if earlier else None
+        )
+        assert figures["num_frames"] == NUM_FRAMES
+        return sorted(rendered)
+
+    assert render("first", [left], "none yet") == list(range(NUM_FRAMES))
+    assert render("same", [left], "first") == [15]  # the end always
+    assert render("second", [hard], "first") == [6, 7, 8, 15]
+    assert render("fresh", [hard], "") == list(range(NUM_FRAMES))
+    assert not (tmp_path / "fresh/segments").exists()
+    assert (tmp_path / "second/swap.mkv").read_bytes() == (tmp_path / "fresh/swap.mkv").read_bytes()
+    assert (tmp_path / "second/swap.mkv").read_bytes() != (tmp_path / "first/swap.mkv").read_bytes()
+    assert (tmp_path / "second/ledger.jsonl").read_bytes() == (tmp_path / "fresh/ledger.jsonl").read_bytes()
+
+
+def test_settings_of_the_whole_film_and_faces_that_moved_render_all_of_it_again(plate, tmp_path):
+    faces, recipe = [a_face(frame) for frame in range(NUM_FRAMES)], replace(LOSSLESS, batch_size=2, matte_seconds=0)
+    moved = [a_face(frame, x=91.5) if frame == 10 else a_face(frame) for frame in range(NUM_FRAMES)]
+
+    def keys(faces, recipe, identity="id"):
+        return segment_keys(planned(plate, faces, Mirror(), recipe), NUM_FRAMES, 3, 1, identity)
+
+    first = keys(faces, recipe)
+    assert len(first) == NUM_FRAMES // 3
+    assert keys(faces, recipe) == first
+    assert [a == b for a, b in zip(keys(moved, recipe), first, strict=True)] == [True, True, True, False, True]
+    assert not set(keys(faces, replace(recipe, feather_fraction=0.04))) & set(first)
+    assert not set(keys(faces, recipe, "another")) & set(first)
 
 
 def test_the_finished_clip_says_that_it_is_made_by_a_computer(plate, tmp_path):

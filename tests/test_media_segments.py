@@ -115,6 +115,41 @@ def test_another_request_starts_anew_and_a_failed_one_keeps_its_segments(tmp_pat
     assert SegmentedWriter(tmp_path / "segments", probe(plate), other, EVERY).num_done == 0
 
 
+def render_again(plate: Path, folder: Path, keys: Sequence[str], earlier: Path | None = None) -> list[int]:
+    """Writes what is missing of the plate, as a conversion of changed ranges would; the frames that it wrote."""
+    written = []
+    tracks = {"swap": Track(folder / "swap.mp4", "h264"), "frames": Track(folder / "frames", "png")}
+    with SegmentedWriter(folder / "segments", probe(plate), tracks, EVERY, keys=keys) as writer:
+        if earlier is not None:
+            writer.adopt(earlier / "segments")
+        for part in writer.missing:
+            for frame in read_frames(plate, part.start, part.stop):
+                image = frame.image + np.uint8(len(keys[frame.index // EVERY]) if frame.index // EVERY < len(keys) else 0)
+                writer.write(frame, {"swap": Layer(image), "frames": Layer(image)}, {"frame": frame.index})
+                written.append(frame.index)
+        assert [note["frame"] for note in writer.notes()] == list(range(NUM_FRAMES))
+        writer.join()
+    return written
+
+
+def test_only_segments_with_another_key_are_made_again_and_the_whole_is_as_if_all_were(tmp_path: Path) -> None:
+    plate, keys, changed = long_plate(tmp_path / "plate.mp4"), ["a"] * 5, ["a", "bb", "a", "a", "cc"]
+    for name in ("first", "second", "fresh"):
+        (tmp_path / name).mkdir()
+    assert render_again(plate, tmp_path / "first", keys) == list(range(NUM_FRAMES))
+    assert render_again(plate, tmp_path / "second", changed, tmp_path / "first") == [*range(8, 16), *range(32, 45)]
+    render_again(plate, tmp_path / "fresh", changed)
+    assert contents(tmp_path / "second") == contents(tmp_path / "fresh")
+
+
+def test_segments_of_another_plan_are_not_taken_over(tmp_path: Path) -> None:
+    plate, other = long_plate(tmp_path / "plate.mp4"), long_plate(tmp_path / "other.mp4")
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    render_again(plate, tmp_path / "first", ["a"] * 5)
+    assert render_again(other, tmp_path / "second", ["a"] * 5, tmp_path / "first") == list(range(NUM_FRAMES))
+
+
 def test_discarding_leaves_nothing(tmp_path: Path) -> None:
     plate = long_plate(tmp_path / "plate.mp4")
     with SegmentedWriter(tmp_path / "segments", probe(plate), {"swap": Track(tmp_path / "swap.mp4", "h264")}, EVERY) as writer:

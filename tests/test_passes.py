@@ -86,7 +86,7 @@ def test_every_kind_of_output_is_marked_and_signed(plate: Path, tmp_path: Path, 
 
 
 def test_an_output_goes_on_after_a_failure_with_its_notes(plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("understudy.media.segments.SegmentedWriter.__init__.__defaults__", (2, print))
+    monkeypatch.setattr("understudy.media.segments.SegmentedWriter.__init__.__defaults__", (2, print, ()))
     info, recipe = probe(plate), ConvertRecipe(codec="ffv1", passes="none")
 
     def write_some_and_stop() -> None:

@@ -4,8 +4,9 @@
 
 The film is abel's test clip to and fro on a 1280x720 canvas; its faces are found once and repeated, the model is the one that
 returns its input. Each run is a process of its own, killed by signal 9; the last one finishes. With --compare the film is
-composited once more without a kill, and both files must be the same to the byte. Prints peak memory by progress. A film of less
-than 2,500 frames is written in segments of a twentieth of it, so that there is something to go on from.
+composited once more without a kill, in one process, and both files must be the same to the byte. Prints memory (in use, and
+its peak) by progress, of the run without a kill where there is one. No passes are written. A film of less than 2,500 frames
+is written in segments of a twentieth of it, so that there is something to go on from.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from understudy.types import ConvertRecipe, Event, Face, silent
 CLIP = Path(understudy.__file__).parent / "sample/abel_test.mp4"
 WIDTH, HEIGHT = 1280, 720
 LEFT, TOP = 384, 104
-RECIPE = ConvertRecipe(crf=23)
+RECIPE = ConvertRecipe(crf=23, passes="none")
 KILLED_AT = (0.2, 0.5, 0.8)
 
 
@@ -49,18 +50,25 @@ def main(work: Path, num_frames: int, is_compared: bool) -> None:
     film = make_film(work, num_frames)
     faces = found_faces(work)
     for share in (*KILLED_AT, None):
-        process = multiprocessing.get_context("fork").Process(target=composite, args=(film, faces, num_frames, work / "swap"))
-        process.start()
-        if share is not None:
-            wait_for(work / "swap" / "memory.jsonl", share * num_frames)
-            process.kill()
-        process.join()
-        print(f"killed at {share:.0%}" if share else f"ended with {process.exitcode}", flush=True)
-    report(work / "swap", num_frames)
-    if is_compared:
-        composite(film, faces, num_frames, work / "whole")
+        run(film, faces, num_frames, work / "swap", share)
+    if not is_compared:
+        report(work / "swap", num_frames)
+    else:
+        run(film, faces, num_frames, work / "whole", None)
+        report(work / "whole", num_frames)
         same = sha256_of_file(work / "whole/unsigned.mp4") == sha256_of_file(work / "swap/unsigned.mp4")
         print("the same to the byte as without a kill:", same)
+
+
+def run(film: Path, faces: list[Face], num_frames: int, out: Path, killed_at: float | None) -> None:
+    """One process, killed when that share of the film is composited."""
+    process = multiprocessing.get_context("fork").Process(target=composite, args=(film, faces, num_frames, out))
+    process.start()
+    if killed_at is not None:
+        wait_for(out / "memory.jsonl", killed_at * num_frames)
+        process.kill()
+    process.join()
+    print(f"killed at {killed_at:.0%}" if killed_at else f"ended with {process.exitcode}", flush=True)
 
 
 def make_film(work: Path, num_frames: int) -> Path:
@@ -115,8 +123,9 @@ def composite(film: Path, faces: list[Face], num_frames: int, out: Path) -> None
 
     def tell(event: Event) -> None:
         if event.kind == "progress":
-            peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            log.write(json.dumps({"at": event.message, "frame": event.done, "peak_mb": peak_mb, "time": time.time()}) + "\n")
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            memory = {"now_mb": in_use_mb(), "peak_mb": usage.ru_maxrss / 1024, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+            log.write(json.dumps({"at": event.message, "frame": event.done, **memory, "time": time.time()}) + "\n")
             log.flush()
 
     plan = make_plan(info, survey, swapper, (Replacement("abel", "bea"),), RECIPE)
@@ -144,11 +153,16 @@ def wait_for(log: Path, frame: float) -> None:
 
 
 def report(out: Path, num_frames: int) -> None:
-    """Peak memory of the last run, by progress."""
+    """Memory of the last run, by progress."""
     lines = [json.loads(line) for line in (out / "memory.jsonl").read_text().splitlines()]
-    for share in (0.82, 0.85, 0.9, 0.95, 1.0):
-        near = min(lines, key=lambda line: abs(line["frame"] - share * num_frames) - 1e-9 * line["time"])
-        print(f"frame {near['frame']}: peak {near['peak_mb']:.0f} MB")
+    for share in (0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.82, 0.9, 1.0):
+        near = min(lines, key=lambda line: (abs(line["frame"] - share * num_frames), line["at"] != "swapping", -line["time"]))
+        print(f"frame {near['frame']}: {near['now_mb']:.0f} MB, peak {near['peak_mb']:.0f} MB, {near['cpu_seconds']:.0f} CPU s")
+
+
+def in_use_mb() -> float:
+    """Memory of this process that is in use now (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 if __name__ == "__main__":

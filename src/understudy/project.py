@@ -28,7 +28,7 @@ from understudy.store.manifest import MANIFEST_FILE, check_schema, read_manifest
 from understudy.store.selection import CURATION_FOLDER
 from understudy.types import BadInput, Event, Json, Reporter, StageResult, silent
 
-RECORD_FILE = "stages.json"
+RECORD_FILE, PREVIOUS_FOLDER = "stages.json", "previous"
 SCHEMA = 1
 NOT_INPUTS = ("out", "consent")
 """Folders that a stage is given but that do not decide its result; consent is looked at whenever a stage has work to do."""
@@ -289,7 +289,7 @@ def run_project(project: Project, report: Reporter = silent) -> StageResult:
         if planned.state != "unfinished":  # what lies in the folder from now on belongs to this
             records.remember(step)
         with pace.timing(step):
-            call(step, report)
+            call(with_earlier(project.out, step), report)
         records.remember(step)
         num_done += 1
     return _result(project, num_done, len(steps) - num_done)
@@ -309,12 +309,20 @@ def _overview(planned: Planned, index: int, num_steps: int, seconds_after: float
     return Event("run", "started", index, num_steps, "stages", message, {"seconds_after": seconds_after})
 
 
+def with_earlier(out: Path, step: Step) -> Step:
+    """A conversion is told where it was last set aside: what has not changed of a film is not rendered again."""
+    if step.verb != "convert":
+        return step
+    earlier = max(out.glob(f"{PREVIOUS_FOLDER}/*/{step.name}"), default=step.out)  # their names are dates
+    return replace(step, arguments={**step.arguments, "earlier": earlier})
+
+
 def set_aside(out: Path, step: Step) -> None:
     """Move what a step made before to `previous/`, by date."""
     if not step.out.exists():
         return
     day = f"{datetime.now():%Y-%m-%d_%H%M%S}"
-    places = (out / "previous" / (day if number == 1 else f"{day}_{number}") / step.name for number in itertools.count(1))
+    places = (out / PREVIOUS_FOLDER / (day if number == 1 else f"{day}_{number}") / step.name for number in itertools.count(1))
     place = next(place for place in places if not place.exists())
     place.parent.mkdir(parents=True, exist_ok=True)
     step.out.rename(place)

@@ -13,7 +13,11 @@ by one rename. The same call after a kill finds the whole segments (`num_done` f
 is made again. Because segments begin at fixed frames and each has an encoder of its own, the joined files are the same byte for
 byte wherever and however often the work was killed. Memory does not grow with the length.
 
+Segments may have keys that say what decides their pictures. One whose key has changed is made again, the others stay; `adopt`
+takes over those of an earlier work that have the same key. `missing` are the frames that are then to be written, in order.
+
     segments/plan.json                what is written, and from which plate; another one starts anew
+    segments/000003/key               the segment's key, if it has one
     segments/000003/swap.packets      the encoder's packets with their exact times; or swap/000750.png ... for stills
     segments/000003/notes.jsonl       one line a frame
 """
@@ -23,17 +27,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 import av
 from av.packet import Packet
-from av.stream import Stream
 from av.video.stream import VideoStream
 
 from understudy.media.codecs import STILLS, Track
@@ -41,12 +42,12 @@ from understudy.media.encode import PictureEncoder, still_bytes
 from understudy.media.footage import FootageInfo, FrameRecord, LossReport, ignore_losses, turned_back
 from understudy.media.images import sync_folder, written_beside
 from understudy.media.mux import write_movie
+from understudy.media.packets import joined_packets, record_of
 from understudy.types import AnyImage, AnyMatte, Json
 
 FRAMES_PER_SEGMENT = 250
-PLAN_FILE, NOTES_FILE = "plan.json", "notes.jsonl"
-_RECORD = struct.Struct("<qI?")
-"""Time of showing in the plate's unit, number of bytes, whether it is a key frame: before each packet."""
+PLAN_FILE, NOTES_FILE, KEY_FILE = "plan.json", "notes.jsonl", "key"
+_ENDLESS = 2**62
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Layer:
 class SegmentedWriter:
     """See the top of this file. `folder` is for the segments alone; closed ones are kept when the block fails.
 
-    num_done: frames in closed segments, where reading goes on. Frames must come without gaps from there.
+    keys: of the first segments, as far as they are whole and have one. num_done: frames in closed segments before the first
+    that is missing, where reading goes on. Frames must come as `missing` has them: without keys, all from `num_done` on.
     """
 
     def __init__(
@@ -70,17 +72,42 @@ class SegmentedWriter:
         tracks: Mapping[str, Track],
         every: int = FRAMES_PER_SEGMENT,
         on_loss: LossReport = ignore_losses,
+        keys: Sequence[str] = (),
     ) -> None:
         self._folder, self._info, self._tracks, self._every, self._on_loss = folder, info, dict(tracks), every, on_loss
+        self._keys = keys
         self._open: _Segment | None = None
-        self._prepare()
-        self._num_closed = self._count_closed()
-        self.num_done = self._num_closed * every
+        self._plan = self._prepare()
+        self._closed = self._find_closed()
+        self.num_done = self._next() * every
+
+    def adopt(self, folder: Path) -> None:
+        """Takes over what is missing here from the segments of an earlier work in `folder`, where plan and key are the same."""
+        if not (folder / PLAN_FILE).is_file() or (folder / PLAN_FILE).read_text(encoding="utf-8") != self._plan:
+            return
+        for number in range(len(self._keys)):
+            if number not in self._closed and self._is_whole(folder, number):
+                _link_folder(_segment_path(folder, number), _segment_path(self._folder, number))
+        self._closed = self._find_closed()
+        self.num_done = self._next() * self._every
+
+    @property
+    def missing(self) -> list[range]:
+        """The frames that are to be written, counted from the first of all; the last range has no end."""
+        numbers = [number for number in range(len(self._keys)) if number not in self._closed]
+        first_beyond = max(self._closed | {len(self._keys) - 1}) + 1
+        ranges: list[range] = []
+        for start, stop in [*((each, each + 1) for each in numbers), (first_beyond, _ENDLESS)]:
+            if ranges and ranges[-1].stop == start * self._every:
+                ranges[-1] = range(ranges[-1].start, stop * self._every)
+            else:
+                ranges.append(range(start * self._every, stop * self._every))
+        return ranges
 
     def write(self, frame: FrameRecord, layers: Mapping[str, Layer], note: Json | None = None) -> None:
         """Adds a frame to the tracks named in `layers`, at its own time; `note` comes back from `notes`."""
         if self._open is None:
-            self._open = _Segment(self._segment_path(self._num_closed), self._info, self._tracks)
+            self._open = _Segment(_segment_path(self._folder, self._next()), self._info, self._tracks)
         self._open.write(frame, layers, note or {})
         if self._open.num_frames == self._every:
             self._close_segment()
@@ -93,7 +120,7 @@ class SegmentedWriter:
     def notes(self) -> Iterator[Json]:
         """The notes of all frames written so far, in order, those of earlier runs too. Closes the segment in work."""
         self._close_segment()
-        for segment in self._closed():
+        for segment in self._closed_paths():
             with (segment / NOTES_FILE).open(encoding="utf-8") as lines:
                 for line in lines:
                     yield json.loads(line)
@@ -124,7 +151,7 @@ class SegmentedWriter:
 
     # ---- segments on disk ----
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> str:
         """Keeps the segments of a run that was asked for the same, else starts anew; what was in work is made again."""
         plan = json.dumps(
             {
@@ -142,25 +169,34 @@ class SegmentedWriter:
             self._folder.mkdir(parents=True)
             with written_beside(file) as partial:
                 partial.write_text(plan, encoding="utf-8")
+        return plan
 
-    def _segment_path(self, number: int) -> Path:
-        return self._folder / f"{number:06d}"
+    def _closed_paths(self) -> list[Path]:
+        return [_segment_path(self._folder, number) for number in sorted(self._closed)]
 
-    def _closed(self) -> list[Path]:
-        return [self._segment_path(number) for number in range(self._num_closed)]
+    def _find_closed(self) -> set[int]:
+        """Whole segments with the right key; of those without one, from the first on."""
+        closed = {number for number in range(len(self._keys)) if self._is_whole(self._folder, number)}
+        while len(closed) >= len(self._keys) and self._is_whole(self._folder, len(closed)):
+            closed.add(len(closed))
+        return closed
 
-    def _count_closed(self) -> int:
-        """Closed segments from the first on. A short one ended a run: it is made again, because more may follow."""
-        number = 0
-        while _num_lines(self._segment_path(number) / NOTES_FILE) == self._every:
-            number += 1
-        return number
+    def _is_whole(self, folder: Path, number: int) -> bool:
+        """Whether a segment is closed and has the right key. A short one ended a run: it is made again, as more may follow."""
+        path = _segment_path(folder, number)
+        key = (path / KEY_FILE).read_text(encoding="utf-8") if (path / KEY_FILE).is_file() else ""
+        return _num_lines(path / NOTES_FILE) == self._every and (number >= len(self._keys) or key == self._keys[number])
+
+    def _next(self) -> int:
+        """The first segment that is missing."""
+        return next(number for number in range(len(self._closed) + 1) if number not in self._closed)
 
     def _close_segment(self) -> None:
         if self._open is not None:
-            self._open.close()
+            number = self._next()
+            self._open.close(self._keys[number] if number < len(self._keys) else "")
             self._open = None
-            self._num_closed += 1
+            self._closed.add(number)
 
     # ---- joining ----
 
@@ -169,7 +205,7 @@ class SegmentedWriter:
         partial = track.path.with_name(f".{track.path.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        for segment in self._closed():
+        for segment in self._closed_paths():
             for picture in sorted((segment / name).iterdir()):
                 _link_or_copy(picture, partial / picture.name)
         sync_folder(partial)
@@ -177,7 +213,7 @@ class SegmentedWriter:
         sync_folder(track.path.parent)
 
     def _join_movie(self, name: str, track: Track) -> None:
-        files = [segment / f"{name}.packets" for segment in self._closed()]
+        files = [segment / f"{name}.packets" for segment in self._closed_paths()]
         with written_beside(track.path) as partial:
             partial.touch()
             write_movie(partial, track, self._info, joined_packets(files, self._info.time_base), self._on_loss)
@@ -205,14 +241,15 @@ class _Segment:
             self._sinks[name].write(layer, frame)
         self._notes.append(note)
 
-    def close(self) -> None:
+    def close(self, key: str) -> None:
         """Flushes everything to disk, then gives the segment its name."""
         for sink in self._sinks.values():
             sink.close()
+        (self._partial / KEY_FILE).write_text(key, encoding="utf-8")
         lines = (json.dumps(note, ensure_ascii=False, allow_nan=False) for note in self._notes)
         with written_beside(self._partial / NOTES_FILE) as file:
             file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        shutil.rmtree(self._path, ignore_errors=True)  # a short one, see _count_closed
+        shutil.rmtree(self._path, ignore_errors=True)  # a short one, or one with another key
         self._partial.replace(self._path)
         sync_folder(self._path.parent)
 
@@ -281,71 +318,28 @@ class _Packets:
     def _put(self, packets: Sequence[Packet[VideoStream]]) -> None:
         for packet in packets:
             if packet.size:
-                assert packet.pts is not None
-                self._file.write(_RECORD.pack(packet.pts, packet.size, packet.is_keyframe))
-                self._file.write(bytes(packet))
+                self._file.write(record_of(packet))
 
 
-# ---- joining packets ------------------------------------------------------------------------------------------------------
+def _segment_path(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}"
 
 
-def joined_packets(files: Sequence[Path], time_base: Fraction) -> Iterator[Packet[Stream]]:
-    """The packets of all segments in decoding order, timed as if one encoder had made them.
-
-    Times of showing are the plate's own; a frame lasts until the next one; times of decoding are those of showing, in order,
-    put back by as many frames as the encoder shuffles.
-    """
-    files = [file for file in files if file.stat().st_size]  # an end card stands in the picture alone, not in the passes
-    num_back = max((_num_reordered(_times(file)) for file in files), default=0)
-    before: list[int] = []
-    step = 0
-    for file, following in zip(files, [*files[1:], None], strict=True):
-        times = _times(file)
-        shown = sorted(times)
-        if not before:
-            step = shown[1] - shown[0] if len(shown) > 1 else 1
-            before = [shown[0] - step * back for back in range(num_back, 0, -1)]
-        step = shown[-1] - shown[-2] if len(shown) > 1 else step
-        ends = [*shown[1:], min(_times(following)) if following else shown[-1] + step]
-        duration = {start: end - start for start, end in zip(shown, ends, strict=True)}
-        decoded = [*before, *shown]
-        for number, (pts, is_key, data) in enumerate(_records(file)):
-            packet = Packet(data)
-            packet.pts, packet.dts, packet.duration, packet.time_base = pts, decoded[number], duration[pts], time_base
-            packet.is_keyframe = is_key
-            yield packet
-        before = decoded[len(decoded) - num_back :]
-
-
-def _num_reordered(times: Sequence[int]) -> int:
-    """How many frames late the latest frame of this order of decoding comes."""
-    rank = {time: place for place, time in enumerate(sorted(times))}
-    return max((place - rank[time] for place, time in enumerate(times)), default=0)
-
-
-def _times(file: Path) -> list[int]:
-    """The time of each packet, without reading what is in them."""
-    times = []
-    with file.open("rb") as source:
-        while head := source.read(_RECORD.size):
-            pts, size, _ = _RECORD.unpack(head)
-            times.append(pts)
-            source.seek(size, os.SEEK_CUR)
-    return times
-
-
-def _records(file: Path) -> Iterator[tuple[int, bool, bytes]]:
-    with file.open("rb") as source:
-        while head := source.read(_RECORD.size):
-            pts, size, is_key = _RECORD.unpack(head)
-            yield pts, is_key, source.read(size)
+def _link_folder(source: Path, target: Path) -> None:
+    """A folder's files once more, under a temporary name until all are there."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, partial, copy_function=_link_or_copy)
+    partial.replace(target)
+    sync_folder(target.parent)
 
 
 def _num_lines(file: Path) -> int:
     return len(file.read_bytes().splitlines()) if file.is_file() else 0
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def _link_or_copy(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -56,7 +58,9 @@ class MarkedOutput:
             ledger = list(output.notes())
 
     is_resumed: go on after the `num_done` frames that lie in closed segments of an earlier run for the same (killed or failed);
-    otherwise it starts anew. is_excerpt: part of a film, shown alone from time 0, without the plate's sound. `note`: what of a
+    otherwise it starts anew. is_excerpt: part of a film, shown alone from time 0, without the plate's sound. keys: of
+    the segments (_segment_keys.py); earlier: the folder of an earlier conversion of the plate, from which those that would come
+    out the same are taken; with keys, the segments stay for the next one. `missing`: frames to be written. `note`: what of a
     frame must survive a kill with it; `notes` gives them all back, in order. `path` and `figures` hold after the block. Raises
     Refused where the content gate does; then nothing of it is kept.
     """
@@ -71,6 +75,8 @@ class MarkedOutput:
         *,
         is_resumed: bool = False,
         is_excerpt: bool = False,
+        keys: Sequence[str] = (),
+        earlier: Path | None = None,
     ) -> None:
         check_codec(recipe.codec)
         self.path = output_path(folder, recipe.codec)
@@ -81,7 +87,7 @@ class MarkedOutput:
         self._unsigned = folder / UNSIGNED_FOLDER
         self._marker = output_marker(lineage, info.width, info.height)
         self._last_records: list[FrameRecord] = []
-        self._has_asked = False
+        self._has_asked, self._run, self._is_kept = False, time.time_ns(), bool(keys)
         tags = metadata(watermark_id=lineage.watermark_id)
         self._has_alpha = recipe.codec == "prores_4444" or (info.has_alpha and bool(CODECS[recipe.codec].alpha))
         swap = Track(self._unsigned / self.path.name, recipe.codec, recipe.crf, tags, not is_excerpt, self._has_alpha)
@@ -91,16 +97,21 @@ class MarkedOutput:
         if not is_resumed:
             shutil.rmtree(folder / SEGMENTS_FOLDER, ignore_errors=True)
         shutil.rmtree(self._unsigned, ignore_errors=True)  # left by a killed run
+        open_writer = partial(
+            SegmentedWriter, folder / SEGMENTS_FOLDER, info, {SWAP: swap, **self._passes}, on_loss=on_loss, keys=keys
+        )
         with blaming(folder):
-            self._writer = SegmentedWriter(folder / SEGMENTS_FOLDER, info, {SWAP: swap, **self._passes}, on_loss=on_loss)
+            self._writer = open_writer()
+            if earlier is not None:
+                self._writer.adopt(earlier / SEGMENTS_FOLDER)
         self._earlier = _gates(self._writer.notes())
         if any(
             float(str(gate["highest_score"])) >= HIT_SCORE for gate in self._earlier
         ):  # a hit counts together with others of its shot
             self._writer.discard()
-            self._writer = SegmentedWriter(folder / SEGMENTS_FOLDER, info, {SWAP: swap, **self._passes}, on_loss=on_loss)
+            self._writer = open_writer()
             self._earlier = []
-        self.num_done = self._writer.num_done
+        self.num_done, self.missing = self._writer.num_done, self._writer.missing
         self._stack = ExitStack()
         self._gate = self._stack.enter_context(ContentGate())
 
@@ -115,7 +126,7 @@ class MarkedOutput:
         held: Json = {"note": note or {}}
         if self._writer.is_last_of_segment and self._has_asked:
             # This waits: no segment is closed before all its pictures are judged.
-            held["gate"] = {**self._gate.result().as_json(), "run": self.num_done}
+            held["gate"] = {**self._gate.result().as_json(), "run": self._run}
         with blaming(self.path):
             self._writer.write(record, layers, held)
         self._last_records = [*self._last_records[-1:], record]
@@ -173,7 +184,8 @@ class MarkedOutput:
         if not self._is_delivery or self._recipe.notice != "end-card":
             return
         records = self._last_records
-        if self.num_done and len(records) < 2:  # a run that was killed has left only the end, or only the card
+        if self.num_done and (len(records) < 2 or records[0].index + 1 != records[1].index):
+            # A run that was killed, or that had little to make again, has left only the end, or only the card.
             records = list(deque(read_frames(self._info.path), maxlen=2))
         if not records:
             return
@@ -203,7 +215,8 @@ class MarkedOutput:
         for made in [*(self._unsigned / PASSES_FOLDER).iterdir(), *self._unsigned.iterdir()]:
             if made.name != PASSES_FOLDER:
                 _put(made, self._folder / made.relative_to(self._unsigned))
-        self._writer.discard()
+        if not self._is_kept:
+            self._writer.discard()
 
     def _gate_figures(self) -> Json:
         """What the gate saw, over all runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from understudy.media.footage import FootageInfo
 from understudy.media.reader import read_frames
 from understudy.perception.follow import link_and_smooth
 from understudy.perception.survey import FrameFaces, Networks, in_batches, load_networks, survey
-from understudy.store.faceset import FaceSet, SurveyedFrame
+from understudy.store.faceset import INDEX_FILE, FaceSet, SurveyedFrame
+from understudy.store.manifest import read_manifest
 from understudy.types import BadInput, Event, Face, Reporter
+from understudy.version import __version__
 
 PLATE_FOLDER = "plate"
 WHOLE = range(2**62)
@@ -59,6 +62,19 @@ def survey_plate(info: FootageInfo, out: Path, report: Reporter, frames: range =
             stored.set_note(_DONE, "yes")
         surveyed = _read_back(stored, source)
     return link(surveyed)
+
+
+def reuse_survey(earlier: Path, out: Path, plate_sha256: str) -> None:
+    """Takes over the faces that an earlier conversion, finished in `earlier` by this version, found in the same plate."""
+    found, place = earlier / PLATE_FOLDER / INDEX_FILE, out / PLATE_FOLDER
+    manifest = read_manifest(earlier) if found.is_file() and not place.exists() else None
+    if manifest is None or manifest.code_version != __version__ or manifest.inputs["plate"].sha256 != plate_sha256:
+        return
+    partial = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    shutil.copyfile(found, partial / INDEX_FILE)
+    partial.rename(place)
 
 
 def link(surveyed: list[FrameFaces]) -> PlateSurvey:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -12,21 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-
 from understudy.media.codecs import check_codec
-from understudy.media.footage import FootageInfo, probe
+from understudy.media.footage import FootageInfo, ignore_losses, probe
 from understudy.media.reader import read_frames
+from understudy.media.segments import FRAMES_PER_SEGMENT
 from understudy.model.swapper import load_swapper, people_in
-from understudy.perception.follow import jitter_px
-from understudy.perception.persons import track_embeddings
 from understudy.perception.survey import read_ahead
 from understudy.perception.weights import licences
 from understudy.stages._blend_figures import BlendMeter, frames_to_measure, pooled
 from understudy.stages._marked_output import MarkedOutput
 from understudy.stages._passes import nuke_script
 from understudy.stages._plate_looks import measured, rawness_warnings
-from understudy.stages._plate_survey import PLATE_FOLDER, WHOLE, PlateSurvey, frames_around, survey_plate
+from understudy.stages._plate_survey import PLATE_FOLDER, WHOLE, PlateSurvey, frames_around, reuse_survey, survey_plate
+from understudy.stages._segment_keys import segment_keys
+from understudy.stages._swap_ledger import alignment_line, counts_of, json_lines, ledger_line, track_figures
 from understudy.stages._swap_plan import (
     Plan,
     Replacement,
@@ -43,7 +41,7 @@ from understudy.store.atomic import atomic_write_text
 from understudy.store.checkpoints import STATE_FILE
 from understudy.store.events import combine, event_log
 from understudy.store.hashing import sha256_of_json
-from understudy.store.json_files import json_text, read_json
+from understudy.store.json_files import read_json
 from understudy.store.manifest import describe_input
 from understudy.store.runs import open_run
 from understudy.trust import gate
@@ -85,6 +83,7 @@ def convert(
     frames: tuple[int, int] | None = None,
     is_strict: bool = False,
     consent: Path | None = None,
+    earlier: Path | None = None,
     report: Reporter = silent,
 ) -> StageResult:
     """Put the performer `with_` in the place of `replace` in `footage`, by the trained `model`; writes the folder `out`.
@@ -94,7 +93,10 @@ def convert(
     alone, as a clip without sound that starts at time 0, for tuning; only what is around them is looked at.
     Frames, times and sound are the plate's. Every frame is in ledger.jsonl; one without a swap shows the plate (or what
     `recipe.on_missing` says). The same call again goes on after a kill, or returns the finished result.
-    Every output is labelled, watermarked and signed. consent: the folder of the performers' consent records.
+    Every output is labelled, watermarked and signed. consent: the folder of the performers' consent records. earlier: that
+    of an earlier conversion of this plate, there or not: what would come out the same is taken from it instead of being
+    rendered anew, and `out` keeps its segments for the next time. Only what is set for ranges may differ there; else
+    nothing is taken.
     Raises Refused without consent of both performers or where the content gate says so, BadInput for unusable footage, model or
     names, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped, FaultInFrames (after writing all that
     could be made, without finishing) if a fault of ours spoiled frames.
@@ -110,13 +112,16 @@ def convert(
     swapper = load_swapper(model, weights=recipe.weights)
     roles = replacements_of(replace, with_, swapper.performers)
     inputs = {"plate": describe_input(footage), "model": describe_input(swapper.checkpoint / STATE_FILE)}
-    with open_run(out, STAGE, _asked(recipe, roles, ranges, frames), inputs) as run:
+    asked = _asked(recipe, roles, ranges, frames)
+    with open_run(out, STAGE, asked, inputs) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
             report(Event(STAGE, "started", total=info.num_frames_estimate, unit="frames"))
             started = time.monotonic()
             folder = consent_folder(consent)
             references = _permission(model, swapper, roles, folder, read_json(swapper.checkpoint / STATE_FILE))
+            if earlier is not None:
+                reuse_survey(earlier, out, inputs["plate"].sha256)
             survey = survey_plate(info, out, report, around)
             if frames and shown.start not in survey.shot:
                 raise BadInput(f"--frames {frames[0]}-{frames[1]}: {footage} has no frame {frames[0]} (they count from 0)")
@@ -126,7 +131,10 @@ def convert(
                 check_plate_faces(role.replace, performers_faces(plan, role.replace), folder)
             plan = measure_looks(info, plan, out / PLATE_FOLDER, report, around)
             lineage = lineage_of(inputs, references, sha256_of_json(run.recipe), swapper.recipe.seed)
-            figures, outputs = swap_footage(info, survey, plan, out, lineage, report, shown)
+            if ranges:
+                whole_file = {name: value for name, value in asked.items() if name != "ranges"}
+                lineage = changed(lineage, marked_recipe_sha256=sha256_of_json(whole_file))
+            figures, outputs = swap_footage(info, survey, plan, out, lineage, report, shown, earlier)
             check_no_faults(figures, out)
             figures["frames_per_second"] = round(int(str(figures["num_frames"])) / (time.monotonic() - started), 2)
             run.finish(
@@ -150,38 +158,55 @@ def swap_footage(
     lineage: Lineage,
     report: Reporter = silent,
     shown: range = WHOLE,
+    earlier: Path | None = None,
 ) -> tuple[dict[str, object], dict[str, Path]]:
-    """Composite the clip, or the frames `shown` alone, into `out`, once its faces are known; returns figures and outputs."""
+    """Composite the clip, or the frames `shown` alone, into `out`, once its faces are known; returns figures and outputs.
+
+    earlier: see `convert`.
+    """
     for role in plan.replacements:
         if role not in plan.roles.values():
             report(Event(STAGE, "warning", message=f"{info.path}: no face in it is {role.replace}; nobody is replaced there"))
     losses: set[str] = set()
     is_excerpt = shown != WHOLE
     note_of = _Notes(plan, [frame for frame in sorted(plan.faces or survey.shot) if frame in shown])
-    with MarkedOutput(out, info, plan.recipe, lineage, losses.add, is_resumed=not is_excerpt, is_excerpt=is_excerpt) as output:
+    keys = _keys(plan, survey, info, lineage) if earlier is not None and not is_excerpt else ()
+    with MarkedOutput(
+        out,
+        info,
+        plan.recipe,
+        lineage,
+        losses.add,
+        is_resumed=not is_excerpt,
+        is_excerpt=is_excerpt,
+        keys=keys,
+        earlier=earlier,
+    ) as output:
         progress = _Progress(min(info.num_frames_estimate, shown.stop), report)
-        todo = range(shown.start + output.num_done, shown.stop)
-        read = frames_to_read(todo, plan, frame_bytes(info))
-        frames = read_frames(info.path, read.start, read.stop, on_loss=losses.add)
         first_pts: int | None = None if is_excerpt else 0
-        with closing(cast(Generator[SwappedFrame], read_ahead(swapped_frames(frames, plan, todo), num_frames=2))) as stream:
-            for finished in stream:
-                shot = survey.shot.get(finished.record.index, 0)
-                record, note = finished.record, note_of(finished, shot)
-                first_pts = record.pts if first_pts is None else first_pts
-                output.write(changed(finished, record=changed(record, pts=record.pts - first_pts)), shot, note)
-                progress.tell(finished.record.index + 1)
+        for part in output.missing:
+            todo = range(shown.start + part.start, min(shown.start + part.stop, shown.stop))
+            read = frames_to_read(todo, plan, frame_bytes(info))
+            is_last = part is output.missing[-1]  # reads to the end, and tells all that is lost on the way
+            frames = read_frames(info.path, read.start, read.stop, on_loss=losses.add if is_last else ignore_losses)
+            with closing(cast(Generator[SwappedFrame], read_ahead(swapped_frames(frames, plan, todo), num_frames=2))) as stream:
+                for finished in stream:
+                    shot = survey.shot.get(finished.record.index, 0)
+                    record, note = finished.record, note_of(finished, shot)
+                    first_pts = record.pts if first_pts is None else first_pts
+                    output.write(changed(finished, record=changed(record, pts=record.pts - first_pts)), shot, note)
+                    progress.tell(finished.record.index + 1)
         notes = list(output.notes())
     for loss in sorted(losses):
         report(Event(STAGE, "warning", message=loss))
     ledger = [cast(Json, note["ledger"]) for note in notes]
-    atomic_write_text(out / LEDGER_FILE, _json_lines(ledger))
+    atomic_write_text(out / LEDGER_FILE, json_lines(ledger))
     (out / ALIGNMENT_FILE).parent.mkdir(exist_ok=True)
     alignments = [cast(Json, note["alignment"]) for note in notes]
-    atomic_write_text(out / ALIGNMENT_FILE, _json_lines(alignments))
+    atomic_write_text(out / ALIGNMENT_FILE, json_lines(alignments))
     atomic_write_text(out / NUKE_FILE, nuke_script(alignments, info))
     blending = pooled(each for note in notes for each in cast(list[Json], note.get("blending", [])))
-    figures = {**counts_of(ledger), **_track_figures(plan, survey, ledger), **blending, **output.figures}
+    figures = {**counts_of(ledger), **track_figures(plan, survey, ledger), **blending, **output.figures}
     keepsakes = [keepsake_picture(str(note["keepsake"]), cast(Json, note["ledger"])) for note in notes if "keepsake" in note]
     write_swap_report(out / REPORT_FILE, plan, info, figures, ledger, keepsakes, sorted(losses))
     return figures, {
@@ -190,6 +215,11 @@ def swap_footage(
         "alignment": out / ALIGNMENT_FILE,
         "report": out / REPORT_FILE,
     }
+
+
+def _keys(plan: Plan, survey: PlateSurvey, info: FootageInfo, lineage: Lineage) -> list[str]:
+    num_frames = max(survey.shot, default=-1) + 1
+    return segment_keys(plan, num_frames, FRAMES_PER_SEGMENT, frame_bytes(info), lineage.watermark_id)
 
 
 def _asked(
@@ -311,73 +341,12 @@ class _Notes:
         self._kept, self._measured, self._meter = keepsake_frames(frames), frames_to_measure(frames), BlendMeter(plan)
 
     def __call__(self, finished: SwappedFrame, shot: int) -> Json:
-        note: Json = {"ledger": ledger_line(finished, shot), "alignment": _alignment_line(finished)}
+        note: Json = {"ledger": ledger_line(finished, shot), "alignment": alignment_line(finished)}
         if finished.record.index in self._kept:
             note["keepsake"] = keepsake(finished)
         if finished.record.index in self._measured:
             note["blending"] = [*self._meter.measure(finished)]
         return note
-
-
-def ledger_line(finished: SwappedFrame, shot: int = 0) -> Json:
-    """What the ledger says of a frame."""
-    return {
-        "frame": finished.record.index,
-        "time_seconds": finished.record.time_seconds,
-        "shot": shot,
-        "status": finished.status,
-        "reason": finished.reason,
-        "track": finished.faces[0].track if finished.faces else None,
-        "tracks": [face.track for face in finished.faces],
-        **({"fault": finished.fault} if finished.fault else {}),
-    }
-
-
-def _alignment_line(finished: SwappedFrame) -> Json:
-    """Every frame has its line, those without a face too."""
-    faces = [{"track": face.track, "face_from_frame": np.asarray(face.face_from_frame).tolist()} for face in finished.faces]
-    return {"frame": finished.record.index, "time_seconds": finished.record.time_seconds, "faces": faces}
-
-
-def _json_lines(lines: Sequence[Json]) -> str:
-    return "".join(json_text(line, is_compact=True) + "\n" for line in lines)
-
-
-def counts_of(ledger: Sequence[Json]) -> dict[str, object]:
-    """The figures that account for every frame."""
-    by_status = Counter(line["status"] for line in ledger)
-    return {
-        "num_frames": len(ledger),
-        "num_swapped": by_status["swapped"],
-        "num_without_face": by_status["no_face"],
-        "num_other_person": by_status["other_person"],
-        "num_left_out": by_status["left_out"],
-        "num_failed": by_status["failed"],
-        "num_faults": sum("fault" in line for line in ledger),
-    }
-
-
-def _track_figures(plan: Plan, survey: PlateSurvey, ledger: Sequence[Json]) -> dict[str, object]:
-    """How sure the choice of the performer is: the farthest track taken, and the nearest face that was left alone."""
-    persons = {
-        role: np.nanmean(np.asarray(plan.swapper.galleries[role.replace], np.float64), axis=0) for role in plan.replacements
-    }
-    distance = {
-        track: min(
-            float(np.linalg.norm(mean - person)) for role, person in persons.items() if plan.roles.get(track, role) == role
-        )
-        for track, mean in track_embeddings(survey.faces).items()
-    }
-    taken, left = [d for t, d in distance.items() if t in plan.ends], [d for t, d in distance.items() if t not in plan.ends]
-    frames = [cast(int, line["frame"]) for line in ledger if line["status"] == "swapped"]
-    before_px, after_px = jitter_px([face for frame in frames for face in plan.faces[frame]])
-    return {
-        "num_tracks": len(plan.ends),
-        "identity_distance": round(max(taken), 4) if taken else None,
-        "nearest_other_distance": round(min(left), 4) if left else None,
-        "jitter_before_px": round(before_px, 4),
-        "jitter_after_px": round(after_px, 4),
-    }
 
 
 def _check_all_swapped(figures: Mapping[str, object], out: Path) -> None:

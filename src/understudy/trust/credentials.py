@@ -41,6 +41,8 @@ class Lineage:
     """What a finished file was made from, by sha256 throughout: no names of people, no paths.
 
     inputs: by role (`plate`, `model`, `faces abel`); consent: the records' hashes; gate: the content gate's figures.
+    marked_recipe_sha256: what of the recipe the watermark stands for, where that is not all of it: parts of a film that are
+    rendered again must not carry another mark than the rest.
     """
 
     inputs: Mapping[str, str]
@@ -49,11 +51,13 @@ class Lineage:
     seed: int | None = None
     gate: Json = field(default_factory=dict)
     code_version: str = __version__
+    marked_recipe_sha256: str = ""
 
     @property
     def watermark_id(self) -> str:
         """12 hexadecimal digits that follow from what the file was made from, so that a resumed run has the same."""
-        return sha256_of_json([self.inputs, self.consent, self.recipe_sha256, self.seed, self.code_version])[:12]
+        recipe_sha256 = self.marked_recipe_sha256 or self.recipe_sha256
+        return sha256_of_json([self.inputs, self.consent, recipe_sha256, self.seed, self.code_version])[:12]
 
     def as_json(self) -> Json:
         """The assertion's content."""
