@@ -11,9 +11,11 @@ import pytest
 
 from clips import copy_through_writer, make_clip, seconds_of
 from test_media_depth import HEIGHT, write_gradient
-from understudy.imaging.transfer import light_from_codes
+from understudy.imaging.transfer import PQ, light_from_codes
 from understudy.media import VideoWriter, probe, read_frames
 from understudy.media.codecs import CODECS, STILLS, available_codecs
+from understudy.media.encode import exr_bytes, scene_light
+from understudy.media.images import encode_png
 from understudy.types import BadInput, Codec
 
 pytestmark = pytest.mark.slow  # real codecs
@@ -168,3 +170,36 @@ def test_a_codec_without_encoder_lists_those_that_are_there(tmp_path: Path, monk
     monkeypatch.setattr("understudy.media.codecs.available_encoders", lambda names: ["libx264", "ffv1"])
     with pytest.raises(BadInput, match=r"av1.*choose h264, ffv1"):
         VideoWriter(tmp_path / "copy.mp4", plate=plate, codec="av1")
+
+
+def test_a_folder_of_exrs_is_a_plate_whose_light_comes_back(tmp_path: Path) -> None:
+    light = np.geomspace(0.002, 40, 64 * 48 * 3, dtype=np.float32).reshape(48, 64, 3)
+    (tmp_path / "plate").mkdir()
+    for number in range(2):
+        (tmp_path / "plate" / f"{number:04d}.exr").write_bytes(exr_bytes(light * (number + 1)))
+    info = probe(tmp_path / "plate")
+    assert (info.width, info.height, info.bits_per_channel, info.colour.transfer) == (64, 48, 16, PQ)
+    for number, frame in enumerate(read_frames(tmp_path / "plate")):
+        back = scene_light(frame.image, info.colour)
+        assert np.abs(back / (light * (number + 1)) - 1).max() < 2e-3
+    copy_through_writer(tmp_path / "plate", tmp_path / "exr", codec="exr")
+    again = [scene_light(frame.image, info.colour) for frame in read_frames(tmp_path / "exr")]
+    assert np.abs(again[0] / light - 1).max() < 3e-3
+
+
+def test_an_exr_that_is_damaged_huge_or_among_other_pictures_is_one_line(tmp_path: Path) -> None:
+    light = np.full((48, 64, 3), 0.5, np.float32)
+    data = exr_bytes(light)
+    (tmp_path / "plate").mkdir()
+    first, second = tmp_path / "plate/0000.exr", tmp_path / "plate/0001.exr"
+    window = data.index(b"dataWindow") + len(b"dataWindow\0box2i\0") + 4
+    huge = data[:window] + np.array([0, 0, 10**6, 10**6], "<i4").tobytes() + data[window + 16 :]
+    damages = {"is not a whole|does not decode": data[:200], "larger than the limit": huge, "not a whole": data[:60]}
+    for words, content in damages.items():
+        first.write_bytes(content)
+        with pytest.raises(BadInput, match=words):
+            probe(tmp_path / "plate")
+    first.write_bytes(data)
+    second.with_suffix(".png").write_bytes(encode_png(np.full((48, 64, 3), 30000, np.uint16)))
+    with pytest.raises(BadInput, match="one size, depth and kind"):
+        list(read_frames(tmp_path / "plate"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from understudy.project import Planned, Records, Step, plan, run_project, set_aside, steps_of
+from understudy.project import Planned, Records, Step, plan, run_project, set_aside, steps_of, with_earlier
 from understudy.projectfile import Project, read_project
 from understudy.store.manifest import Manifest, write_manifest
 from understudy.types import BadInput
@@ -86,7 +86,7 @@ def test_a_project_file_names_performers_footage_and_swaps(folder: Path) -> None
     assert project.performers["bea"].like == (folder / "bea.jpg",)
     assert (project.recipe.name, project.recipe.batch_size, project.minutes) == ("quick", 8, 9)
     (swap,) = project.swaps
-    assert (swap.name, swap.replace, swap.with_, swap.recipe.colour) == ("010", "abel", "bea", "none")
+    assert (swap.name, swap.replace, swap.with_, swap.recipe.colour) == ("010", ("abel",), ("bea",), "none")
 
 
 @pytest.mark.parametrize(
@@ -336,6 +336,41 @@ def test_a_mistake_in_a_range_is_named(folder: Path, changed: str, words: str) -
     (folder / "film.toml").write_text(PROJECT + changed)
     with pytest.raises(BadInput, match=words):
         read_project(folder / "film.toml")
+
+
+def test_a_swap_replaces_several_performers_in_one_pass(folder: Path) -> None:
+    both = PROJECT.replace('replace = "abel"\nwith = "bea"', 'replace = ["abel", "bea"]\nwith = ["bea", "abel"]')
+    (folder / "film.toml").write_text(both, encoding="utf-8")
+    *_, converted, evaluated = steps_of(read_project(folder / "film.toml"))
+    assert (converted.arguments["replace"], converted.arguments["with_"]) == (("abel", "bea"), ("bea", "abel"))
+    assert evaluated.arguments["performer"] == folder / "made/faces/bea"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ('replace = ["abel", "bea"]\nwith = "bea"', "replace names 2 and with 1 performers"),
+        ('replace = ["abel", "abel"]\nwith = ["bea", "bea"]', "'abel' is replaced 2 times"),
+        ('replace = ["bea"]\nwith = ["bea"]', "both 'bea'"),
+        ("replace = []\nwith = []", "replace names 0"),
+        ('replace = ["abel"]\nwith = ["bee"]', "no performer is called 'bee'; did you mean 'bea'"),
+    ],
+)
+def test_pairs_of_performers_that_do_not_add_up_are_named(folder: Path, pairs: str, words: str) -> None:
+    (folder / "film.toml").write_text(PROJECT.replace('replace = "abel"\nwith = "bea"', pairs), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"swap\.1.*" + words):
+        read_project(folder / "film.toml")
+
+
+def test_a_conversion_is_told_where_it_was_last_set_aside(folder: Path) -> None:
+    project = finished(folder)
+    step = steps_of(project)[-2]
+    assert with_earlier(project.out, step).arguments["earlier"] == step.out
+    for _ in range(2):
+        set_aside(project.out, step)
+        step.out.mkdir(parents=True)
+    assert with_earlier(project.out, step).arguments["earlier"] == sorted(project.out.glob("previous/*/swaps/010"))[-1]
+    assert "earlier" not in with_earlier(project.out, steps_of(project)[0]).arguments
 
 
 def test_a_changed_range_redoes_its_swap_and_report_only(folder: Path) -> None:

@@ -112,24 +112,23 @@ def steps_of(project: Project) -> tuple[Step, ...]:
     model = project.out / "model"
     asked = {"recipe": project.recipe, "minutes": project.minutes, "steps": project.steps, "consent": project.consent}
     train = Step("model", "train", {"face_sets": tuple(faces.values()), "out": model, **asked})
-    swaps = [step for swap in project.swaps for step in _swap_steps(project, swap, model, faces[swap.with_])]
+    swaps = [step for swap in project.swaps for step in _swap_steps(project, swap, model, faces[swap.with_[0]])]
     return (*extracts, *curations, train, *swaps)
 
 
 def _counterpart(project: Project, performer: str) -> str:
     """Whom a performer's faces are compared with: the other one of the first swap that they are in, else the first other."""
-    swapped = [pair[1 - pair.index(performer)] for pair in map(_pair, project.swaps) if performer in pair]
+    pairs = [pair for swap in project.swaps for pair in zip(swap.replace, swap.with_, strict=True)]
+    swapped = [pair[1 - pair.index(performer)] for pair in pairs if performer in pair]
     return swapped[0] if swapped else next(name for name in project.performers if name != performer)
 
 
-def _pair(swap: Swap) -> tuple[str, str]:
-    return swap.replace, swap.with_
-
-
 def _swap_steps(project: Project, swap: Swap, model: Path, faces: Path) -> tuple[Step, Step]:
+    """The conversion, and its evaluation by the first who is put in."""
     out = project.out
     folder = out / "swaps" / swap.name
-    converted: dict[str, object] = {"footage": swap.plate, "model": model, "replace": swap.replace, "with_": swap.with_}
+    olds, news = (names[0] if len(names) == 1 else names for names in (swap.replace, swap.with_))
+    converted: dict[str, object] = {"footage": swap.plate, "model": model, "replace": olds, "with_": news}
     how = {"recipe": swap.recipe, **({"ranges": swap.ranges} if swap.ranges else {})}
     evaluated: dict[str, object] = {"swap": output_path(folder, swap.recipe.codec), "plate": swap.plate, "truth": swap.truth}
     return (

@@ -33,15 +33,15 @@ class Performer:
 
 @dataclass(frozen=True)
 class Swap:
-    """One plate in which `with_` replaces `replace`.
+    """One plate in which each of `with_` replaces the one of `replace` in the same place, all in one pass.
 
     ranges: parts of the plate with settings of their own. `truth` and `mask` are there for rendered pairs only.
     """
 
     name: str
     plate: Path
-    replace: str
-    with_: str
+    replace: tuple[str, ...]
+    with_: tuple[str, ...]
     recipe: ConvertRecipe
     ranges: tuple[RangeSettings, ...]
     truth: Path | None
@@ -126,8 +126,8 @@ class _RangeTable(_Table):
 
 class _SwapTable(_Table):
     plate: str
-    replace: str
-    with_: str = Field(alias="with")
+    replace: str | list[str]
+    with_: str | list[str] = Field(alias="with")
     ranges: list[_RangeTable] = Field(default=[], alias="range")
     name: str | None = None
     recipe: str = "delivery"
@@ -201,11 +201,18 @@ def _swaps(path: Path, tables: _File) -> tuple[Swap, ...]:
 
 
 def _swap(path: Path, key: str, table: _SwapTable, performers: Iterable[str]) -> Swap:
-    for role, name in (("replace", table.replace), ("with", table.with_)):
-        if name not in performers:
-            raise BadInput(f"{path}: {key}.{role}: no performer is called {name!r}{did_you_mean(name, performers)}")
-    if table.replace == table.with_:
-        raise BadInput(f"{path}: {key}: replace and with are both {table.replace!r}; name two performers")
+    olds, news = (tuple([names] if isinstance(names, str) else names) for names in (table.replace, table.with_))
+    for role, names in (("replace", olds), ("with", news)):
+        for name in names:
+            if name not in performers:
+                raise BadInput(f"{path}: {key}.{role}: no performer is called {name!r}{did_you_mean(name, performers)}")
+    if len(olds) != len(news) or not olds:
+        raise BadInput(f"{path}: {key}: replace names {len(olds)} and with {len(news)} performers; name as many in each")
+    for old, new in zip(olds, news, strict=True):
+        if old == new:
+            raise BadInput(f"{path}: {key}: replace and with are both {old!r}; name two performers")
+        if olds.count(old) > 1:
+            raise BadInput(f"{path}: {key}: {old!r} is replaced {olds.count(old)} times; name them once")
     with _blamed(path, f"{key}.plate"):
         plate = _one_found(path.parent, table.plate)
     name = table.name or plate.stem
@@ -218,7 +225,7 @@ def _swap(path: Path, key: str, table: _SwapTable, performers: Iterable[str]) ->
         truth = _one_found(path.parent, table.truth) if table.truth else None
     with _blamed(path, f"{key}.mask"):
         mask = _one_found(path.parent, table.mask) if table.mask else None
-    return Swap(name, plate, table.replace, table.with_, recipe, ranges, truth, mask)
+    return Swap(name, plate, olds, news, recipe, ranges, truth, mask)
 
 
 def _range(number: int, table: _RangeTable, recipe: ConvertRecipe) -> RangeSettings:

@@ -355,7 +355,7 @@ class RangeSettings:
             raise BadInput(f"range {self}: expected the first and the last frame, counted from 0")
 
 
-OF_THE_WHOLE_FILE = ("weights", "identity_distance", "batch_size", "codec", "crf", "notice", "notice_language")
+OF_THE_WHOLE_FILE = ("weights", "identity_distance", "batch_size", "codec", "passes", "crf", "notice", "notice_language")
 """Settings that a range cannot have of its own: they are decided before any range is known, or once for the file."""
 
 

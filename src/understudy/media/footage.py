@@ -18,8 +18,9 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from understudy.imaging.depth import eight_bit
+from understudy.imaging.transfer import PQ
 from understudy.media.colour import FULL, RGB_MATRIX, UNSTATED, ColourTags, bits_of, has_alpha, tags_of
-from understudy.media.images import MAX_PIXELS, footage_images, picture_kind, read_deep_image
+from understudy.media.images import MAX_PIXELS, footage_images, is_exr, picture_kind, read_deep_image
 from understudy.types import AnyImage, AnyMatte, BadInput, Image
 
 FOLDER_FRAME_RATE = Fraction(25)
@@ -307,7 +308,7 @@ def _probe_folder(path: Path, frame_rate: Fraction) -> FootageInfo:
         sample_aspect_ratio=Fraction(1),
         time_base=1 / frame_rate,
         clock_start_seconds=Fraction(0),
-        colour=ColourTags(UNSTATED, UNSTATED, RGB_MATRIX, FULL, is_rgb=True),
+        colour=ColourTags(UNSTATED, PQ if is_exr(images[0]) else UNSTATED, RGB_MATRIX, FULL, is_rgb=True),
         bits_per_channel=8 * first.itemsize,
         has_alpha=False,
         is_interlaced=False,

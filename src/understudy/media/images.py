@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from understudy.imaging.depth import eight_bit
+from understudy.media.exr import MAGIC, codes_from_exr, exr_size
 from understudy.types import AnyImage, BadInput, Image
 
 MAX_PIXELS = 8192 * 8192
@@ -26,7 +27,7 @@ _REDUCTIONS = {
 }
 """How OpenCV is asked for a picture of one n-th of its size, by the largest n that is wanted."""
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".exr")
 
 
 def read_image(path: Path) -> Image:
@@ -35,7 +36,7 @@ def read_image(path: Path) -> Image:
 
 
 def read_deep_image(path: Path) -> AnyImage:
-    """The same at the file's own depth: uint16 where it has more than 8 bits a channel."""
+    """The same at the file's own depth: uint16 where it has more than 8 bits a channel; an EXR's light as codes of PQ."""
     return _read(path, least_px=None)
 
 
@@ -52,15 +53,25 @@ def _read(path: Path, least_px: int | None) -> AnyImage:
     kind = picture_kind(data)
     size = kind and _size_px(kind, data)
     if not size:
-        raise BadInput(f"{path}: is not a whole PNG, JPEG, TIFF, BMP or WebP picture; export it again")
+        raise BadInput(f"{path}: is not a whole PNG, JPEG, TIFF, BMP, WebP or EXR picture; export it again")
     if size[0] * size[1] > MAX_PIXELS:
         limit = f"{MAX_PIXELS // 10**6} megapixels"
         raise BadInput(f"{path}: {size[0]}x{size[1]} is larger than the limit of {limit}; scale the picture down")
-    depth = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    reduction = depth if least_px is None else _REDUCTIONS.get(min(8, min(size) // max(least_px, 1)), depth)
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), reduction)
-    if picture is None or picture.dtype not in (np.uint8, np.uint16):
+    if kind == "EXR":
+        picture = codes_from_exr(data)
+    else:
+        depth = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        reduction = depth if least_px is None else _REDUCTIONS.get(min(8, min(size) // max(least_px, 1)), depth)
+        picture = _decoded(data, reduction)
+    if picture is None:
         raise BadInput(f"{path}: the {kind} picture is damaged or of an unusual depth and does not decode; export it again")
+    return picture
+
+
+def _decoded(data: bytes, how: int) -> AnyImage | None:
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    if picture is None or picture.dtype not in (np.uint8, np.uint16):
+        return None
     return cast(AnyImage, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
@@ -98,8 +109,14 @@ def footage_images(folder: Path) -> list[Path]:
     return sorted(images, key=_natural_order)
 
 
+def is_exr(path: Path) -> bool:
+    """Whether the picture is an EXR, by its first bytes."""
+    with path.open("rb") as file:
+        return picture_kind(file.read(32)) == "EXR"
+
+
 def picture_kind(data: bytes) -> str | None:
-    """ "PNG", "JPEG", "TIFF", "BMP" or "WebP" by the first bytes; None for anything else. Names are not trusted."""
+    """ "PNG", "JPEG", "TIFF", "BMP", "WebP" or "EXR" by the first bytes; None for anything else. Names are not trusted."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -110,7 +127,7 @@ def picture_kind(data: bytes) -> str | None:
         return "BMP"
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "WebP"
-    return None
+    return "EXR" if data.startswith(MAGIC) else None
 
 
 @contextmanager
@@ -162,10 +179,10 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
 
 def _size_px(kind: str, data: bytes) -> tuple[int, int] | None:
     """(width, height) from the header of a picture; None where the header is incomplete."""
-    read = {"PNG": _png_size, "JPEG": _jpeg_size, "TIFF": _tiff_size, "BMP": _bmp_size, "WebP": _webp_size}[kind]
+    readers = {"PNG": _png_size, "JPEG": _jpeg_size, "TIFF": _tiff_size, "BMP": _bmp_size, "WebP": _webp_size, "EXR": exr_size}
     try:
-        return read(data)
-    except (struct.error, IndexError):
+        return readers[kind](data)
+    except (struct.error, IndexError, ValueError):
         return None
 
 

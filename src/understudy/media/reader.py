@@ -24,7 +24,7 @@ from understudy.media.footage import (
     upright_turn,
     video_stream,
 )
-from understudy.media.images import footage_images, read_deep_image
+from understudy.media.images import footage_images, is_exr, read_deep_image
 from understudy.types import AnyImage, AnyMatte, BadInput
 
 CUT_SHORT_SECONDS = 0.25
@@ -58,10 +58,10 @@ def _read_folder(path: Path, start: int, stop: int | None, frame_rate: Fraction)
     time_base = 1 / frame_rate
     for index, image_path in list(enumerate(images))[start:stop]:
         image = read_deep_image(image_path)
-        if (image.shape, image.dtype) != (first.shape, first.dtype):
+        if (image.shape, image.dtype, is_exr(image_path)) != (first.shape, first.dtype, is_exr(images[0])):
             raise BadInput(
                 f"{image_path}: is {_size_in_words(image)}, the first picture of the folder is {_size_in_words(first)}; "
-                "give pictures of one size and depth"
+                "give pictures of one size, depth and kind"
             )
         yield FrameRecord(index, float(index * time_base), index, time_base, image)
 

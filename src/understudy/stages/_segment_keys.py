@@ -63,7 +63,12 @@ def _frame(frame: int, plan: Plan) -> list[object]:
 
 
 def _face(face: Face) -> list[object]:
-    return [face.track, face.is_bridged, asdict(face.box), _digest((face.landmarks, face.face_from_frame, read_expressions([face])))]
+    return [
+        face.track,
+        face.is_bridged,
+        asdict(face.box),
+        _digest((face.landmarks, face.face_from_frame, read_expressions([face]))),
+    ]
 
 
 def _track(track: int, frames: range, recipes: Sequence[ConvertRecipe], plan: Plan) -> list[object]:
