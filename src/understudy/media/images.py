@@ -57,12 +57,9 @@ def _read(path: Path, least_px: int | None) -> AnyImage:
     if size[0] * size[1] > MAX_PIXELS:
         limit = f"{MAX_PIXELS // 10**6} megapixels"
         raise BadInput(f"{path}: {size[0]}x{size[1]} is larger than the limit of {limit}; scale the picture down")
-    if kind == "EXR":
-        picture = codes_from_exr(data)
-    else:
-        depth = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-        reduction = depth if least_px is None else _REDUCTIONS.get(min(8, min(size) // max(least_px, 1)), depth)
-        picture = _decoded(data, reduction)
+    depth = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    reduction = depth if least_px is None else _REDUCTIONS.get(min(8, min(size) // max(least_px, 1)), depth)
+    picture = codes_from_exr(data) if kind == "EXR" else _decoded(data, reduction)
     if picture is None:
         raise BadInput(f"{path}: the {kind} picture is damaged or of an unusual depth and does not decode; export it again")
     return picture
