@@ -112,7 +112,8 @@ def _usual_frames(plan: Plan) -> dict[int, frozenset[int]]:
 
 
 def _sample(record: FrameRecord, drawn: Drawn, plan: Plan) -> LookSample:
-    face, recipe = drawn.face, plan.part_at(record.index).recipe
+    """By the settings of the whole film: what is set for a part of it must not change how the rest looks."""
+    face, recipe = drawn.face, plan.recipe
     landmarks = landmarks_in_crop(face, plan.swapper)
     matte = matte_of(drawn, drawn.answer[..., 3], None, plan, recipe)
     skin = skin_mask(matte, landmarks * (len(matte) / len(drawn.crop)))

@@ -180,8 +180,9 @@ def _batches(frames: Iterable[FrameRecord], plan: Plan, num_crops: int | None) -
 
 
 def _cut(record: FrameRecord, plan: Plan, num_crops: int | None) -> _Cut:
+    """num_crops: of each face; None for as many as the frame's settings say, and none where it is left as it is."""
     part, faces = plan.part_at(record.index), plan.faces.get(record.index, ())
-    if not part.is_swapped or not faces:
+    if not faces or (num_crops is None and not part.is_swapped):
         return _Cut(record)
     try:
         for face in faces:
