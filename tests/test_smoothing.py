@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from understudy.imaging.meanface import mean_face
 from understudy.imaging.similarity import apply, compose, invert, similarity_from_parameters, similarity_parameters
 from understudy.imaging.smoothing import (
     FACE_POINTS,
@@ -224,6 +225,22 @@ def test_landmarks_move_with_the_steadied_alignment_and_a_blink_survives():
     assert in_face[70:77, 0, 1].max() - 0.30 > 0.05
     assert in_face[:60, 0, 1].std() < 0.0015
     np.testing.assert_allclose(in_face[:, 1], np.tile([0.5, 0.6], (len(true), 1)), atol=1e-6)
+
+
+def test_lids_and_lips_of_a_mesh_follow_what_is_fast_and_other_points_are_kept_still():
+    random, num_frames = np.random.default_rng(6), 120
+    course = np.zeros(num_frames)
+    course[60:65] = [0.5, 1.0, 1.0, 0.6, 0.2]
+    moved = [159, 13, 50]  # a lid, a lip, a cheek
+    points = np.repeat(mean_face()[None, :, :2], num_frames, axis=0) + random.normal(0, 0.001, (num_frames, 468, 2))
+    points[:, moved, 1] += 0.006 * course[:, None]
+    still = np.repeat(np.array([[[1.0, 0, 0], [0, 1.0, 0]]]), num_frames, axis=0)
+    smooth = smooth_landmarks(points, still, still, np.ones(num_frames, bool))
+    depth = (smooth[60:65, moved, 1].max(0) - np.median(smooth[:, moved, 1], axis=0)) / 0.006
+    assert depth[0] > 0.65
+    assert depth[1] > 0.65
+    assert depth[2] < 0.85 * depth[0]
+    assert smooth[:50, 50, 1].std() < smooth[:50, 159, 1].std() < 0.001
 
 
 # ---- meshes that locked on wrongly ----------------------------------------------------------------------------------------
