@@ -71,6 +71,20 @@ def test_the_mesh_lands_in_the_same_place_from_each_detector(detect, actor, true
     np.testing.assert_allclose(eyes, true_points[[36, 45]], atol=4)
 
 
+def test_pictures_looked_at_together_give_what_each_gives_alone(actor):
+    """A wide one among them takes more looks, one shows nobody, and six are more than go through the network at once."""
+    detect = mediapipe_detector()
+    wide, empty = np.full((192, 400, 3), 110, np.uint8), np.full((192, 192, 3), 110, np.uint8)
+    wide[:, 180:372] = actor
+    pictures = [actor, wide, empty, actor[:, ::-1], wide, actor]
+    together = detect.glance(pictures)
+    assert [len(found) for found in together] == [1, 1, 0, 1, 1, 1]
+    for picture, found in zip(pictures, together, strict=True):
+        (alone,) = detect.glance([picture])
+        for one, other in zip(found, alone, strict=True):
+            np.testing.assert_allclose(one.keypoints, other.keypoints, atol=0.05)
+
+
 def test_a_missing_dlib_is_one_line_with_the_remedy(monkeypatch):
     def missing(name):
         raise ImportError(f"No module named {name!r}")
