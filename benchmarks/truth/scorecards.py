@@ -191,7 +191,8 @@ def title(card: Json) -> str:
 
 _COLUMNS = {
     "PSNR (plate), dB": ("psnr_db", 1), "leak": ("leak", 2), "detail": ("detail", 2), "contrast": ("contrast", 2),
-    "landmarks, %": ("landmark_error_percent", 1), "gain": ("expression_gain", 2), "identity": ("identity_score", 2),
+    "edges": ("edge_gain", 2), "landmarks, %": ("landmark_error_percent", 1), "gain": ("expression_gain", 2),
+    "of the mouth": ("expression_gain_mouth", 2), "of the eyes": ("expression_gain_eyes", 2), "identity": ("identity_score", 2),
     "jitter": ("jitter_ratio", 2), "flicker": ("flicker", 1), "lag": ("lag_frames", 0),
 }  # fmt: skip
 
