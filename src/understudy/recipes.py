@@ -36,9 +36,9 @@ def quick() -> TrainRecipe:
     """A small modern model for two CPU cores: the demo, first looks, tests of learning.
 
     Command: `understudy train faces/abel faces/bea --out model --recipe quick`
-    Time:    9 minutes on two cores of a server CPU (20,000 faces take one core 4 minutes); no GPU has been measured yet
+    Time:    9 minutes on two cores of a server CPU (36,000 faces take one core 8 minutes); no GPU has been measured yet
     Memory:  1.6 GB
-    Score:   after 20,000 faces 8.6 dB nearer to the truth than the plate, leak 0.17, detail 0.68 (docs/benchmark.md)
+    Score:   after 36,000 faces 9.0 dB nearer to the truth than the plate, leak 0.15, detail 0.73 (docs/benchmark.md)
     """
     return TrainRecipe(is_expression_measured=True)
 
