@@ -96,8 +96,18 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
 
 _PERFORMANCE = "Performance"
 
-_SHOWN = ("psnr_db", "leak", "detail", "contrast", "identity_score", "expression_gain", "jitter_ratio", "lag_frames")
-_MOST_SHOWN = 6
+_SHOWN = (
+    "psnr_db",
+    "leak",
+    "detail",
+    "contrast",
+    "edge_gain",
+    "identity_score",
+    "expression_gain",
+    "jitter_ratio",
+    "lag_frames",
+)
+_MOST_SHOWN = 7
 
 _FLOOR_TITLES = {
     "plate": "the plate",
