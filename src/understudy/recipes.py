@@ -49,7 +49,7 @@ def original() -> TrainRecipe:
     Command: `understudy train faces/abel faces/bea --out model --recipe original --steps 50000`
     Time:    12 days on two cores of a server CPU (computed from its 11.4 GFLOP a face); a GPU has not been measured yet
     Memory:  2 GB
-    Score:   not measured yet on the bundled pair; a quarter as wide, after 20,000 faces: 2.2 dB, leak 0.48 (docs/benchmark.md)
+    Score:   not measured yet on the bundled pair; a quarter as wide, after 72,000 faces: 2.2 dB, leak 0.60 (docs/benchmark.md)
 
     82,062,470 parameters in the shared encoder and two decoders; mean absolute error; Adam 5e-5 with beta1 0.5; the two
     performers take turns, each with its own moments for the encoder; mirrored 40 times in 100; the first performer's mean
