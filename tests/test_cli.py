@@ -84,10 +84,12 @@ def test_being_stopped_says_that_the_same_command_continues(
 ) -> None:
     monkeypatch.setattr("understudy.project.call", lambda *_: signal.raise_signal(reason))
     monkeypatch.setattr("sys.argv", ["understudy", "train", "a", "b", "--out", "m"])
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
     with pytest.raises(SystemExit) as caught:
         main()
-    signal.signal(signal.SIGTERM, handler)
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
     assert caught.value.code == 130
     assert capsys.readouterr().err == "understudy: Stopped. The same command continues.\n"
 
