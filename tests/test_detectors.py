@@ -65,7 +65,7 @@ def test_the_mesh_lands_in_the_same_place_from_each_detector(detect, actor, true
     canvas[50:242, 60:252] = actor
     (found,) = detect()(canvas)
     landmarker = mesh_landmarker()
-    mesh = believable_mesh(canvas, found, landmarker(canvas, found), landmarker)
+    mesh = believable_mesh(canvas, found, landmarker(canvas, found), landmarker, landmarker.presences)
     assert mesh is not None
     eyes = mesh.points[[33, 263], :2] - (60, 50)
     np.testing.assert_allclose(eyes, true_points[[36, 45]], atol=4)

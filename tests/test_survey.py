@@ -109,18 +109,22 @@ def test_the_way_up_that_the_network_is_sure_of_is_believed_and_none_where_it_is
     grimace = upright + np.random.default_rng(0).normal(0, 3, upright.shape)
     assert misfit(grimace) > misfit(upside_down)
 
-    def believed(first, presence, turned, presence_of_turned):
+    def believed(first, presence, turned, presence_of_turned, presence_at_first_sight=0.99):
         def look(image, detection):
             return Landmarks(turned, presence_of_turned, turned)
 
+        def first_look(image, detections):
+            return [presence_at_first_sight for _ in detections]
+
         seen = detection_from_mesh(first, 0.9)
-        return believable_mesh(None, seen, Landmarks(first, presence, first), look)
+        return believable_mesh(None, seen, Landmarks(first, presence, first), look, first_look)
 
     np.testing.assert_array_equal(believed(grimace, 1.0, upside_down, 0.999).points, grimace)
     np.testing.assert_array_equal(believed(upside_down, 0.999, grimace, 1.0).points, grimace)
     np.testing.assert_array_equal(believed(grimace, 0.9, upside_down, 0.999).points, grimace)
     np.testing.assert_array_equal(believed(upside_down, 0.3, grimace, 1.0).points, grimace)
     assert believed(grimace, 0.3, upside_down, 0.999) is None
+    np.testing.assert_array_equal(believed(upside_down, 0.999, grimace, 1.0, 0.4).points, upside_down)  # nothing to see there
 
 
 def test_a_mesh_that_stands_on_its_head_for_three_frames_is_put_right_and_not_kept():

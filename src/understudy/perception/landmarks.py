@@ -90,6 +90,11 @@ class MeshLandmarker:
         """`meshes` of one face."""
         return self.meshes([image], [detection])[0]
 
+    def presences(self, image: Image, detections: Sequence[Detection]) -> list[float]:
+        """How sure a first look is of a face at each of these places: a fifth of the time of their meshes."""
+        first = self._look([image] * len(detections), [_square_of_detection(d) for d in detections], UPRIGHT)
+        return [each.presence for each in first]
+
     @torch.inference_mode()
     def _look(self, images: Sequence[Image], squares: Sequence[Matrix], views: Sequence[View]) -> list[Landmarks]:
         """The mean answer over `views` of the square `squares[i]` (network input from frame) of `images[i]`."""

@@ -6,7 +6,7 @@ upright face that is not there. Its shape may fit a head as well as the face's o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,16 +36,23 @@ _KEYPOINTS = ((33, 133), (362, 263), (4,), (13, 14), (234,), (454,))
 
 
 def believable_mesh(
-    image: Image, detection: Detection, mesh: Landmarks, landmarks: Callable[[Image, Detection], Landmarks]
+    image: Image,
+    detection: Detection,
+    mesh: Landmarks,
+    landmarks: Callable[[Image, Detection], Landmarks],
+    presences: Callable[[Image, Sequence[Detection]], Sequence[float]],
 ) -> Landmarks | None:
     """The mesh of a detected face; None where the detection is no face or the mesh does not fit it.
 
     mesh: what `landmarks` gives for the detection. Where the network is not sure of it, it is tried again from the detection
-    turned by 90, 180 and 270 degrees.
+    turned by 90, 180 and 270 degrees; but only those ways up at which a first look, `presences`, sees a face at all. Without one
+    the points of that look mean nothing, nor does the square that the mesh would then be sought in.
     """
     if mesh.presence < UNDOUBTED_PRESENCE:
-        turned = [landmarks(image, turn(detection, np.pi / 2 * quarters)) for quarters in (1, 2, 3)]
-        undoubted = [other for other in turned if other.presence >= UNDOUBTED_PRESENCE]
+        turned = [turn(detection, np.pi / 2 * quarters) for quarters in (1, 2, 3)]
+        seen = zip(turned, presences(image, turned), strict=True)
+        tried = [landmarks(image, other) for other, presence in seen if presence >= LEAST_PRESENCE]
+        undoubted = [other for other in tried if other.presence >= UNDOUBTED_PRESENCE]
         if undoubted:
             best = min(undoubted, key=lambda other: misfit(other.points))
             detection = detection_from_mesh(best.points, detection.score)

@@ -273,7 +273,7 @@ def _believable_meshes(
     """
     found: list[tuple[Detection, FloatArray]] = []
     for detection, look in looks:
-        mesh = believable_mesh(image, detection, look, networks.landmarks.mesh)
+        mesh = believable_mesh(image, detection, look, networks.landmarks.mesh, networks.landmarks.presences)
         if mesh is None:
             continue
         if (there := _place_of(mesh.points, past)) is not None:

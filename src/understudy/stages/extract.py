@@ -34,6 +34,7 @@ from understudy.perception.survey import (
 )
 from understudy.perception.weights import licences
 from understudy.stages._extraction_report import write_contact_sheet, write_extraction_report
+from understudy.stages._frame_memory import FrameMemory
 from understudy.stages._occlusion import measure_occlusion
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet, SurveyedFrame
@@ -93,13 +94,13 @@ def extract(
         report = combine(report, event_log(out))
         report(Event("extract", "started", message=f"extracting {performer}"))
         with FaceSet.create(out, performer) as face_set, _opencv_without_threads():
-            frames_per_second = 0.0
+            frames_per_second, memory = 0.0, FrameMemory()
             if not face_set.note("linked"):
                 networks = load_networks(detector)
                 gallery = _gallery(like, networks)
-                frames_per_second = _look_through(sources, face_set, networks, report)
+                frames_per_second = _look_through(sources, face_set, networks, memory, report)
                 _follow(face_set, gallery)
-            _cut_out(sources, face_set, report)
+            _cut_out(sources, face_set, memory, report)
             _measure_occlusion(face_set, report)
             return _finish(run, face_set, detector, frames_per_second, report)
 
@@ -149,7 +150,9 @@ def _gallery(like: Sequence[Path], networks: Networks) -> FloatArray | None:
 # ---- first pass: look through the frames ----------------------------------------------------------------------------------
 
 
-def _look_through(sources: dict[str, Path], face_set: FaceSet, networks: Networks, report: Reporter) -> float:
+def _look_through(
+    sources: dict[str, Path], face_set: FaceSet, networks: Networks, memory: FrameMemory, report: Reporter
+) -> float:
     """Survey every frame that is not done yet; a killed run goes on at the frame after the last. Returns frames a second.
 
     The gate's answers are written down when it has seen everything: until then, each run shows it the done frames again.
@@ -165,7 +168,7 @@ def _look_through(sources: dict[str, Path], face_set: FaceSet, networks: Network
             num_done = face_set.num_frames_done(source)
             if num_done:
                 boxes += _gate_done_frames(read_frames(path, stop=num_done), source, face_set, gate)
-            frames = read_frames(path, num_done, on_loss=losses.append)
+            frames = memory.remember(read_frames(path, num_done, on_loss=losses.append), source)
             gated = _gated(frames, source, boxes, gate)
             for several in in_batches(survey(gated, source, networks, previous=_last_frame(face_set, source))):
                 with face_set.transaction():
@@ -264,7 +267,7 @@ def _follow(face_set: FaceSet, gallery: FloatArray | None) -> None:
 # ---- third pass: cut the faces out ----------------------------------------------------------------------------------------
 
 
-def _cut_out(sources: dict[str, Path], face_set: FaceSet, report: Reporter) -> None:
+def _cut_out(sources: dict[str, Path], face_set: FaceSet, memory: FrameMemory, report: Reporter) -> None:
     """Write the crop of each of the performer's faces that has none yet."""
     faces = _performers_faces(face_set)
     progress = _Progress(report, "crops", len(faces))
@@ -273,7 +276,7 @@ def _cut_out(sources: dict[str, Path], face_set: FaceSet, report: Reporter) -> N
         waiting = [face for face in faces if face.source == source and not face.crop]
         if not waiting:
             continue
-        frames = read_ahead(read_frames(path, waiting[0].frame, waiting[-1].frame + 1))
+        frames = read_ahead(memory.read(path, source, waiting[0].frame, waiting[-1].frame + 1))
         for face, size_px, data in _encoded_crops(frames, waiting):
             name = f"{Path(source).stem}_{face.frame:06d}_{face.track:03d}"
             face_set.set_crops([face.id], [face_set.write_crop(name, data)], size_px)
