@@ -93,8 +93,8 @@ class FaceDetector:
             for square in several
         ]
         pictures = np.stack([warp_image(image, m, (scale.size_px, scale.size_px), border="black") for image, m in looks])
-        batch = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1  # B C H W, -1..1
-        outputs = [self._networks[scale.weight](part) for part in batch.split(MOST_AT_ONCE)]
+        batch = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2)  # B C H W
+        outputs = [self._networks[scale.weight](part.float().div_(127.5).sub_(1)) for part in batch.split(MOST_AT_ONCE)]
         shapes, logits = (torch.cat(each).cpu().numpy().astype(np.float64) for each in zip(*outputs, strict=True))
         decoded = (
             _decode(shape, logit[:, 0], scale, invert(input_from_frame))

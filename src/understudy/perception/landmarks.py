@@ -104,8 +104,8 @@ class MeshLandmarker:
             for n, image in enumerate(images)
             for v, view in enumerate(views)
         ]
-        batch = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2).float() / 255  # B C H W, 0..1
-        answers = [self._network(part) for part in batch.split(MOST_AT_ONCE)]
+        batch = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2)  # B C H W
+        answers = [self._network(part.float().div_(255)) for part in batch.split(MOST_AT_ONCE)]
         outputs, logits = (torch.cat(each).flatten(1).cpu().double().numpy() for each in zip(*answers, strict=True))
         points = [
             _in_frame(output.reshape(NUM_LANDMARKS, 3), frame_from_input, views[n % len(views)])

@@ -45,8 +45,8 @@ def believable_mesh(
     """The mesh of a detected face; None where the detection is no face or the mesh does not fit it.
 
     mesh: what `landmarks` gives for the detection. Where the network is not sure of it, it is tried again from the detection
-    turned by 90, 180 and 270 degrees; but only those ways up at which a first look, `presences`, sees a face at all. Without one
-    the points of that look mean nothing, nor does the square that the mesh would then be sought in.
+    turned by 90, 180 and 270 degrees; but only those ways up at which a first look, `presences`, sees a face at all. Without
+    one the points of that look mean nothing, nor does the square that the mesh would then be sought in.
     """
     if mesh.presence < UNDOUBTED_PRESENCE:
         turned = [turn(detection, np.pi / 2 * quarters) for quarters in (1, 2, 3)]
