@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from understudy.media import read_frames, write_png
+from understudy.media import probe, read_frames, write_png
 from understudy.stages._frame_memory import FrameMemory
 
 FRAME_BYTES = 20 * 30 * 3
@@ -31,7 +31,7 @@ def levels(frames):
 def test_frames_come_out_as_they_would_be_read_again_however_many_are_held(clip, num_held, begin, start, stop):
     memory = FrameMemory(num_held * FRAME_BYTES)
     assert levels(memory.remember(read_frames(clip, begin), "clip")) == levels(read_frames(clip, begin))
-    assert levels(memory.read(clip, "clip", start, stop)) == levels(read_frames(clip, start, stop))
+    assert levels(memory.read(probe(clip), "clip", start, stop)) == levels(read_frames(clip, start, stop))
 
 
 def test_what_is_held_is_not_read_again_and_what_does_not_fit_is(clip):
@@ -40,5 +40,5 @@ def test_what_is_held_is_not_read_again_and_what_does_not_fit_is(clip):
     list(memory.remember(read_frames(clip), "another"))
     for picture in clip.iterdir():
         write_png(picture, np.full((20, 30, 3), 7, np.uint8))
-    assert levels(memory.read(clip, "clip", 2, 6)) == [(2, 60), (3, 90), (4, 7), (5, 7)]
-    assert levels(memory.read(clip, "another", 0, 1)) == [(0, 7)]
+    assert levels(memory.read(probe(clip), "clip", 2, 6)) == [(2, 60), (3, 90), (4, 7), (5, 7)]
+    assert levels(memory.read(probe(clip), "another", 0, 1)) == [(0, 7)]

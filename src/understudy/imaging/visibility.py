@@ -137,7 +137,8 @@ def _light(texture: FloatArray, common: FloatArray) -> FloatArray:
     difference = (texture - common)[inside]
     hue: NDArray[np.floating] = np.zeros(2)
     for _ in range(4):
-        weights = _tukey(np.linalg.norm(difference[:, 1:] - hue, axis=1), MOST_HUE_ERROR)
+        red, blue = (difference[:, 1:] - hue).T
+        weights = _tukey(np.sqrt(red * red + blue * blue), MOST_HUE_ERROR)
         hue = (weights @ difference[:, 1:]) / (weights.sum() + HUE_PRIOR * len(weights))
     gradient: NDArray[np.floating] = np.zeros(3)
     is_skin = weights
@@ -154,7 +155,7 @@ def _light(texture: FloatArray, common: FloatArray) -> FloatArray:
 
 
 def _tukey(distance: FloatArray, limit: float) -> FloatArray:
-    return np.square(np.clip(1 - np.square(distance / limit), 0, None))
+    return np.square(np.maximum(1 - np.square(distance / limit), 0))
 
 
 def _median_over_rows(values: FloatArray) -> FloatArray:
@@ -235,14 +236,18 @@ def _places(landmarks: FloatArray) -> NDArray[np.float64]:
 
 def _areas(landmarks: FloatArray) -> NDArray[np.float64]:
     """(M,) how much of the crop each texture pixel covers: nothing where the face is turned away."""
-    a, b, c = np.moveaxis(raise_forehead(landmarks)[:, :2][_where().corners], 1, 0)
-    reference = apply(crop_from_face(FULL, TEXTURE_PX), raise_forehead(mean_face())[:, :2])[_where().corners]
-    d, e, f = np.moveaxis(reference, 1, 0)
-    return np.asarray(np.clip(_cross(b - a, c - a) / _cross(e - d, f - d), 0, None))
+    return np.asarray(np.maximum(_double_areas(raise_forehead(landmarks)) / _areas_of_mean_face(), 0))
 
 
-def _cross(one: FloatArray, other: FloatArray) -> FloatArray:
-    return one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]
+@cache
+def _areas_of_mean_face() -> FloatArray:
+    return _double_areas(apply(crop_from_face(FULL, TEXTURE_PX), raise_forehead(mean_face())[:, :2]))
+
+
+def _double_areas(points: FloatArray) -> FloatArray:
+    """(M,) of each texture pixel's triangle, negative where it is seen from behind."""
+    (ax, bx, cx), (ay, by, cy) = (points[:, axis][_where().corners.T] for axis in (0, 1))
+    return np.asarray((bx - ax) * (cy - ay) - (by - ay) * (cx - ax))
 
 
 def _texture(crop: Image, landmarks: FloatArray) -> NDArray[np.float64]:

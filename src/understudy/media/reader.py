@@ -38,8 +38,11 @@ def read_frames(
     *,
     folder_frame_rate: Fraction = FOLDER_FRAME_RATE,
     on_loss: LossReport = ignore_losses,
+    info: FootageInfo | None = None,
 ) -> Iterator[FrameRecord]:
     """Frames `start` up to (not including) `stop`, one at a time; memory does not grow with the length.
+
+    info: what `probe` said of a file, for whoever has asked already.
 
     A frame has the same number and time wherever the reading starts: what is before `start` is decoded too, because only
     decoding tells which packets give a frame.
@@ -49,7 +52,7 @@ def read_frames(
     """
     if path.is_dir():
         return _read_folder(path, start, stop, folder_frame_rate)
-    return _read_file(path, start, stop, on_loss)
+    return _read_file(path, start, stop, on_loss, info)
 
 
 def _read_folder(path: Path, start: int, stop: int | None, frame_rate: Fraction) -> Iterator[FrameRecord]:
@@ -70,8 +73,10 @@ def _size_in_words(image: AnyImage) -> str:
     return f"{image.shape[1]}x{image.shape[0]} at {8 * image.itemsize} bits"
 
 
-def _read_file(path: Path, start: int, stop: int | None, on_loss: LossReport) -> Iterator[FrameRecord]:
-    info = probe(path)
+def _read_file(
+    path: Path, start: int, stop: int | None, on_loss: LossReport, info: FootageInfo | None
+) -> Iterator[FrameRecord]:
+    info = info or probe(path)
     losses = _Losses()
     converter = Converter()
     clock_start_pts = round(info.clock_start_seconds / info.time_base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -18,6 +19,8 @@ from understudy.types import Face, FloatArray, Image
 
 SIZE_PX = 128
 """Crops are looked at in this size; the unwrapped face has fewer pixels still."""
+
+_Crop = tuple[Image, FloatArray]
 
 LEAST_TRACK = 24
 """Shorter tracks are compared with all of the performer's faces in their clip, because they know too little of their own."""
@@ -39,26 +42,29 @@ def measure_occlusion(face_set: FaceSet, faces: Sequence[Face], tell: Callable[[
                 waiting = [face for face in track if np.isnan(face.occlusion)]
                 if not waiting:
                     continue
-                appearance = _learn(face_set, track if len(track) >= LEAST_TRACK else of_clip)
-                shares = pool.map(lambda face, known=appearance: _share(face_set, face, known), waiting)
+                crops: dict[int, _Crop] = {}
+                appearance = _learn(face_set, track if len(track) >= LEAST_TRACK else of_clip, crops)
+                shares = pool.map(partial(_share, face_set, crops, appearance), waiting)
                 with face_set.transaction():
                     for face, share in zip(waiting, shares, strict=True):
                         face_set.set_occlusion(face.id, share)
                         tell()
 
 
-def _learn(face_set: FaceSet, faces: Sequence[Face]) -> Appearance:
+def _learn(face_set: FaceSet, faces: Sequence[Face], crops: dict[int, _Crop]) -> Appearance:
+    """How the faces usually look; `crops` keeps the pictures looked at, by the face's id, so that none is decoded twice."""
     seen = [face for face in faces if not face.is_bridged]
     rows = np.unique(np.linspace(0, max(len(seen) - 1, 0), min(len(seen), MOST_SAMPLES)).round().astype(int))
-    looked_at = [_small_crop(face_set, seen[row]) for row in rows]
+    crops |= {seen[row].id: _small_crop(face_set, seen[row]) for row in rows}
+    looked_at = [crops[seen[row].id] for row in rows]
     return usual_appearance([crop for crop, _ in looked_at], [landmarks for _, landmarks in looked_at])
 
 
-def _share(face_set: FaceSet, face: Face, appearance: Appearance) -> float:
-    return hidden_share(*_small_crop(face_set, face), appearance)
+def _share(face_set: FaceSet, crops: dict[int, _Crop], appearance: Appearance, face: Face) -> float:
+    return hidden_share(*(crops.get(face.id) or _small_crop(face_set, face)), appearance)
 
 
-def _small_crop(face_set: FaceSet, face: Face) -> tuple[Image, FloatArray]:
+def _small_crop(face_set: FaceSet, face: Face) -> _Crop:
     """The stored crop at SIZE_PX and the face's landmarks in it."""
     crop = resize(read_small_image(face_set.crop_path(face), SIZE_PX), (SIZE_PX, SIZE_PX))
     crop_from_frame = compose(crop_from_face(STORED, SIZE_PX), np.asarray(face.face_from_frame, np.float64))

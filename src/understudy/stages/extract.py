@@ -17,7 +17,7 @@ from understudy.imaging.depth import eight_bit
 from understudy.imaging.framing import STORED, crop_from_face
 from understudy.imaging.similarity import Matrix, compose, scale_of
 from understudy.imaging.warp import warp_image
-from understudy.media.footage import FrameRecord, probe
+from understudy.media.footage import FootageInfo, FrameRecord, probe
 from understudy.media.images import encode_jpeg, read_image
 from understudy.media.reader import read_frames
 from understudy.perception.follow import jitter_px, link_and_smooth
@@ -85,7 +85,7 @@ def extract(
     check_performer_name(performer)
     check_detector(detector)
     sources = _sources(footage)
-    _check_readable(sources.values(), like)
+    clips = _readable(sources, like)
     inputs = {f"footage {source}": describe_input(path) for source, path in sources.items()}
     inputs |= {f"like {number}": describe_input(path) for number, path in enumerate(like, 1)}
     with open_run(out, "extract", {"performer": performer, "detector": detector}, inputs) as run:
@@ -98,9 +98,9 @@ def extract(
             if not face_set.note("linked"):
                 networks = load_networks(detector)
                 gallery = _gallery(like, networks)
-                frames_per_second = _look_through(sources, face_set, networks, memory, report)
+                frames_per_second = _look_through(clips, face_set, networks, memory, report)
                 _follow(face_set, gallery)
-            _cut_out(sources, face_set, memory, report)
+            _cut_out(clips, face_set, memory, report)
             _measure_occlusion(face_set, report)
             return _finish(run, face_set, detector, frames_per_second, report)
 
@@ -124,13 +124,15 @@ def _sources(footage: Sequence[Path]) -> dict[str, Path]:
     return {path.name if names.count(path.name) == 1 else path.as_posix(): path for path in footage}
 
 
-def _check_readable(clips: Iterable[Path], pictures: Iterable[Path]) -> None:
-    """Raises BadInput for what cannot be read at all, before the folder holds anything."""
-    for clip in clips:
-        check_footage(clip)
-        probe(clip)
+def _readable(sources: dict[str, Path], pictures: Iterable[Path]) -> dict[str, FootageInfo]:
+    """What each clip is. Raises BadInput for what cannot be read at all, before the folder holds anything."""
+    clips = {}
+    for source, path in sources.items():
+        check_footage(path)
+        clips[source] = probe(path)
     for picture in pictures:
         read_image(picture)
+    return clips
 
 
 def _gallery(like: Sequence[Path], networks: Networks) -> FloatArray | None:
@@ -151,7 +153,7 @@ def _gallery(like: Sequence[Path], networks: Networks) -> FloatArray | None:
 
 
 def _look_through(
-    sources: dict[str, Path], face_set: FaceSet, networks: Networks, memory: FrameMemory, report: Reporter
+    clips: dict[str, FootageInfo], face_set: FaceSet, networks: Networks, memory: FrameMemory, report: Reporter
 ) -> float:
     """Survey every frame that is not done yet; a killed run goes on at the frame after the last. Returns frames a second.
 
@@ -159,16 +161,16 @@ def _look_through(
     """
     if face_set.note(GATE_NOTE):
         return 0.0
-    progress = _Progress(report, "frames", sum(probe(path).num_frames_estimate for path in sources.values()))
-    progress.skip(sum(face_set.num_frames_done(source) for source in sources))
+    progress = _Progress(report, "frames", sum(clip.num_frames_estimate for clip in clips.values()))
+    progress.skip(sum(face_set.num_frames_done(source) for source in clips))
     with _gate(face_set) as gate:
-        for source, path in sources.items():
+        for source, clip in clips.items():
             losses: list[str] = []
             boxes: list[Box] = []
             num_done = face_set.num_frames_done(source)
             if num_done:
-                boxes += _gate_done_frames(read_frames(path, stop=num_done), source, face_set, gate)
-            frames = memory.remember(read_frames(path, num_done, on_loss=losses.append), source)
+                boxes += _gate_done_frames(read_frames(clip.path, stop=num_done), source, face_set, gate)
+            frames = memory.remember(read_frames(clip.path, num_done, on_loss=losses.append, info=clip), source)
             gated = _gated(frames, source, boxes, gate)
             for several in in_batches(survey(gated, source, networks, previous=_last_frame(face_set, source))):
                 with face_set.transaction():
@@ -267,16 +269,16 @@ def _follow(face_set: FaceSet, gallery: FloatArray | None) -> None:
 # ---- third pass: cut the faces out ----------------------------------------------------------------------------------------
 
 
-def _cut_out(sources: dict[str, Path], face_set: FaceSet, memory: FrameMemory, report: Reporter) -> None:
+def _cut_out(clips: dict[str, FootageInfo], face_set: FaceSet, memory: FrameMemory, report: Reporter) -> None:
     """Write the crop of each of the performer's faces that has none yet."""
     faces = _performers_faces(face_set)
     progress = _Progress(report, "crops", len(faces))
     progress.skip(sum(bool(face.crop) for face in faces))
-    for source, path in sources.items():
+    for source, clip in clips.items():
         waiting = [face for face in faces if face.source == source and not face.crop]
         if not waiting:
             continue
-        frames = read_ahead(memory.read(path, source, waiting[0].frame, waiting[-1].frame + 1))
+        frames = read_ahead(memory.read(clip, source, waiting[0].frame, waiting[-1].frame + 1))
         for face, size_px, data in _encoded_crops(frames, waiting):
             name = f"{Path(source).stem}_{face.frame:06d}_{face.track:03d}"
             face_set.set_crops([face.id], [face_set.write_crop(name, data)], size_px)

