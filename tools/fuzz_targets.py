@@ -163,7 +163,7 @@ def _run_manifest(data: bytes, folder: Path) -> None:
         if manifest := read_manifest(inner):
             json_text(stage_result(inner, manifest).as_json())
             if all(isinstance(each.path, str) and not Path(each.path).is_absolute() for each in manifest.inputs.values()):
-                trace(manifest)
+                trace(manifest, None, inner)
     with answered():
         open_run(inner, "convert", {"crf": 14}, given).close()
     if name == "faces.sqlite":

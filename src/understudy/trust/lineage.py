@@ -1,4 +1,4 @@
-"""The way back from a finished clip: which model, face sets and footage it was made from, and whether they are unchanged.
+"""The way back from a finished clip to model, face sets, footage, recipe and consent, and whether these are unchanged.
 
 `Lineage` goes into the signed credentials when a clip is finished; `trace` compares it with what lies on disk today.
 """
@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Literal
 
 from understudy.store.faceset import FaceSet
-from understudy.store.hashing import sha256_of_file, sha256_of_footage
+from understudy.store.hashing import sha256_of_file, sha256_of_footage, sha256_of_json
 from understudy.store.json_files import read_json
 from understudy.store.manifest import InputFile, Manifest, read_manifest
 from understudy.store.runs import RECIPE_FILE
-from understudy.trust.consent import ConsentReference
+from understudy.trust.consent import ConsentReference, consent_folder
 from understudy.trust.credentials import Lineage
-from understudy.types import BadInput
+from understudy.trust.records import record_path
+from understudy.types import BadInput, Json
 
 START_MODEL = "start model"
 """The role, among a training's inputs, of the checkpoint that it began from; no performer can be called so."""
 MOST_GENERATIONS = 16
 """A longer line of models that began from each other is a forged one that begins from itself."""
+
+
+State = Literal["intact", "changed", "missing"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Link:
     role: str
     path: str
     sha256: str
-    state: Literal["intact", "changed", "missing"]
+    state: State
 
 
 def lineage_of(
@@ -43,15 +47,48 @@ def lineage_of(
     return Lineage(found, tuple(sorted(reference.record_sha256 for reference in consent)), recipe_sha256, seed)
 
 
-def trace(manifest: Manifest, signed: Mapping[str, str] | None = None) -> tuple[Link, ...]:
-    """Each input behind a finished conversion, hashed anew and compared.
+def trace(manifest: Manifest, signed: Json | None = None, folder: Path | None = None) -> tuple[Link, ...]:
+    """Each thing behind a finished conversion, hashed anew and compared.
 
-    signed: the hashes by role that the clip's credentials state; with them a changed manifest shows too.
+    signed: what the clip's credentials state (`Lineage.as_json`); with it a changed manifest shows too. folder: where the
+    conversion and its recipe lie; records of consent are looked for where the user keeps them, then beside that folder.
     """
+    signed = signed or {}
     stated = dict(_all_inputs(manifest.inputs))
-    for role, sha256 in (signed or {}).items():
-        stated[role] = InputFile(stated[role].path if role in stated else "", sha256)
-    return tuple(_link(role, given) for role, given in stated.items())
+    inputs = signed.get("inputs_sha256")
+    for role, sha256 in (inputs if isinstance(inputs, dict) else {}).items():
+        stated[role] = InputFile(stated[role].path if role in stated else "", str(sha256))
+    links = [_link(role, given) for role, given in stated.items()]
+    if folder is not None:
+        recipe_sha256 = str(signed.get("recipe_sha256") or manifest.recipe_sha256)
+        links.append(Link("recipe", (folder / RECIPE_FILE).as_posix(), recipe_sha256, _state_of_recipe(folder, recipe_sha256)))
+        links.extend(_consent_links(manifest.consent, signed.get("consent_records_sha256"), folder))
+    return tuple(links)
+
+
+def _state_of_recipe(folder: Path, sha256: str) -> State:
+    path = folder / RECIPE_FILE
+    if not path.is_file():
+        return "missing"
+    try:
+        return "intact" if sha256_of_json(read_json(path)["recipe"]) == sha256 else "changed"
+    except (KeyError, ValueError, RecursionError, BadInput):
+        return "changed"
+
+
+def _consent_links(consent: Mapping[str, str], signed: object, folder: Path) -> Iterator[Link]:
+    """The record of each performer; one whose hash the credentials do not state was put into the manifest later."""
+    places = (consent_folder(), folder.parent / "consent", folder.parent.parent / "consent")
+    for performer, sha256 in consent.items():
+        try:
+            found = [path for place in places if (path := record_path(place, performer)).is_file()]
+            fitting = next((path for path in found if sha256_of_file(path) == sha256), None)
+        except BadInput:  # no name that a performer can have, or nothing that can be read
+            found, fitting = [], None
+        is_signed = not isinstance(signed, list) or sha256 in signed
+        state: State = "changed" if found or not is_signed else "missing"
+        shown = (fitting or found[0]).as_posix() if found else ""
+        yield Link(f"consent {performer}", shown, sha256, "intact" if fitting and is_signed else state)
 
 
 def _all_inputs(inputs: Mapping[str, InputFile]) -> Iterator[tuple[str, InputFile]]:

@@ -74,8 +74,7 @@ def verify(path: Path) -> Verdict:
         return _inspect_in_limited_process(path)
     manifest, swap = conversion
     verdict = _inspect_in_limited_process(swap)
-    signed = verdict.lineage.get("inputs_sha256")
-    links = trace(manifest, signed if isinstance(signed, dict) else None)
+    links = trace(manifest, verdict.lineage, swap.parent)
     words = (*verdict.words, "Made from: " + ", ".join(f"{link.role} ({link.state})" for link in links) + ".")
     return replace(verdict, made_from=tuple(asdict(link) for link in links), words=words)
 
@@ -105,7 +104,7 @@ def inspect(path: Path) -> Verdict:
     """The same in this process, for files of one's own making."""
     credentials = read_credentials(path)
     try:
-        mark = _find_mark(path)
+        mark = find_mark(path)
     except BadInput:
         if not credentials.signer:
             raise
@@ -134,7 +133,7 @@ def inspect(path: Path) -> Verdict:
     )
 
 
-def _find_mark(path: Path) -> Detection | None:
+def find_mark(path: Path) -> Detection | None:
     """Searches the best kept pictures first, then more of them."""
     best: Detection | None = None
     for pictures in _picture_sets(path):
