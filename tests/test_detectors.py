@@ -1,6 +1,7 @@
 """The detectors that may be asked for by name: each finds the actor where he is, and says clearly what it lacks."""
 
 import importlib
+import inspect
 from pathlib import Path
 
 import cv2
@@ -8,14 +9,16 @@ import numpy as np
 import pytest
 
 from understudy.imaging.facemeasures import eye_openness
+from understudy.imaging.meanface import align_mesh
+from understudy.imaging.similarity import apply, invert
 from understudy.media.reader import read_frames
 from understudy.perception import weights
 from understudy.perception.detect import mediapipe_detector
-from understudy.perception.detect_dlib import dlib_detector
+from understudy.perception.detect_dlib import dlib_aligner, dlib_detector
 from understudy.perception.landmarks import mesh_landmarker
 from understudy.perception.mtcnn import mtcnn_detector, suppress_overlaps
 from understudy.perception.plausible import believable_mesh
-from understudy.perception.survey import WEIGHTS_OF_DETECTOR, load_networks
+from understudy.perception.survey import WEIGHTS_OF_DETECTOR, WEIGHTS_OF_LANDMARKS, aligned_by_mesh, load_networks
 from understudy.perception.torch_file import read_torch_file
 from understudy.types import BadInput
 
@@ -118,6 +121,28 @@ def test_what_is_optional_says_so_and_no_detector_uses_a_non_commercial_model():
     assert "dlib_68_landmarks" in restricted
     assert restricted <= optional - used
     assert set(weights.licences("mtcnn_output")) & optional == {"mtcnn_output"}
+
+
+@pytest.mark.parametrize("turn_degrees", [0, 120])
+def test_dlibs_68_landmarks_align_the_face_as_its_mesh_does_whichever_way_up(actor, turn_degrees):
+    pytest.importorskip("dlib", exc_type=ImportError)
+    if not weights.cached_path(weights.weight("dlib_68_landmarks")).is_file():
+        pytest.skip("its landmarks were never asked for here: understudy extract ... --landmarks dlib-68 fetches them")
+    turn = cv2.getRotationMatrix2D((96, 96), turn_degrees, 0.8)
+    picture = cv2.warpAffine(actor, turn, (192, 192), borderValue=(110, 110, 110))
+    (upright,) = mediapipe_detector()(actor)
+    points = mesh_landmarker()(actor, upright).points[:, :2] @ turn[:, :2].T + turn[:, 2]
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+    by_mesh, by_dlib = (
+        apply(align(picture, points), apply(invert(align_mesh(points)), corners)) for align in (aligned_by_mesh, dlib_aligner())
+    )
+    assert 0 < np.abs(by_dlib - by_mesh).max() < 0.06
+
+
+def test_landmarks_for_non_commercial_use_are_never_a_default():
+    restricted = {each.name for each in weights.WEIGHTS if not each.is_commercial_use_ok}
+    assert not restricted & set(WEIGHTS_OF_LANDMARKS[inspect.signature(load_networks).parameters["landmarks"].default])
+    assert "non-commercial" in weights.licences(*WEIGHTS_OF_LANDMARKS["dlib-68"])["dlib_68_landmarks"]
 
 
 def test_a_file_that_is_no_torch_file_is_refused():

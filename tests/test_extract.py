@@ -216,6 +216,8 @@ def test_no_footage_unknown_detectors_and_unusable_names_are_refused(tmp_path, p
         extract([], "abel", tmp_path / "faces")
     with pytest.raises(BadInput, match="expected a detector out of mediapipe, mtcnn, dlib, dlib-cnn, got 'magic'"):
         extract([passing_bar], "abel", tmp_path / "other", detector="magic")
+    with pytest.raises(BadInput, match="expected landmarks out of mediapipe, dlib-68, got '68'"):
+        extract([passing_bar], "abel", tmp_path / "other", landmarks="68")
 
 
 # ---- the content gate -----------------------------------------------------------------------------------------------------

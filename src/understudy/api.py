@@ -32,6 +32,7 @@ def extract(
     out: AnyPath,
     like: Iterable[AnyPath] = (),
     detector: str = "mediapipe",
+    landmarks: str = "mediapipe",
     report: Reporter = silent,
 ) -> StageResult:
     """Find, track and align one performer's faces in footage, into a face set at `out`.
@@ -40,7 +41,8 @@ def extract(
     """
     from understudy.stages.extract import extract as stage
 
-    return stage(_paths(footage), performer, Path(out), like=_paths(like), detector=detector, report=report)
+    choices = {"detector": detector, "landmarks": landmarks}
+    return stage(_paths(footage), performer, Path(out), like=_paths(like), report=report, **choices)
 
 
 def curate(

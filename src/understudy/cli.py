@@ -95,11 +95,18 @@ def extract(
         str,
         typer.Option(metavar="NAME", help="What finds the faces: mediapipe, mtcnn, dlib or dlib-cnn (see docs/footage.md)."),
     ] = "mediapipe",
+    landmarks: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="What alignment rests on: mediapipe, or dlib-68, which is for non-commercial use only."
+        ),
+    ] = "mediapipe",
     is_json: Json = False,
     is_dry_run: DryRun = False,
 ) -> None:
     """Find, track and align the faces of one performer."""
-    asked = {"footage": tuple(footage), "performer": performer, "out": out, "like": tuple(like), "detector": detector}
+    asked = {"footage": tuple(footage), "performer": performer, "out": out, "like": tuple(like)}
+    asked |= {"detector": detector, "landmarks": landmarks}
     _do("extract", asked, is_json, is_dry_run)
 
 

@@ -12,8 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.imaging.framing import FULL, crop_from_face
+from understudy.imaging.meanface import align_ibug, align_mesh
+from understudy.imaging.similarity import Matrix, apply, compose
+from understudy.imaging.warp import warp_image
 from understudy.perception.weights import ensure
-from understudy.types import BadInput, Box, Detection, Image
+from understudy.types import BadInput, Box, Detection, FloatArray, Image
 
 BOX_CENTRE, BOX_SIDE = (0.47, 0.46), 1.46
 """Where dlib's square lies on an upright face, in face units: means over the virtual actors."""
@@ -23,6 +27,9 @@ KEYPOINTS_OF_FACE = np.array([[0.229, 0.199], [0.771, 0.199], [0.5, 0.51], [0.5,
 
 CALM_SIDE_PX = 80
 """HOG sees faces from this size on; where it finds none, the picture is looked at in double size."""
+
+UPRIGHT_PX = 256
+"""Side of the upright picture of a face (framing `full`) in which its 68 landmarks are sought."""
 
 
 class DlibDetector:
@@ -61,6 +68,22 @@ class DlibLandmarker:
         return np.array([(point.x + 0.5, point.y + 0.5) for point in points])
 
 
+class DlibAligner:
+    """Calling it with a frame and a mesh (468, 2 or 3) gives `face_from_frame` by dlib's 68 landmarks; see `dlib_aligner`."""
+
+    def __init__(self) -> None:
+        self._landmarks = dlib_landmarker()
+
+    def __call__(self, image: Image, mesh: FloatArray) -> Matrix:
+        crop_from_face_units = crop_from_face(FULL, UPRIGHT_PX)
+        crop_from_frame = compose(crop_from_face_units, align_mesh(mesh))
+        upright = warp_image(image, crop_from_frame, (UPRIGHT_PX, UPRIGHT_PX))
+        corners = np.array([BOX_CENTRE]) + np.array([[-0.5], [0.5]]) * BOX_SIDE
+        square = Box(*apply(crop_from_face_units, corners).ravel().tolist())
+        points = self._landmarks(upright, Detection(square, 1.0, apply(crop_from_face_units, KEYPOINTS_OF_FACE)))
+        return compose(align_ibug(points), crop_from_frame)
+
+
 def dlib_detector() -> DlibDetector:
     """dlib's classic detector: frontal, upright faces of 40 pixels and more. Raises BadInput where dlib is not installed."""
     return DlibDetector("hog")
@@ -76,12 +99,21 @@ def dlib_landmarker() -> DlibLandmarker:
     return DlibLandmarker()
 
 
+def dlib_aligner() -> DlibAligner:
+    """Aligns faces as the programs of 2017 did, by dlib's 68 landmarks, **for non-commercial use only**.
+
+    They are sought where the mesh says that the face is, turned upright, because dlib knows upright faces only. Both have the
+    same mean face, so that face sets aligned in either way go together. Raises like `dlib_detector`.
+    """
+    return DlibAligner()
+
+
 def _dlib() -> Any:
     try:
         return importlib.import_module("dlib")
     except ImportError as error:
         remedy = "pip install dlib-bin (or: pip install -c constraints.txt -e '.[dlib]')"
-        raise BadInput(f"the detector dlib needs a package that is not installed ({error}); get it by: {remedy}") from error
+        raise BadInput(f"dlib needs a package that is not installed ({error}); get it by: {remedy}") from error
 
 
 def _detection(rectangle: Any, score: float) -> Detection:

@@ -24,7 +24,7 @@ from understudy.imaging.tracking import has_scene_changed, intersection_over_uni
 from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord
 from understudy.perception.detect import FaceDetector, mediapipe_detector
-from understudy.perception.detect_dlib import dlib_cnn_detector, dlib_detector
+from understudy.perception.detect_dlib import dlib_aligner, dlib_cnn_detector, dlib_detector
 from understudy.perception.embed import dlib_embedder
 from understudy.perception.landmarks import Landmarks, MeshLandmarker, mesh_landmarker
 from understudy.perception.mtcnn import mtcnn_detector
@@ -72,6 +72,20 @@ WEIGHTS_OF_DETECTOR: Mapping[str, tuple[str, ...]] = {
 }
 """The optional weights that each uses."""
 
+Aligner = Callable[[Image, FloatArray], Matrix]
+
+
+def aligned_by_mesh(image: Image, mesh: FloatArray) -> Matrix:
+    """`face_from_frame` of a mesh (468, 2 or 3) in the frame."""
+    return align_mesh(mesh)
+
+
+LANDMARKS: Mapping[str, Callable[[], Aligner]] = {"mediapipe": lambda: aligned_by_mesh, "dlib-68": dlib_aligner}
+"""What `--landmarks` may name: the points that alignment rests on. The mesh is measured whichever it is."""
+
+WEIGHTS_OF_LANDMARKS: Mapping[str, tuple[str, ...]] = {"mediapipe": (), "dlib-68": ("dlib_68_landmarks",)}
+"""The optional weights that each uses."""
+
 
 @dataclass(frozen=True)
 class Networks:
@@ -85,6 +99,7 @@ class Networks:
     search: Detector
     landmarks: MeshLandmarker
     embed: Callable[[Image, FloatArray], FloatArray]
+    align: Aligner = aligned_by_mesh
 
 
 @dataclass(frozen=True)
@@ -97,21 +112,23 @@ class FrameFaces:
     faces: tuple[Face, ...]
 
 
-def load_networks(detector: str = "mediapipe") -> Networks:
-    """The networks for `detector`. Raises BadInput that lists the choices, or names a weight that is missing."""
-    check_detector(detector)
+def load_networks(detector: str = "mediapipe", landmarks: str = "mediapipe") -> Networks:
+    """The networks of these names. Raises BadInput that lists the choices, or names a weight that is missing."""
+    check_choices(detector, landmarks)
     _reuse_memory()
     detect = DETECTORS[detector]()
-    landmarks, embed = mesh_landmarker(), dlib_embedder()
+    mesh, embed, align = mesh_landmarker(), dlib_embedder(), LANDMARKS[landmarks]()
     if isinstance(detect, FaceDetector):
-        return Networks(detect, detect.glance, detect.search, landmarks, embed)
-    return Networks(detect, lambda images: [detect(image) for image in images], lambda image: [], landmarks, embed)
+        return Networks(detect, detect.glance, detect.search, mesh, embed, align)
+    return Networks(detect, lambda images: [detect(image) for image in images], lambda image: [], mesh, embed, align)
 
 
-def check_detector(name: str) -> None:
+def check_choices(detector: str, landmarks: str) -> None:
     """Raises BadInput that lists the choices."""
-    if name not in DETECTORS:
-        raise BadInput(f"expected a detector out of {', '.join(DETECTORS)}, got {name!r}")
+    if detector not in DETECTORS:
+        raise BadInput(f"expected a detector out of {', '.join(DETECTORS)}, got {detector!r}")
+    if landmarks not in LANDMARKS:
+        raise BadInput(f"expected landmarks out of {', '.join(LANDMARKS)}, got {landmarks!r}")
 
 
 def _reuse_memory() -> None:
@@ -208,7 +225,10 @@ def _measured(seen: Sequence[_Seen], source: str, networks: Networks, previous: 
     refined = iter(networks.landmarks.refine_lids(images, meshes) if meshes else ())
     for each in seen:
         known = () if previous is None or each.is_scene_new or each.record.index % EMBED_EVERY == 0 else previous.faces
-        faces = [face_from_mesh(each.record, source, detection, points, next(refined)) for detection, points in each.meshes]
+        faces = [
+            face_from_mesh(each.record, source, detection, points, next(refined), networks.align)
+            for detection, points in each.meshes
+        ]
         faces = [
             face
             if _is_among(face.box, known)
@@ -249,7 +269,12 @@ def read_ahead(frames: Iterable[Made], num_frames: int = 8) -> Iterator[Made]:
 
 
 def face_from_mesh(
-    record: FrameRecord, source: str, detection: Detection, points: FloatArray, refined: FloatArray | None = None
+    record: FrameRecord,
+    source: str,
+    detection: Detection,
+    points: FloatArray,
+    refined: FloatArray | None = None,
+    align: Aligner = aligned_by_mesh,
 ) -> Face:
     """The row for a face whose mesh (468, 3) lies in the frame: aligned, posed, its picture measured; no embedding yet.
 
@@ -257,7 +282,7 @@ def face_from_mesh(
     """
     refined = points if refined is None else refined
     landmarks = refined[:, :2]
-    face_from_frame = align_mesh(points)
+    face_from_frame = align(record.eight_bit, points)
     sharp, bright, clipped = _picture_measures(record.eight_bit, landmarks, face_from_frame)
     return Face(
         source=source,

@@ -164,10 +164,11 @@ WEIGHTS: tuple[Weight, ...] = (
         sha256="fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
         format="as it is",
         licence="non-commercial (iBUG 300-W)",
-        use="68 landmarks, to compare with; no stage uses it",
+        use="68 landmarks, to compare with",
         is_commercial_use_ok=False,
         is_optional=True,
-        remark="trained on iBUG 300-W, whose terms allow no commercial use, whatever the package's own metadata say",
+        remark="for --landmarks dlib-68, never a default; trained on iBUG 300-W, whose terms allow no commercial use, whatever "
+        "the package's own metadata say",
     ),
     Weight(
         name="vgg16",

@@ -24,9 +24,10 @@ from understudy.perception.follow import jitter_px, link_and_smooth
 from understudy.perception.persons import most_frequent_person, select_performer
 from understudy.perception.survey import (
     WEIGHTS_OF_DETECTOR,
+    WEIGHTS_OF_LANDMARKS,
     FrameFaces,
     Networks,
-    check_detector,
+    check_choices,
     in_batches,
     load_networks,
     read_ahead,
@@ -73,6 +74,7 @@ def extract(
     *,
     like: Sequence[Path] = (),
     detector: str = "mediapipe",
+    landmarks: str = "mediapipe",
     report: Reporter = silent,
 ) -> StageResult:
     """Finds `performer` in each clip of `footage` and leaves a face set in `out`; the same call again resumes.
@@ -80,15 +82,16 @@ def extract(
     like: pictures of the performer; without them the person seen in most frames is taken. Everybody else is counted and
     stored as not kept ("other person"), without pictures. Faces that were interpolated within a track are stored with
     pictures, but not kept for training. Raises BadInput for footage that cannot be read, a picture in `like` without a face,
-    an unknown detector or an unusable name, or an `out` that holds other work.
+    an unknown detector, unknown landmarks or an unusable name, or an `out` that holds other work.
     """
     check_performer_name(performer)
-    check_detector(detector)
+    check_choices(detector, landmarks)
     sources = _sources(footage)
     clips = _readable(sources, like)
     inputs = {f"footage {source}": describe_input(path) for source, path in sources.items()}
     inputs |= {f"like {number}": describe_input(path) for number, path in enumerate(like, 1)}
-    with open_run(out, "extract", {"performer": performer, "detector": detector}, inputs) as run:
+    recipe = {"performer": performer, "detector": detector} | ({"landmarks": landmarks} if landmarks != "mediapipe" else {})
+    with open_run(out, "extract", recipe, inputs) as run:
         if run.state == "finished":
             return run.result()
         report = combine(report, event_log(out))
@@ -96,13 +99,14 @@ def extract(
         with FaceSet.create(out, performer) as face_set, _opencv_without_threads():
             frames_per_second, memory = 0.0, FrameMemory()
             if not face_set.note("linked"):
-                networks = load_networks(detector)
+                networks = load_networks(detector, landmarks)
                 gallery = _gallery(like, networks)
                 frames_per_second = _look_through(clips, face_set, networks, memory, report)
                 _follow(face_set, gallery)
             _cut_out(clips, face_set, memory, report)
             _measure_occlusion(face_set, report)
-            return _finish(run, face_set, detector, frames_per_second, report)
+            used = licences(*WEIGHTS_OF_DETECTOR[detector], *WEIGHTS_OF_LANDMARKS[landmarks]) | {"content_gate": LICENCE}
+            return _finish(run, face_set, used, frames_per_second, report)
 
 
 @contextmanager
@@ -328,7 +332,7 @@ def _performers_faces(face_set: FaceSet) -> list[Face]:
     return [face for face in face_set.faces(kept_only=False) if face.reason != OTHER_PERSON]
 
 
-def _finish(run: Run, face_set: FaceSet, detector: str, frames_per_second: float, report: Reporter) -> StageResult:
+def _finish(run: Run, face_set: FaceSet, used: dict[str, str], frames_per_second: float, report: Reporter) -> StageResult:
     faces = _performers_faces(face_set)
     figures = _figures(face_set, faces) | {"frames_per_second": round(frames_per_second, 2)}
     outputs = {"faces": run.folder, "contact_sheet": run.folder / "contact_sheet.jpg", "report": run.folder / "report.html"}
@@ -336,7 +340,6 @@ def _finish(run: Run, face_set: FaceSet, detector: str, frames_per_second: float
     losses = (face_set.note("losses") or "").splitlines()
     write_extraction_report(outputs["report"], face_set, faces, figures, sheet, losses)
     gated: Json = {"gate": json.loads(face_set.note(GATE_NOTE) or "{}")}
-    used = licences(*WEIGHTS_OF_DETECTOR[detector]) | {"content_gate": LICENCE}
     result = run.finish({**figures, **gated}, outputs, licences=used)
     report(Event("extract", "finished", figures=figures))
     return result
