@@ -351,3 +351,5 @@ def test_the_printable_form_says_what_the_record_says_and_escapes_it(folder: Pat
     assert "2026-11-22 to 2026-12-22" in page
     assert "put into footage" in page
     assert "learns the face from footage</dd>" not in page
+    assert "Not for nudity, sexual content, the part of a minor" in page
+    assert "Tell the contact above; the production runs understudy consent revoke bea. Then:" in page

@@ -18,6 +18,16 @@ _USES = {
     "train": "a model learns the face from footage",
     "convert": "the model's pictures are put into footage",
 }
+_EXCLUDED = {
+    "nudity": "nudity",
+    "sexual": "sexual content",
+    "minor-character": "the part of a minor",
+    "advertising": "advertising",
+    "political": "political messages",
+    "dataset": "data sets for others",
+    "third-party-model": "models of others",
+}
+"""What a record excludes, in the words of the form; what the list lacks is printed as the record has it."""
 
 
 def write_consent_form(signed: SignedRecord) -> Path:
@@ -38,4 +48,10 @@ def consent_form(signed: SignedRecord) -> str:
         blank="_" * 48,
         ages=_AGES,
         uses=_USES,
+        excluded=[_EXCLUDED.get(use, use) for use in signed.record.grant.excluded],
+        taking_back=_sentence(signed.record.revocation.how.replace("`", "").replace("NAME", signed.record.performer)),
     )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
