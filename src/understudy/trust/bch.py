@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
+
 LENGTH = 127
 DATA_LENGTH = 64
 MAX_ERRORS = 10
@@ -27,7 +29,7 @@ def decode(word: int) -> tuple[int, int] | None:
     syndromes = _syndromes(word)
     locator = _error_locator(syndromes)
     num_errors = len(locator) - 1
-    roots = [position for position in range(LENGTH) if _evaluate(locator, -position) == 0]
+    roots = _roots(locator)
     if num_errors > MAX_ERRORS or len(roots) != num_errors:
         return None
     for position in roots:
@@ -133,13 +135,14 @@ def _error_locator(syndromes: list[int]) -> list[int]:
     return current
 
 
-def _evaluate(polynomial: list[int], exponent: int) -> int:
-    """The polynomial's value at the primitive element to this power."""
-    powers, _ = _powers()
-    value = 0
-    for i, coefficient in enumerate(polynomial):
-        value ^= _multiply(coefficient, powers[i * exponent % LENGTH])
-    return value
+def _roots(locator: list[int]) -> list[int]:
+    """The positions at which the primitive element to minus this power is a root (Chien search, all positions at once)."""
+    powers, logs = _powers()
+    table, positions, values = np.array(powers), np.arange(LENGTH), np.zeros(LENGTH, dtype=np.int64)
+    for i, coefficient in enumerate(locator):
+        if coefficient:
+            values ^= table[(logs[coefficient] - i * positions) % LENGTH]
+    return [int(position) for position in np.flatnonzero(values == 0)]
 
 
 def _at(values: list[int], index: int) -> int:
