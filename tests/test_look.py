@@ -9,6 +9,7 @@ from understudy.imaging.look import (
     UNCHANGED,
     LookSample,
     TrackLook,
+    apply_colours,
     apply_detail,
     detail_of_model,
     level_gain,
@@ -140,3 +141,38 @@ def test_a_sliver_of_skin_or_a_black_face_does_not_make_a_frame_flash():
     sliver[100:104, 100:130] = 1
     assert level_gain(plate, np.zeros_like(plate), sliver) < 1.2
     assert level_gain(plate, np.zeros_like(plate), whole) == 2
+
+
+BROWN, PALE, WHITE, LIP = (0.50, 0.36, 0.30), (0.80, 0.62, 0.54), (0.70, 0.70, 0.70), (0.55, 0.25, 0.24)
+
+
+def brown_face_with_teeth() -> np.ndarray:
+    face = np.tile(np.float32(BROWN), (SIZE, SIZE, 1))
+    face[100:110, 100:150], face[110:120, 100:150] = WHITE, LIP
+    return face
+
+
+@pytest.mark.parametrize("light", [(1.0, 1.0, 1.0), (1.1, 1.0, 0.8), (0.7, 0.8, 1.0)])
+def test_a_brown_skin_becomes_pale_and_the_teeth_take_the_light_alone(light):
+    face, skin = brown_face_with_teeth(), np.ones((SIZE, SIZE), np.float32)
+    skin[95:125, 95:155] = 0
+    plate = np.tile(np.float32(PALE) * np.float32(light), (SIZE, SIZE, 1))
+    samples = [LookSample(0, *(measure_appearance(each, skin, each, skin) for each in (plate, face)))]
+    look = look_at(TrackLook.of(samples), 0, 10, "gain", usual_skin=np.array(PALE))
+    mapped = apply_colours(face, look)
+    assert np.allclose(mapped[0, 0], plate[0, 0], atol=0.01)
+    assert np.allclose(mapped[105, 120], np.float32(WHITE) * np.float32(light), atol=0.01)
+    assert np.allclose(mapped[115, 120], np.float32(LIP) / np.float32(BROWN) * plate[0, 0], atol=0.01)
+
+
+def test_teeth_stay_white_where_nobody_knows_the_plates_usual_skin():
+    face, plate = brown_face_with_teeth(), np.tile(np.float32(PALE), (SIZE, SIZE, 1))
+    look = look_at(TrackLook.of([LookSample(0, appearance(plate), appearance(face))]), 0, 10, "gain")
+    teeth = apply_colours(face, look)[105, 120]
+    assert np.ptp(teeth) < 0.01
+
+
+def test_grey_pictures_are_mapped_as_a_whole():
+    face, plate = np.full((SIZE, SIZE, 3), 0.3, np.float32), np.full((SIZE, SIZE, 3), 0.5, np.float32)
+    look = look_at(TrackLook.of([LookSample(0, appearance(plate), appearance(face))]), 0, 10, "gain", usual_skin=np.ones(3))
+    assert np.allclose(apply_colours(face, look), plate, atol=0.01)

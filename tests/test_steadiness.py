@@ -6,7 +6,7 @@ import pytest
 
 from understudy.imaging.motion_blur import blur_along, pool_shutter, sample_shutter
 from understudy.imaging.similarity import invert
-from understudy.imaging.steadiness import average_crops, blend_along_flow, jittered_from_crop, steady_mask
+from understudy.imaging.steadiness import average_crops, blend_along_flow, jittered_from_crop, steady_code, steady_mask
 from understudy.imaging.warp import warp_image
 
 SIZE = 128
@@ -32,6 +32,26 @@ def test_a_hand_that_passes_is_not_smeared():
     masks[2][:, :16] = 0
     assert steady_mask(masks, 2, 1.0)[:, :15].max() < 0.01
     assert steady_mask(masks, 1, 1.0).min() > 0.99
+
+
+def test_a_trembling_code_is_steadied_and_a_moving_one_neither_lags_nor_leads():
+    random = np.random.default_rng(0)
+    ramp = np.arange(9, dtype=np.float32)[:, None] * np.ones(64, np.float32)
+    assert np.allclose(steady_code(list(ramp), 4, 1.2), ramp[4], atol=1e-6)
+    trembling = ramp + random.normal(size=(9, 64)).astype(np.float32)
+    assert np.std(steady_code(list(trembling), 4, 1.2) - 4) < 0.65 * np.std(trembling[4] - 4)
+
+
+def test_codes_that_are_no_numbers_spoil_no_other():
+    codes = [np.full(4, value, np.float32) for value in (1, np.nan, 1, 1)]
+    assert np.array_equal(steady_code(codes, 2, 1.2), codes[2])
+    assert np.isnan(steady_code(codes, 1, 1.2)).all()
+
+
+def test_one_frame_alone_keeps_its_code():
+    codes = [np.array([float(k)], np.float32) for k in range(3)]
+    assert steady_code(codes, 1, 0.0) is codes[1]
+    assert np.array_equal(steady_code(codes[:1], 0, 1.2), codes[0])
 
 
 def test_one_frame_alone_keeps_its_mask():

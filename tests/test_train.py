@@ -18,7 +18,7 @@ import pytest
 
 from drawn_faces import draw_face, draw_face_set, drawn_landmarks
 from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY, assert_same_weights, weights
-from understudy.imaging.expression import readings_of
+from understudy.imaging.expression import Drive, readings_of
 from understudy.imaging.framing import STORED, crop_from_face, framing
 from understudy.imaging.similarity import compose, invert
 from understudy.imaging.warp import warp_image
@@ -37,7 +37,7 @@ def test_training_puts_the_other_performers_skin_on_a_face_and_keeps_its_mouth(f
     result = train(face_sets, tmp_path / "model", recipe=recipe, steps=250)
     assert result.figures["step"] == 250
     swapper, crops = load_swapper(tmp_path / "model"), _crops(LIGHT_SKIN, recipe)
-    shut, agape = swapper.swap(crops, "abel", "bea", _readings(0.0, 1.0))
+    shut, agape = swapper.swap(crops, "abel", "bea", Drive(_readings(0.0, 1.0)))
     cheek = shut[16, 10, :3] * 255
     assert np.abs(cheek - DARK_SKIN).mean() < 25, "bea's skin"
     true_shut, true_agape = _crops(DARK_SKIN, recipe) / 255.0
@@ -46,10 +46,10 @@ def test_training_puts_the_other_performers_skin_on_a_face_and_keeps_its_mouth(f
     assert 0.5 < expression_gain < 1.5, "bea's mouth opens as far as abel's"
     assert shut[16, 16, 3] > 0.7, "the mask covers the middle"
     assert shut[0, 0, 3] < 0.3, "and not the corner"
-    told_otherwise = swapper.swap(crops, "abel", "bea", _readings(1.0, 0.0))[..., :3]
+    told_otherwise = swapper.swap(crops, "abel", "bea", Drive(_readings(1.0, 0.0)))[..., :3]
     told_gain = ((told_otherwise[0] - shut[..., :3]) * true_opening).sum() / (true_opening**2).sum()
     assert 0.1 < told_gain < expression_gain, "what was measured of the mouth moves it too"
-    with pytest.raises(ValueError, match="readings"):
+    with pytest.raises(ValueError, match="what drives it"):
         swapper.swap(crops, "abel", "bea")
 
 

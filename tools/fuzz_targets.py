@@ -24,7 +24,7 @@ import numpy as np
 from fuzz_answers import answered
 from fuzz_media import media_seeds, run_media
 
-from understudy.imaging.expression import READINGS, measure_standards
+from understudy.imaging.expression import READINGS, Drive, measure_standards
 from understudy.project import plan
 from understudy.projectfile import read_project
 from understudy.store.checkpoints import best_valid, prune
@@ -274,7 +274,7 @@ def _run_checkpoint(data: bytes, folder: Path) -> None:
     swapper = load_swapper(folder, weights="raw", device="cpu")
     if {"abel", "bea"} <= set(swapper.performers):
         size = swapper.resolution_px
-        swapper.swap(np.zeros((1, size, size, 3), np.uint8), "abel", "bea", np.zeros((1, len(READINGS))))
+        swapper.swap(np.zeros((1, size, size, 3), np.uint8), "abel", "bea", Drive(np.zeros((1, len(READINGS)))))
 
 
 @cache

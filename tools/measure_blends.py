@@ -28,7 +28,7 @@ import understudy
 from understudy.imaging.blend import blur
 from understudy.imaging.colour import luma, rgb_to_lab
 from understudy.imaging.depth import unit_from_codes
-from understudy.imaging.expression import read_expressions
+from understudy.imaging.expression import Drive, read_expressions
 from understudy.imaging.look import TrackLook, detail_of_model
 from understudy.imaging.masks import erode
 from understudy.imaging.matte import silhouette
@@ -162,7 +162,7 @@ def _drawn_by(model: Path, frames: Mapping[int, np.ndarray], faces: Mapping[int,
     swapper = load_swapper(model)
     size = (swapper.resolution_px, swapper.resolution_px)
     crops = {k: warp_image(frame, crop_from_frame(faces[k], swapper), size) for k, frame in frames.items()}
-    answers = {k: swapper.swap(crop[None], "abel", "bea", read_expressions([faces[k]]))[0] for k, crop in crops.items()}
+    answers = {k: swapper.swap(crop[None], "abel", "bea", Drive(read_expressions([faces[k]])))[0] for k, crop in crops.items()}
     return Case(frames, faces, answers, swapper)
 
 

@@ -20,12 +20,13 @@ import numpy as np
 import understudy
 from benchmarks.truth.run import Ready
 from understudy.console import progress
+from understudy.imaging.expression import Drive
 from understudy.media.footage import probe
 from understudy.model.swapper import load_swapper
 from understudy.recipes import convert_recipe
 from understudy.stages._evaluation_clips import open_clip
 from understudy.stages._plate_survey import survey_plate
-from understudy.stages._swap_plan import Crops, RgbaCrops, Swapper, replacements_of
+from understudy.stages._swap_plan import Codes, Crops, RgbaCrops, Swapper, replacements_of
 from understudy.stages.convert import make_plan
 from understudy.store.checkpoints import best_valid
 from understudy.store.hashing import sha256_of_file, sha256_of_footage, sha256_of_json
@@ -47,18 +48,23 @@ class StandIn:
 
     def __init__(self, model: Swapper, galleries: Mapping[str, FloatArray]) -> None:
         self.performers, self.framing, self.resolution_px = model.performers, model.framing, model.resolution_px
-        self.galleries, self._model = galleries, model
+        self.galleries, self.skins, self._model = galleries, model.skins, model
+        self.reads_expressions = model.reads_expressions
+
+    def read(self, crops: Crops, performer: str) -> Codes:
+        """As the model's own."""
+        return self._model.read(crops, performer)
 
     def swap(
         self,
         crops: Crops,
         from_performer: str,
         to_performer: str,
-        readings: FloatArray | None = None,
-        strength: FloatArray | float = 1.0,
+        drive: Drive | None = None,
+        codes: Codes | None = None,
     ) -> RgbaCrops:
         """As the model's own."""
-        return self._model.swap(crops, from_performer, to_performer, readings, strength)
+        return self._model.swap(crops, from_performer, to_performer, drive, codes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 import understudy
 from benchmarks.truth.network import Drawn, crop_of, true_frames
 from benchmarks.truth.run import Question, answer, make_ready, model_folder, result_name
-from understudy.imaging.expression import read_expressions
+from understudy.imaging.expression import Drive, read_expressions
 from understudy.imaging.framing import crop_from_face
 from understudy.imaging.masks import Mask
 from understudy.imaging.matte import enlarge
 from understudy.imaging.similarity import Matrix, compose
 from understudy.imaging.warp import warp_image
 from understudy.media import read_frames
-from understudy.stages._swap_plan import Crops, Plan, RgbaCrops, Swapper
+from understudy.stages._swap_plan import Codes, Crops, Plan, RgbaCrops, Swapper
 from understudy.store.json_files import write_json
 from understudy.store.report import Section, Table, render_report
 from understudy.types import Face, FloatArray, Framing, Json, Reporter
@@ -70,16 +70,21 @@ class Oracle:
 
     def __init__(self, model: Swapper, answers: Mapping[bytes, NDArray[np.float32]]) -> None:
         self.performers, self.framing, self.galleries = model.performers, model.framing, model.galleries
+        self.skins, self.reads_expressions = model.skins, True
         self.resolution_px: int = ORACLE_PX
         self._answers = answers
+
+    def read(self, crops: Crops, performer: str) -> Codes:
+        """Nothing is known of the crops but themselves."""
+        return np.asarray(crops, np.float32)
 
     def swap(
         self,
         crops: Crops,
         from_performer: str,
         to_performer: str,
-        readings: FloatArray | None = None,
-        strength: FloatArray | float = 1.0,
+        drive: Drive | None = None,
+        codes: Codes | None = None,
     ) -> RgbaCrops:
         """The answers to the crops (N, 256, 256, 3) in the model's framing: (N, 256, 256, 4) in 0..1."""
         return np.stack([self._answers[crop.tobytes()] for crop in crops])
@@ -177,7 +182,7 @@ def _answer(
     face: FloatArray | None, small: Crops, readings: FloatArray, drawn: Drawn, rung: Rung, question: Question, model: Swapper
 ) -> NDArray[np.float32]:
     """(256, 256, 4): the face and its alpha for one crop; `small` and `readings` are what the model is shown and told."""
-    ours = model.swap(small[None], question.footage.replace, question.footage.with_, readings)[0]
+    ours = model.swap(small[None], question.footage.replace, question.footage.with_, Drive(readings))[0]
     ours = np.clip(enlarge(ours.astype(np.float32)), 0, 1)
     colours = face if face is not None else ours[..., :3]
     alpha = _true_matte(drawn, model.framing) if rung.is_matte_true else ours[..., 3]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.truth.footage import Footage
 from understudy.imaging import metrics
-from understudy.imaging.expression import readings_of
+from understudy.imaging.expression import Drive, readings_of
 from understudy.imaging.framing import FULL, crop_from_face
 from understudy.imaging.masks import Mask
 from understudy.imaging.meanface import head_pose
@@ -91,7 +91,7 @@ def _moment(swapper: Swapper, footage: Footage, drawn: Drawn, landmarker: MeshLa
     frames = drawn.frames
     assert frames.truth is not None
     crop = crop_of(swapper, frames.plate, drawn.plate_from_frame)
-    answer = swapper.swap(crop[None], footage.replace, footage.with_, _readings(drawn, landmarker))[0]
+    answer = swapper.swap(crop[None], footage.replace, footage.with_, Drive(_readings(drawn, landmarker)))[0]
     picture, inside = _in_face_space(answer[..., :3], swapper)
     masks = [
         pixels.mask_crop(mask, place) if mask is not None else np.ones(pixels.SIZE, np.float32)

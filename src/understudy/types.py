@@ -280,7 +280,8 @@ class ConvertRecipe:
     the first two, and if told, the plate's sharpness, grain and motion blur are matched as well; all is pooled over
     `colour_seconds` to either side, motion blur over the clip (two faces that differ much can feign some).
     `mask`: what limits the face: the network's mask, the mesh's silhouette or both.
-    `is_occlusion_kept`: what stands before the face stays there. `matte_seconds`: over how long the masks are steadied.
+    `is_occlusion_kept`: what stands before the face stays there. `matte_seconds`, `code_seconds`: over how long
+    the masks are steadied, and what a model that is told the expression reads of the rest.
     `blend`: how the face meets the plate (imaging/blend.py); `relief` keeps the new face's shading, `multiband` takes the
     plate's; both need the plate's skin, so with any other `colour` they are `feather`. `is_light_linear`: mix light instead of
     code values. `num_crops`: how many slightly shifted crops of each face are averaged, 1 to 4 (each costs the network once
@@ -304,6 +305,7 @@ class ConvertRecipe:
     feather_fraction: float = 0.03
     is_occlusion_kept: bool = True
     matte_seconds: float = 0.04
+    code_seconds: float = 0.05
     blend: Literal["direct", "alpha", "hard", "feather", "poisson", "multiband", "relief"] = "relief"
     is_light_linear: bool = False
     num_crops: int = 1

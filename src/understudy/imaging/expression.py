@@ -40,6 +40,14 @@ _EYES = (((160, 144), (159, 145), (158, 153)), ((385, 380), (386, 374), (387, 37
 _BROWS = (((33, 133), (70, 63, 105, 66, 107)), ((362, 263), (300, 293, 334, 296, 336)))
 
 
+@dataclass(frozen=True)
+class Drive:
+    """What plays a swap: readings (N, 9) of the plate's faces, and how much of them is to be played, one or (N,)."""
+
+    readings: FloatArray
+    strength: FloatArray | float = 1.0
+
+
 def read_expressions(faces: Sequence[Face]) -> NDArray[np.float32]:
     """The readings (N, 9) of faces that have the mesh's 468 landmarks."""
     if not faces:

@@ -22,6 +22,7 @@ from understudy.imaging.colour import (
     LUMA_WEIGHTS,
     ColourMap,
     ColourStatistics,
+    apply_colour,
     colour_matcher,
     luma,
     measure_colour,
@@ -52,6 +53,15 @@ MOST_LIGHT_GAIN = 2.0
 LEVEL_PRIOR = 0.02
 """Share of the crop that counts as grey on both sides when levels are compared: a sliver of skin changes nothing."""
 
+SKIN_HUES = (0.2, 0.7)
+"""From what share of a skin's hue a colour begins to count as skin, and from what share it does in full."""
+
+LEAST_HUE = 0.02
+"""Below it a skin, or the picture, has no colour."""
+
+DARK = 0.05
+"""Brightness near which a hue is mostly noise and fades."""
+
 LEAST_GRAIN = 0.25 / 255
 """A quarter of an 8-bit level: nobody sees less."""
 
@@ -79,11 +89,18 @@ class LookSample:
 @dataclass(frozen=True)
 class Look:
     """What to do to the new face in one frame: map its colours (3, 4), multiply its bands of detail by gains (K,), and add
-    grain of that variance."""
+    grain of that variance.
+
+    light: gains (3,) for what is no skin, teeth and eyes, where `colour` is a gain that makes one skin another; None where it
+    maps all alike.
+    skin: the colour (3,) of the new face's skin before it is mapped, by which the two are told apart.
+    """
 
     colour: ColourMap
     detail_gains: NDArray[np.float64]
     grain: float
+    light: NDArray[np.float64] | None = None
+    skin: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,11 +170,13 @@ def look_at(
     sigma_frames: float,
     colour_method: str,
     skin: Literal["plate", "performer"] = "plate",
+    usual_skin: FloatArray | None = None,
 ) -> Look:
     """The look that gives the new face the plate's around `frame`; UNCHANGED where there is no sample.
 
     skin: whose skin it has in the end. The performer's own takes on the plate's changes of light along the track: the ratio of
     the plate's colour here to its colour in all samples (von Kries), as far as the new face does not show it already.
+    usual_skin: the colour (3,) of the plate's performer in the training footage: how the plate differs from it is the light.
     """
     if track is None:
         return UNCHANGED
@@ -167,11 +186,13 @@ def look_at(
     plate, face = (_pool(each, closeness) for each in ([s.plate for s in samples], [s.face for s in samples]))
     if skin == "plate":
         colour = colour_matcher(colour_method)(face.colour, plate.colour)
+        light = _light_on_what_is_no_skin(plate.colour, face.colour, usual_skin) if colour_method == "gain" else None
     else:
-        colour = _light_map(plate, track.plate, face, track.face)
+        colour, light = _light_map(plate, track.plate, face, track.face), None
     wanted, there = _luminance_variance(plate.detail, np.eye(3)), _luminance_variance(face.detail, colour[:, :3])
     gains = np.sqrt(wanted / np.maximum(there, 1e-8))
-    return Look(colour, np.clip(gains, LEAST_DETAIL_GAIN, MOST_DETAIL_GAIN), max(plate.grain - face.grain, 0.0))
+    detail_gains = np.clip(gains, LEAST_DETAIL_GAIN, MOST_DETAIL_GAIN)
+    return Look(colour, detail_gains, max(plate.grain - face.grain, 0.0), light, face.colour.mean)
 
 
 def detail_of_model(track: TrackLook, colour_method: str = "mkl") -> float:
@@ -183,6 +204,21 @@ def detail_of_model(track: TrackLook, colour_method: str = "mkl") -> float:
     wanted = _luminance_variance(track.plate.detail, np.eye(3))
     there = _luminance_variance(track.face.detail, colour[:, :3])
     return float(np.sqrt(there[1] / wanted[1])) if wanted[1] > 0 else float("nan")
+
+
+def _light_on_what_is_no_skin(
+    plate: ColourStatistics, face: ColourStatistics, usual_skin: FloatArray | None
+) -> NDArray[np.float64] | None:
+    """Gains (3,): how the light on the plate differs from that in training, by what it does to a skin that is in both.
+
+    Where that skin is not known, a grey gain, which leaves white white. Both performers are taken to have been filmed in much
+    the same light for training.
+    """
+    if min(plate.weight, face.weight) <= 0:
+        return None
+    here, there = (plate.mean, usual_skin) if usual_skin is not None else (luma(plate.mean), luma(face.mean))
+    gains = np.maximum(here, 0.01) / np.maximum(there, 0.01) * np.ones(3)
+    return np.asarray(np.clip(gains, 1 / MOST_LIGHT_GAIN, MOST_LIGHT_GAIN))
 
 
 def _light_map(plate: Appearance, plate_always: Appearance, face: Appearance, face_always: Appearance) -> ColourMap:
@@ -210,6 +246,32 @@ def _luminance_variance(covariances: NDArray[np.float64], linear: NDArray[np.flo
 
 
 # ---- applying -------------------------------------------------------------------------------------------------------------
+
+
+def apply_colours(crop: Picture, look: Look) -> Picture:
+    """The crop (N, N, 3) with its skin brought to the plate's, and teeth and eyes only to its light: a gain that makes a brown
+    skin pale turns what was white blue."""
+    mapped = apply_colour(crop, look.colour)
+    if look.light is None or look.skin is None:
+        return mapped
+    share = _likeness_to_skin(crop, look.skin)[..., None]
+    return np.asarray(share * mapped + (1 - share) * crop * look.light.astype(np.float32), np.float32)
+
+
+def _likeness_to_skin(crop: Picture, skin: NDArray[np.float64]) -> Mask:
+    """(N, N): 0 where a pixel is grey, 1 where it has the skin's hue or a stronger one; a grey skin is told from nothing: 1."""
+    hue, of_skin = _hue(crop), _hue(np.asarray(skin, np.float32))
+    strength = float(of_skin @ of_skin)
+    if strength < LEAST_HUE**2:
+        return np.ones(crop.shape[:2], np.float32)
+    none, full = SKIN_HUES
+    return np.asarray(np.clip((hue @ of_skin / strength - none) / (full - none), 0, 1), np.float32)
+
+
+def _hue(colours: Picture) -> Picture:
+    """What is left of colours (..., 3) without their grey, in proportion to their brightness."""
+    mean = colours.mean(axis=-1, keepdims=True)
+    return np.asarray((colours - mean) / (mean + np.float32(DARK)), np.float32)
 
 
 def level_gain(plate: Picture, face: Picture, skin: Mask) -> float:

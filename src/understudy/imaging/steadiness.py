@@ -56,6 +56,22 @@ def steady_mask(masks: Sequence[Mask], place: int, sigma_frames: float) -> Mask:
     return np.asarray(total / weights, np.float32)
 
 
+def steady_code(codes: Sequence[NDArray[np.float32]], place: int, sigma_frames: float) -> NDArray[np.float32]:
+    """What a network reads of a face (K,), averaged with the frames around it by a Gaussian in time.
+
+    codes: of consecutive frames of one track. Those that are no numbers do not count. What a code says of place and light
+    trembles with the noise of the picture; a code is no picture, so that averaging blurs nothing. Not for codes that hold the
+    expression: a blink is as short as the average.
+    """
+    reach = reach_frames(sigma_frames)
+    if reach == 0 or not np.isfinite(codes[place]).all():
+        return codes[place]
+    rows = range(max(0, place - reach), min(len(codes), place + reach + 1))
+    near = [(row, codes[row]) for row in rows if np.isfinite(codes[row]).all()]
+    weights = [np.exp(-0.5 * ((row - place) / sigma_frames) ** 2) for row, _ in near]
+    return np.asarray(np.average([code for _, code in near], axis=0, weights=weights), np.float32)
+
+
 # ---- several crops of one face --------------------------------------------------------------------------------------------
 
 

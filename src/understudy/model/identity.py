@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.imaging.expression import Drive
 from understudy.imaging.framing import framing
 from understudy.model.colour import UNCHANGED
 from understudy.store.checkpoints import Checkpoint, save_checkpoint
@@ -38,20 +39,29 @@ class IdentitySwapper:
         self.galleries, self.resolution_px, self.checkpoint, self.alpha = galleries, resolution_px, checkpoint, alpha
         self.performers: tuple[str, ...] = tuple(galleries)
         self.framing: Framing = framing(framing_name)
+        self.skins: Mapping[str, FloatArray] = {}
+        self.reads_expressions = True
         self.recipe = TrainRecipe(name=KIND, resolution_px=resolution_px)
+
+    def read(self, crops: NDArray[np.uint8] | NDArray[np.float32], performer: str) -> NDArray[np.float32]:
+        """The crops, as what `Swapper.read` gives: nothing else is known of them."""
+        return _in_unit(crops)
 
     def swap(
         self,
         crops: NDArray[np.uint8] | NDArray[np.float32],
         from_performer: str,
         to_performer: str,
-        readings: FloatArray | None = None,
-        strength: FloatArray | float = 1.0,
+        drive: Drive | None = None,
+        codes: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Crops (N, R, R, 3), uint8 or float32 0..1, as (N, R, R, 4) float32 in 0..1."""
         opaque = np.full((*crops.shape[:3], 1), self.alpha, np.float32)
-        unit = crops.astype(np.float32) / np.float32(255) if crops.dtype == np.uint8 else np.asarray(crops, np.float32)
-        return np.concatenate([unit, opaque], axis=3)
+        return np.concatenate([_in_unit(crops), opaque], axis=3)
+
+
+def _in_unit(crops: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+    return crops.astype(np.float32) / np.float32(255) if crops.dtype == np.uint8 else np.asarray(crops, np.float32)
 
 
 def write_identity_model(folder: Path, galleries: Mapping[str, FloatArray], resolution_px: int = 256) -> Path:

@@ -40,6 +40,18 @@ class FaceSwapNetwork(nn.Module):
         features: Tensor = self.encoder(faces) if expressions is None else self.encoder(faces, expressions)
         return features
 
+    def read(self, faces: Tensor) -> Tensor:
+        """faces (B, 3, H, W) -> their codes, (B, K), of which a network that is told holds all but the expression."""
+        if isinstance(self.encoder, QuickEncoder) and self.encoder.num_told:
+            return self.encoder.read(faces)
+        return self.encode(faces)
+
+    def draw(self, codes: Tensor, performer: str, expressions: Tensor | None = None) -> Tensor:
+        """What `read` gave -> that performer, (B, 3 or 4, H, W)."""
+        if isinstance(self.encoder, QuickEncoder) and self.encoder.num_told:
+            codes = self.encoder.expand(codes, expressions)
+        return self.decode(codes, performer)
+
     def decode(self, features: Tensor, performer: str) -> Tensor:
         """What `encode` gave -> that performer, (B, 3 or 4, H, W)."""
         drawn: Tensor = self.decoders[performer](features)
@@ -234,15 +246,22 @@ class QuickEncoder(nn.Module):
 
     def forward(self, faces: Tensor, expressions: Tensor | None = None) -> Tensor:
         """expressions: (B, num_told); without them every face is taken to have an ordinary one."""
+        return self.expand(self.read(faces), expressions)
+
+    def read(self, faces: Tensor) -> Tensor:
+        """What of the code is read from the picture, (B, code_size - num_told); with code_size 0 the features themselves."""
         centred = (faces - COMMON_MEAN) / COMMON_SPREAD
         features: Tensor = self.down(activate(self.stem(functional.pixel_unshuffle(centred, self.stem_factor))))
-        if self.to_code is None or self.from_code is None:
-            return features
-        code = self.to_code(features.flatten(1))
+        return self.to_code(features.flatten(1)) if self.to_code is not None else features
+
+    def expand(self, code: Tensor, expressions: Tensor | None = None) -> Tensor:
+        """What `read` gave, and the expressions (B, num_told) -> features (B, C, side, side)."""
+        if self.from_code is None:
+            return code
         if self.num_told:
             told = expressions if expressions is not None else code.new_zeros(len(code), self.num_told)
             code = torch.cat([told.to(code.dtype), code], dim=1)
-        return activate(self.from_code(code)).view_as(features)
+        return activate(self.from_code(code)).unflatten(1, (-1, self.side, self.side))
 
 
 class Inter(nn.Module):

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from understudy.imaging.expression import ExpressionStandard
+from understudy.imaging.expression import Drive, ExpressionStandard
 from understudy.imaging.framing import framing
-from understudy.model.colour import ColourStandard
+from understudy.model.colour import UNCHANGED, ColourStandard
 from understudy.model.identity import KIND, IdentitySwapper, read_identity_model
 from understudy.model.networks import FaceSwapNetwork, build_network
 from understudy.store.checkpoints import best_valid, load_tensors
@@ -33,7 +33,9 @@ class Swapper:
     """Draws performers with the expressions of others.
 
     performers: whom the model knows. resolution_px, framing: what crops it takes. galleries: by performer, (N, 128) identity
-    embeddings of faces it was trained on. checkpoint: the folder of the weights in use.
+    embeddings of faces it was trained on. skins: the mean colour (3,) of each face there, R G B in 0..1, where it was measured.
+    reads_expressions: whether the codes hold the expression, which is told otherwise. checkpoint: the folder of the weights in
+    use.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class Swapper:
         self._network, self._standards, self._expressions, self._skin_offsets = network, standards, expressions, skin_offsets
         self.recipe, self.galleries, self.checkpoint = recipe, galleries, checkpoint
         self.performers: tuple[str, ...] = tuple(standards)
+        self.skins = {name: np.array(each.mean) for name, each in standards.items() if each != UNCHANGED}
+        self.reads_expressions = not recipe.is_expression_measured
         self.resolution_px: int = recipe.resolution_px
         self.framing: Framing = framing(recipe.framing)
 
@@ -57,25 +61,23 @@ class Swapper:
         crops: NDArray[np.uint8] | NDArray[np.float32],
         from_performer: str,
         to_performer: str,
-        readings: FloatArray | None = None,
-        strength: FloatArray | float = 1.0,
+        drive: Drive | None = None,
+        codes: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Faces of one performer, drawn as another.
 
-        crops: (N, R, R, 3) RGB in this model's framing, uint8 or (of deeper footage) float32 0..1. readings: (N, 9), what was
-        measured of their expressions (imaging/expression.py), for a model that is told; strength: how much of it to tell, one
-        or (N,). Returns (N, R, R, 4) in 0..1: RGB, not multiplied by the mask, and the mask (all ones where the model has
-        learned none). Raises BadInput for a performer the model does not know.
+        crops: (N, R, R, 3) RGB in this model's framing, uint8 or (of deeper footage) float32 0..1. drive: of the same N faces,
+        for a model that is told their expressions. codes: (N, K), drawn instead of what `read` says of the crops. Returns
+        (N, R, R, 4) in 0..1: RGB, not multiplied by the mask, and the mask (all ones where the model has learned none). Raises
+        BadInput for a performer the model does not know.
         """
-        for performer in (from_performer, to_performer):
-            if performer not in self.performers:
-                raise BadInput(f"the model knows {', '.join(self.performers)}, not {performer!r}")
-        device = next(self._network.parameters()).device
+        self._check_known(from_performer, to_performer)
+        if codes is None:
+            codes = self.read(crops, from_performer)
+        device = self._device()
         with torch.inference_mode():
-            faces = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
-            faces = faces / 255 if crops.dtype == np.uint8 else faces
-            told = self._told(from_performer, readings, strength, device)
-            drawn = self._network(self._standards[from_performer].apply(faces), to_performer, told)
+            told = self._told(from_performer, drive, device)
+            drawn = self._network.draw(torch.from_numpy(codes).to(device), to_performer, told)
             if offset := self._skin_offsets.get(from_performer, {}).get(to_performer):
                 shifted = drawn[:, :3] + torch.tensor(offset, device=device)[:, None, None]
                 drawn = torch.cat([shifted.clamp(0, 1), drawn[:, 3:]], dim=1)
@@ -83,14 +85,30 @@ class Swapper:
                 drawn = torch.cat([drawn, torch.ones_like(drawn[:, :1])], dim=1)
             return np.ascontiguousarray(drawn.permute(0, 2, 3, 1).cpu().numpy())
 
-    def _told(
-        self, performer: str, readings: FloatArray | None, strength: FloatArray | float, device: torch.device
-    ) -> torch.Tensor | None:
+    def read(self, crops: NDArray[np.uint8] | NDArray[np.float32], performer: str) -> NDArray[np.float32]:
+        """The codes (N, K) of a performer's crops (N, R, R, 3); of a model that is told, they hold all but the expression."""
+        self._check_known(performer)
+        with torch.inference_mode():
+            faces = torch.from_numpy(crops).to(self._device()).permute(0, 3, 1, 2).float()
+            faces = faces / 255 if crops.dtype == np.uint8 else faces
+            codes: NDArray[np.float32] = self._network.read(self._standards[performer].apply(faces)).cpu().numpy()
+            return codes
+
+    def _device(self) -> torch.device:
+        return next(self._network.parameters()).device
+
+    def _check_known(self, *performers: str) -> None:
+        for performer in performers:
+            if performer not in self.performers:
+                raise BadInput(f"the model knows {', '.join(self.performers)}, not {performer!r}")
+
+    def _told(self, performer: str, drive: Drive | None, device: torch.device) -> torch.Tensor | None:
         if not self.recipe.is_expression_measured:
             return None
-        if readings is None:
-            raise ValueError("this model is told the faces' expressions: give `swap` their readings")
-        return torch.from_numpy(self._expressions[performer].apply(readings, EMPHASIS * np.asarray(strength))).to(device)
+        if drive is None:
+            raise ValueError("this model is told the faces' expressions: give `swap` what drives it")
+        strength = EMPHASIS * np.asarray(drive.strength)
+        return torch.from_numpy(self._expressions[performer].apply(drive.readings, strength)).to(device)
 
 
 def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: str | None = None) -> Swapper | IdentitySwapper:

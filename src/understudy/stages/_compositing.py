@@ -22,9 +22,8 @@ from understudy.imaging.blend import (
     poisson,
     relief,
 )
-from understudy.imaging.colour import apply_colour
 from understudy.imaging.depth import unit_from_codes
-from understudy.imaging.look import apply_detail, level_gain, look_at, with_grain
+from understudy.imaging.look import apply_colours, apply_detail, level_gain, look_at, with_grain
 from understudy.imaging.masks import Mask
 from understudy.imaging.matte import at_size, enlarge, face_matte, fade, skin_mask
 from understudy.imaging.motion_blur import blur_along
@@ -168,8 +167,9 @@ def _in_the_plates_look(
     if recipe.colour == "none":
         return colours, blend
     sigma_frames = recipe.colour_seconds * plan.frame_rate
-    look = look_at(plan.looks.get(face.track), face.frame, sigma_frames, recipe.colour_method, recipe.colour)
-    colours = apply_colour(colours, look.colour)
+    usual_skin = plan.swapper.skins.get(plan.roles[face.track].replace)
+    look = look_at(plan.looks.get(face.track), face.frame, sigma_frames, recipe.colour_method, recipe.colour, usual_skin)
+    colours = apply_colours(colours, look)
     if recipe.colour == "plate":
         skin = at_size(skin_mask(matte, landmarks_in_crop(face, plan.swapper) * (len(matte) / len(drawn.crop))), len(colours))
         colours = colours * np.float32(level_gain(unit_from_codes(drawn.crop), colours, skin))

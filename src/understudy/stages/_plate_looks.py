@@ -24,8 +24,8 @@ from understudy.imaging.visibility import MOST_SAMPLES, usual_appearance
 from understudy.imaging.visibility import Appearance as UsualFace
 from understudy.media.footage import FrameRecord
 from understudy.stages._compositing import Drawn, as_bytes, is_usable, matte_of
+from understudy.stages._drawing import drawn_frames
 from understudy.stages._swap_plan import Plan, crop_from_frame, landmarks_in_crop, velocity_in_crop_px
-from understudy.stages._swapping import drawn_frames
 from understudy.store.atomic import atomic_write_bytes, atomic_write_text
 from understudy.store.json_files import json_text
 from understudy.types import Image, Json

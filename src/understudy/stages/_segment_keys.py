@@ -17,8 +17,8 @@ import numpy as np
 from understudy.imaging.expression import read_expressions
 from understudy.imaging.look import LookSample
 from understudy.stages._compositing import reach_of
+from understudy.stages._drawing import batch_frames, code_reach, decisive_frames
 from understudy.stages._swap_plan import Plan
-from understudy.stages._swapping import batch_frames
 from understudy.store.hashing import sha256_of_json
 from understudy.types import ConvertRecipe, Face, FloatArray
 
@@ -32,7 +32,7 @@ def segment_keys(plan: Plan, num_frames: int, every: int, frame_bytes: int, iden
     identity: of the watermark.
     """
     batch = batch_frames(plan, frame_bytes)
-    whole = [identity, every, batch, reach_of(plan), plan.frame_rate, plan.transfer]
+    whole = [identity, every, batch, reach_of(plan), code_reach(plan), plan.frame_rate, plan.transfer]
     keys = []
     for start in range(0, num_frames - every + 1, every):
         frames = _decisive(range(start, start + every), plan, batch, num_frames)
@@ -50,8 +50,8 @@ def segment_keys(plan: Plan, num_frames: int, every: int, frame_bytes: int, iden
 def _decisive(frames: range, plan: Plan, batch: int, num_frames: int) -> range:
     """The frames that have a say in these: those around, and those that are drawn together with one of them."""
     num_around = max(reach_of(plan), int(any(recipe.is_motion_blur_matched for recipe in plan.recipes())))
-    first, last = max(0, frames.start - num_around), frames.stop - 1 + num_around
-    return range(first - first % batch, min(num_frames, last - last % batch + batch))
+    decisive = decisive_frames(frames, plan, batch, num_around)
+    return range(decisive.start, min(num_frames, decisive.stop))
 
 
 def _frame(frame: int, plan: Plan) -> list[object]:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.imaging.expression import Drive
 from understudy.imaging.framing import crop_from_face
 from understudy.imaging.look import TrackLook
 from understudy.imaging.similarity import Matrix, apply, compose
@@ -19,6 +20,7 @@ from understudy.types import BadInput, ConvertRecipe, Face, FloatArray, Framing,
 
 RgbaCrops = NDArray[np.float32]
 Crops = NDArray[np.uint8] | NDArray[np.float32]
+Codes = NDArray[np.float32]
 
 
 class Swapper(Protocol):
@@ -32,18 +34,24 @@ class Swapper(Protocol):
     def framing(self) -> Framing: ...
     @property
     def galleries(self) -> Mapping[str, FloatArray]: ...
+    @property
+    def skins(self) -> Mapping[str, FloatArray]: ...
+    @property
+    def reads_expressions(self) -> bool: ...
+
+    def read(self, crops: Crops, performer: str) -> Codes: ...
 
     def swap(
         self,
         crops: Crops,
         from_performer: str,
         to_performer: str,
-        readings: FloatArray | None = None,
-        strength: FloatArray | float = 1.0,
+        drive: Drive | None = None,
+        codes: Codes | None = None,
     ) -> RgbaCrops:
         """Crops (N, H, W, 3) in the model's framing, uint8 or float32 0..1, to (N, H, W, 4) in 0..1, alpha straight.
 
-        readings: (N, 9), what was measured of the faces' expressions (imaging/expression.py); strength: how much of it counts.
+        codes: (N, ...), what `read` gave, steadied: drawn in place of what the crops show.
         """
         ...
 

@@ -19,6 +19,7 @@ from understudy.model.swapper import load_swapper, people_in
 from understudy.perception.survey import read_ahead
 from understudy.perception.weights import licences
 from understudy.stages._blend_figures import BlendMeter, frames_to_measure, pooled
+from understudy.stages._drawing import frames_to_read
 from understudy.stages._marked_output import MarkedOutput
 from understudy.stages._passes import nuke_script
 from understudy.stages._plate_looks import measured, rawness_warnings
@@ -36,7 +37,7 @@ from understudy.stages._swap_plan import (
     track_ends,
 )
 from understudy.stages._swap_report import keepsake, keepsake_frames, keepsake_picture, write_swap_report
-from understudy.stages._swapping import SwappedFrame, frames_to_read, swapped_frames
+from understudy.stages._swapping import SwappedFrame, swapped_frames
 from understudy.store.atomic import atomic_write_text
 from understudy.store.checkpoints import STATE_FILE
 from understudy.store.events import combine, event_log
