@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clips import HEIGHT, WIDTH, make_clip, number_in, seconds_of
-from understudy.media import probe, read_frames
+from understudy.media import probe, read_frames, reader
 from understudy.types import BadInput
 
 pytestmark = pytest.mark.slow  # real networks, codecs and clips
@@ -40,6 +40,28 @@ def test_reading_can_start_at_any_frame(tmp_path: Path, suffix: str) -> None:
         assert [number_in(frame.image) for frame in part] == list(range(start, min(start + 2, 60)))
         assert [(frame.index, frame.pts) for frame in part] == [(frame.index, frame.pts) for frame in whole[start : start + 2]]
     assert list(read_frames(clip, 60)) == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".avi"])
+def test_a_part_of_a_film_is_the_same_when_it_is_sought(tmp_path: Path, suffix: str) -> None:
+    codec, pictures_ahead = ("mpeg4", "0") if suffix == ".avi" else ("libx264", "3")
+    options = {"g": "25", "bf": pictures_ahead, "b": "2M", "x264-params": "open-gop=1"}
+    clip = make_clip(tmp_path / f"long{suffix}", times=range(60), codec=codec, options=options)
+    for start in (1, 24, 25, 26, 40, 59, 60):
+        part, sought = (list(read_frames(clip, start, start + 2, is_sought=is_sought)) for is_sought in (False, True))
+        assert [(each.index, each.pts, each.time_seconds) for each in sought] == [
+            (each.index, each.pts, each.time_seconds) for each in part
+        ]
+        assert all(np.array_equal(one.image, other.image) for one, other in zip(part, sought, strict=True))
+
+
+def test_seeking_decodes_little_of_what_lies_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = make_clip(tmp_path / "long.mp4", times=range(100), options={"g": "10"})
+    decoded: list[int | None] = []
+    whole = reader._decoded
+    monkeypatch.setattr(reader, "_decoded", lambda *about: (decoded.append(each.pts) or each for each in whole(*about)))
+    assert [frame.index for frame in read_frames(clip, 95, 97, is_sought=True)] == [95, 96]
+    assert len(decoded) <= 10
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, -90])

@@ -25,6 +25,7 @@ from understudy.media.footage import (
     video_stream,
 )
 from understudy.media.images import footage_images, is_exr, read_deep_image
+from understudy.media.seeking import FrameIndex, frame_index
 from understudy.types import AnyImage, AnyMatte, BadInput
 
 CUT_SHORT_SECONDS = 0.25
@@ -39,20 +40,23 @@ def read_frames(
     folder_frame_rate: Fraction = FOLDER_FRAME_RATE,
     on_loss: LossReport = ignore_losses,
     info: FootageInfo | None = None,
+    is_sought: bool = False,
 ) -> Iterator[FrameRecord]:
     """Frames `start` up to (not including) `stop`, one at a time; memory does not grow with the length.
 
     info: what `probe` said of a file, for whoever has asked already.
 
     A frame has the same number and time wherever the reading starts: what is before `start` is decoded too, because only
-    decoding tells which packets give a frame.
+    decoding tells which packets give a frame. is_sought: begin at the nearest key frame instead, for looking at a part of a
+    film; what does not decode before it is then counted as frames. Where a file's packets do not number its frames, all is
+    decoded nevertheless.
     Frames are upright (display matrix applied), interlaced ones as decoded, non-square pixels as stored. Where the size changes
     within the stream, later frames are scaled to the first one's. What does not decode is left out. Each such loss is told to
     `on_loss` in words when the reading ends. Raises BadInput naming the file where there is nothing to read at all.
     """
     if path.is_dir():
         return _read_folder(path, start, stop, folder_frame_rate)
-    return _read_file(path, start, stop, on_loss, info)
+    return _read_file(path, start, stop, on_loss, info, is_sought)
 
 
 def _read_folder(path: Path, start: int, stop: int | None, frame_rate: Fraction) -> Iterator[FrameRecord]:
@@ -74,14 +78,14 @@ def _size_in_words(image: AnyImage) -> str:
 
 
 def _read_file(
-    path: Path, start: int, stop: int | None, on_loss: LossReport, info: FootageInfo | None
+    path: Path, start: int, stop: int | None, on_loss: LossReport, info: FootageInfo | None, is_sought: bool
 ) -> Iterator[FrameRecord]:
     info = info or probe(path)
     losses = _Losses()
     converter = Converter()
     clock_start_pts = round(info.clock_start_seconds / info.time_base)
     last_pts: int | None = None
-    for index, frame in enumerate(_frames_of(path, losses)):
+    for index, frame in _sought_frames(path, start, losses) if is_sought and start else enumerate(_frames_of(path, losses)):
         if stop is not None and index >= stop:
             break
         pts = frame.pts if frame.pts is None else frame.pts - clock_start_pts
@@ -137,6 +141,38 @@ class _Losses:
             yield f"{path}: its picture size changes; {self.num_rescaled} frames were scaled to the size of the first"
         if self.num_retimed:
             yield f"{path}: {self.num_retimed} frames had no usable time and follow the frame before them"
+
+
+def _sought_frames(path: Path, start: int, losses: _Losses) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The frames from the last key frame before `start` on, with their numbers; all frames where nothing can be sought."""
+    index = frame_index(path)
+    if index is not None and start < len(index.pts):
+        with open_footage(path) as container:
+            stream = video_stream(container, path)
+            numbered = _from_key_frame(container, stream, index, start, losses)
+            if (first := next(numbered, None)) is not None and first[0] <= start:
+                yield first
+                yield from numbered
+                return
+    yield from enumerate(_frames_of(path, losses))
+
+
+def _from_key_frame(
+    container: InputContainer, stream: VideoStream, index: FrameIndex, start: int, losses: _Losses
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """What decodes from a key frame near `start` on. Frames shown before it need those that were skipped, and are left out."""
+    try:
+        container.seek(index.pts[start], stream=stream)
+    except av.FFmpegError:
+        return
+    key: int | None = None
+    for frame in _decoded(container, stream, losses):
+        number = index.number_of(frame.pts)
+        if number is None:
+            return
+        key = number if key is None and frame.key_frame else key
+        if key is not None and number >= key:
+            yield number, frame
 
 
 def _frames_of(path: Path, losses: _Losses) -> Iterator[av.VideoFrame]:

@@ -90,7 +90,8 @@ def _find_faces(info: FootageInfo, stored: FaceSet, networks: Networks, report: 
     source, start = info.path.name, max(wanted.start, stored.num_frames_done(info.path.name))
     total = min(info.num_frames_estimate, wanted.stop)
     previous = _read_back(stored, source)[-1:]
-    frames = survey(read_frames(info.path, start, wanted.stop), source, networks, *previous)
+    read = read_frames(info.path, start, wanted.stop, is_sought=wanted != WHOLE)
+    frames = survey(read, source, networks, *previous)
     for several in in_batches(frames):
         num_done = several[-1].frame + 1
         with stored.transaction():

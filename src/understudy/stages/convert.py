@@ -189,7 +189,8 @@ def swap_footage(
             todo = range(shown.start + part.start, min(shown.start + part.stop, shown.stop))
             read = frames_to_read(todo, plan, frame_bytes(info))
             is_last = part is output.missing[-1]  # reads to the end, and tells all that is lost on the way
-            frames = read_frames(info.path, read.start, read.stop, on_loss=losses.add if is_last else ignore_losses)
+            on_loss = losses.add if is_last else ignore_losses
+            frames = read_frames(info.path, read.start, read.stop, is_sought=is_excerpt, on_loss=on_loss)
             with closing(cast(Generator[SwappedFrame], read_ahead(swapped_frames(frames, plan, todo), num_frames=2))) as stream:
                 for finished in stream:
                     shot = survey.shot.get(finished.record.index, 0)
@@ -299,7 +300,7 @@ def measure_looks(info: FootageInfo, plan: Plan, folder: Path, report: Reporter 
     folder: where the answers are kept, the survey's; frames: those of the survey.
     """
     progress = _Progress(min(info.num_frames_estimate, frames.stop), report, "measuring colours")
-    read = partial(read_frames, info.path, frames.start, frames.stop)
+    read = partial(read_frames, info.path, frames.start, frames.stop, is_sought=frames != WHOLE)
     plan = measured(plan, lambda: read_ahead(read()), folder, progress.tell)
     for words in rawness_warnings(plan):
         report(Event(STAGE, "warning", message=words))
@@ -309,7 +310,7 @@ def measure_looks(info: FootageInfo, plan: Plan, folder: Path, report: Reporter 
 def preview(info: FootageInfo, plan: Plan, frames: range) -> Iterator[SwappedFrame]:
     """The finished frames of a range (step 1) without rendering the rest: what the film will show, for tuning."""
     read = frames_to_read(frames, plan, frame_bytes(info))
-    return swapped_frames(read_frames(info.path, read.start, read.stop), plan, frames)
+    return swapped_frames(read_frames(info.path, read.start, read.stop, is_sought=True), plan, frames)
 
 
 def frame_bytes(info: FootageInfo) -> int:
