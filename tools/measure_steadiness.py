@@ -70,8 +70,10 @@ def main(work: Path, model: Path | None) -> None:
             f"{whose}: {len(dropped)} detections dropped": (swapper, missing, RECIPE),
         }
     if model is not None:
+        nothing = replace(RECIPE, matte_seconds=0, code_seconds=0, colour_seconds=1e-6)
         variants |= {
-            "model: nothing steadied": (swapper, measured, replace(RECIPE, matte_seconds=0, colour_seconds=1e-6)),
+            "model: nothing steadied": (swapper, measured, nothing),
+            "model: codes as they are read": (swapper, plate, replace(RECIPE, code_seconds=0)),
             "model: four crops averaged": (swapper, plate, replace(RECIPE, num_crops=4)),
             "model: half along the flow": (swapper, plate, replace(RECIPE, flow_blend_fraction=0.5)),
         }
@@ -131,7 +133,7 @@ class TrueFaces(IdentitySwapper):
                 crop = warp_image(plate.image, crop_from_frame(face, self), size)
                 self._answers[crop.tobytes()] = np.dstack([rgb, alpha[..., 0]])
 
-    def swap(self, crops: np.ndarray, from_performer: str, to_performer: str, readings: object = None) -> np.ndarray:
+    def swap(self, crops: np.ndarray, from_performer: str, to_performer: str, *told: object) -> np.ndarray:
         return np.stack([self._answers[crop.tobytes()] for crop in crops])
 
 
