@@ -53,6 +53,18 @@ def test_a_face_mask_that_resampling_has_rounded_above_one_is_a_face_mask() -> N
     assert torch.isfinite(reconstruction_loss(torch.rand(2, 4, 16, 16), batch, TrainRecipe()))
 
 
+def test_structure_is_compared_in_brightness_and_hue_by_itself() -> None:
+    """Between red lips a tooth is a contrast in blue alone, and what matches every channel's contrasts may be blue."""
+    ones, grey = torch.ones(1, 1, 16, 16), torch.rand(1, 1, 16, 16).expand(-1, 3, -1, -1) * 0.6 + 0.2
+    batch = Batch(grey, grey, ones, ones)
+    bluish = torch.cat([grey + torch.tensor([-0.1, 0.0, 0.1])[:, None, None], ones], dim=1)
+    alone = TrainRecipe(l1_weight=0, dssim_weight=1, hue_weight=0, mask_weight=0)
+    assert reconstruction_loss(bluish, batch, alone) == pytest.approx(0, abs=1e-5)
+    of_hue = replace(alone, dssim_weight=0, hue_weight=3)
+    assert reconstruction_loss(bluish, batch, of_hue) == pytest.approx(3 * 0.2 / 3, rel=1e-4)
+    assert reconstruction_loss(torch.cat([grey + 0.1, ones], dim=1), batch, of_hue) == pytest.approx(0, abs=1e-5)
+
+
 def test_a_batch_cut_in_pieces_has_the_loss_of_the_whole() -> None:
     random, recipe = torch.Generator().manual_seed(2), TrainRecipe()
     batch = Batch(*(torch.rand(6, channels, 16, 16, generator=random) for channels in (3, 3, 1, 1)))

@@ -76,6 +76,7 @@ def original() -> TrainRecipe:
         precision="float32",
         l1_weight=1.0,
         dssim_weight=0.0,
+        hue_weight=0.0,
         mask_weight=0.0,
         feature_emphasis=0.0,
         background_weight=1.0,

@@ -230,6 +230,7 @@ class TrainRecipe:
     # Losses
     l1_weight: float = 1.0
     dssim_weight: float = 1.0
+    hue_weight: float = 3.0
     edge_weight: float = 0.0
     mask_weight: float = 0.1
     feature_emphasis: float = 10.0

@@ -23,7 +23,10 @@ def reconstruction_loss(drawn: Tensor, batch: Batch, recipe: TrainRecipe) -> Ten
         weights = background + batch.face * (1 - background) + batch.features * recipe.feature_emphasis
     total = recipe.l1_weight * weighted_mean((picture - batch.target).abs(), weights)
     if recipe.dssim_weight:
-        total = total + recipe.dssim_weight * weighted_mean(structural_dissimilarity(picture, batch.target), weights)
+        brightness = brightness_of(picture), brightness_of(batch.target)
+        total = total + recipe.dssim_weight * weighted_mean(structural_dissimilarity(*brightness), weights)
+    if recipe.hue_weight:
+        total = total + recipe.hue_weight * weighted_mean(_hue_difference(picture, batch.target), weights)
     if recipe.edge_weight:
         total = total + recipe.edge_weight * edge_loss(picture, batch.target, weights)
     if recipe.mask_weight and drawn.shape[1] == 4:
@@ -39,6 +42,21 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """
     total, weight = (values * weights).sum((1, 2, 3)), weights.sum((1, 2, 3)) * values.shape[1]
     return (total / weight.clamp_min(1e-6)).mean()
+
+
+def brightness_of(pictures: Tensor) -> Tensor:
+    """The mean of R, G and B (B, 1, R, R) of pictures (B, 3, R, R).
+
+    Structure is compared in it alone. Channel by channel, a picture may match the contrasts of each and miss the colour:
+    between red lips soft teeth turn blue.
+    """
+    return pictures.mean(dim=1, keepdim=True)
+
+
+def _hue_difference(a: Tensor, b: Tensor) -> Tensor:
+    """How far apart the colours (B, 3, R, R) of two pictures are, their brightness left out."""
+    difference = a - b
+    return (difference - difference.mean(dim=1, keepdim=True)).abs()
 
 
 def structural_dissimilarity(a: Tensor, b: Tensor, window_px: int = 7) -> Tensor:
