@@ -4,7 +4,8 @@
 
 The conversions are those of a user, `convert` with its default recipe, the content gate's process included. Their plates are a
 virtual actor enlarged to the height of 1280x720 and of 3840x2160; the model is trained for some seconds, since what it learned
-costs nothing. Face sets and model stay in the folder for the next time. Prints the tables of docs/trust.md.
+costs nothing. Keys, records, face sets and model are the folder's own and stay for the next time. Prints the tables of
+docs/trust.md.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     options.work.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"UNDERSTUDY_KEYS": f"{options.work}/keys", "UNDERSTUDY_CONSENT": f"{options.work}/consent"}
     model = made_model(options.work, options.seconds)
     print("| size | frames | marked pictures | marking | conversion | share |\n|---|---|---|---|---|---|")
     for width, height, num_frames in CONVERSIONS:

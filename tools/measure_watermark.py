@@ -77,7 +77,12 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     if options.unmarked:
-        report_unmarked(list(searched_unmarked(options.clips, options.unmarked)))
+        found: list[Detection] = []
+        for view in searched_unmarked(options.clips, options.unmarked):
+            found.append(view)
+            if len(found) % 100 == 0:
+                report_unmarked(found)
+        report_unmarked(found)
         return
     chosen = [attack for attack in attacks(options.seconds) if any(part in attack.name for part in options.only)]
     kept = options.out.read_text().splitlines() if options.out and options.out.exists() else []
