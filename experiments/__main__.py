@@ -12,9 +12,10 @@ from experiments import results
 from experiments.claims import CLAIMS
 from experiments.claims.model import Claim
 from experiments.page import PAGE, write_page
-from experiments.runner import Workshop, needed, run
+from experiments.runner import needed, run
 from experiments.training import SCALES
 from experiments.verdicts import judge
+from experiments.workshop import Workshop
 from understudy.types import BadInput, UnderstudyError
 
 WORK = Path(__file__).parents[1] / "benchmarks" / "work"

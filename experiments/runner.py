@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from benchmarks.truth.footage import Footage, code_sha256
+from benchmarks.truth.footage import code_sha256
 from benchmarks.truth.run import machine
 from experiments import results
 from experiments.claims.model import Arm, Claim
 from experiments.measures import blends, finding, pixelcnn, swaps, tracking
 from experiments.scoring import Answers, Pair, in_face_space, score, truth_of
 from experiments.training import Scale, Trained, train
+from experiments.workshop import Workshop, shown_rows, tile
 from understudy.imaging.framing import framing
 from understudy.imaging.metrics_series import Series
 from understudy.media import encode_jpeg
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.store.atomic import atomic_write_bytes
 from understudy.trust.label import labelled_picture
-from understudy.types import Image, Reporter, silent
-
-SHOWN_FRAMES = (10, 28, 42, 74, 98, 112)
-"""Talking; turning; turned past 45 degrees; a smile; the light has moved; head down, mouth open."""
-
-TILE_PX = 112
-CUT = slice(36, 220)
-"""What of the face-space crop a strip shows."""
+from understudy.types import Image
 
 Measure = Callable[[Mapping[str, Any], int, "Workshop"], tuple[dict[str, Series], Image | None]]
 
@@ -47,22 +38,6 @@ MEASURES: Mapping[str, Measure] = {
     "stage bill": swaps.stage_bill,
 }
 """What can be measured without training a network of its own, by name."""
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """Where the runs take place. morphs: folder of plates between the two performers, where there is one."""
-
-    footage: Footage
-    scale: Scale
-    work: Path
-    folder: Path = results.FOLDER
-    morphs: Path | None = None
-    report: Reporter = field(default=silent)
-
-    @cached_property
-    def pair(self) -> Pair:
-        return Pair(self.footage)
 
 
 def needed(claims: Iterable[Claim], scale: Scale, folder: Path, seeds: int | None = None) -> Iterator[tuple[Arm, int]]:
@@ -129,15 +104,3 @@ def _strip(trained: Trained, made: Answers, pair: Pair) -> Image:
         plate = pixels.face_crop(drawn.frames.plate, drawn.plate_from_frame)
         tiles.append(tile(inside[..., None] * swap + (1 - inside[..., None]) * plate))
     return np.hstack(tiles)
-
-
-def shown_rows(pair: Pair) -> list[int]:
-    """The scored frames nearest to SHOWN_FRAMES."""
-    indices = np.array([drawn.frames.index for drawn in pair.frames])
-    return [int(np.abs(indices - frame).argmin()) for frame in SHOWN_FRAMES]
-
-
-def tile(picture: Any) -> Image:
-    """One picture of a strip from a face-space crop in 0..1."""
-    cut = np.rint(255 * np.clip(picture[CUT, CUT], 0, 1)).astype(np.uint8)
-    return np.asarray(cv2.resize(cut, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA))

@@ -29,9 +29,9 @@ from understudy.media.footage import probe
 from understudy.media.images import read_image, write_png
 from understudy.media.reader import read_frames
 from understudy.model.colour import UNCHANGED
+from understudy.model.folder import GALLERIES_FILE, read_galleries, recipe_as_json
 from understudy.model.identity import write_identity_model
 from understudy.model.networks import build_network
-from understudy.model.swapper import GALLERIES_FILE, read_galleries, recipe_as_json
 from understudy.perception.survey import load_networks, survey
 from understudy.stages._plate_survey import WHOLE, frames_around
 from understudy.stages.convert import (

@@ -18,10 +18,11 @@ from experiments.claims.model import Arm, Claim, Test
 from experiments.figures import FIGURES
 from experiments.networks import Wiring, build
 from experiments.page import PAGE, page_text, picture_of
-from experiments.runner import MEASURES, Workshop, needed, run
+from experiments.runner import MEASURES, needed, run
 from experiments.systems import SYSTEMS
 from experiments.training import FULL, SMALL, Training
 from experiments.verdicts import judge, outcome
+from experiments.workshop import Workshop
 from short_clips import cut_footage
 from understudy.imaging.metrics_series import Series
 from understudy.imaging.metrics_statistics import Interval

@@ -12,8 +12,8 @@ from drawn_faces import drawn_landmarks
 from understudy.imaging.expression import MEASURES, READINGS, ExpressionStandard, measure_standards, readings_of
 from understudy.imaging.meanface import mean_face
 from understudy.model.augment import mirror_expressions
+from understudy.model.folder import expressions_from_json
 from understudy.model.networks import build_network
-from understudy.model.swapper import expressions_from_json
 from understudy.types import BadInput, TrainRecipe
 
 NEUTRAL = {"abel": np.linspace(0.1, 0.7, 7), "bea": np.linspace(0.3, 0.2, 7)}

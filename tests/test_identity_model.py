@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from understudy.model.folder import people_in
 from understudy.model.identity import IdentitySwapper, read_identity_model, write_identity_model
-from understudy.model.swapper import load_swapper, people_in
+from understudy.model.swapper import load_swapper
 from understudy.store.checkpoints import Checkpoint
 from understudy.types import BadInput
 

@@ -13,7 +13,8 @@ import torch
 import killing
 from drawn_faces import draw_face_set
 from tiny_training import TINY, weights
-from understudy.model.swapper import load_swapper, read_ancestors
+from understudy.model.folder import read_ancestors
+from understudy.model.swapper import load_swapper
 from understudy.stages.train import train
 from understudy.store.checkpoints import latest_valid
 from understudy.store.manifest import read_manifest

@@ -283,8 +283,8 @@ def _tiny_model() -> tuple[bytes, bytes, bytes]:
     from safetensors.numpy import save as save_arrays
     from safetensors.torch import save
 
+    from understudy.model.folder import recipe_as_json
     from understudy.model.networks import build_network
-    from understudy.model.swapper import recipe_as_json
     from understudy.recipes import train_recipe
 
     recipe = train_recipe("quick", TINY)

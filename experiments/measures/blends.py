@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from experiments.workshop import Workshop, shown_rows, tile
 from understudy.imaging import blend, metrics
 from understudy.imaging.blend import clone_centre
 from understudy.imaging.colour import apply_colour, match_mkl, measure_colour
@@ -19,9 +19,6 @@ from understudy.imaging.similarity import compose, similarity_from_parameters
 from understudy.imaging.warp import warp_image
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.types import FloatArray, Image
-
-if TYPE_CHECKING:
-    from experiments.runner import Workshop
 
 SIZE = pixels.SIZE
 NUM_MASKS = 200
@@ -172,12 +169,8 @@ def _ellipse(middle: FloatArray, axes: FloatArray, degrees: float) -> Image:
 
 
 def _shown(shop: Workshop) -> list[int]:
-    from experiments.runner import shown_rows
-
     return shown_rows(shop.pair)
 
 
 def _tile(picture: FloatArray) -> Image:
-    from experiments.runner import tile
-
     return tile(picture)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from experiments.workshop import Workshop, shown_rows
+from understudy.imaging.framing import FULL, crop_from_face
 from understudy.imaging.meanface import IBUG_FROM_MESH, RIGID_POINTS, align_ibug, mean_face
 from understudy.imaging.metrics_series import Series
 from understudy.imaging.metrics_temporal import second_difference
-from understudy.imaging.similarity import Matrix, apply, fit_similarity, invert
+from understudy.imaging.similarity import Matrix, apply, compose, fit_similarity, invert
 from understudy.imaging.smoothing import FACE_POINTS
+from understudy.imaging.warp import warp_image
 from understudy.perception.survey import DETECTORS
 from understudy.types import Detection, FloatArray, Image
-
-if TYPE_CHECKING:
-    from experiments.runner import Workshop
 
 FRONTAL_DEGREES, PROFILE_DEGREES = 30.0, 45.0
 FIVE = (33, 133, 362, 263, 1, 61, 291)
@@ -158,14 +157,8 @@ ALIGNMENTS = {"box": _by_box, "five": _by_five, "68": _by_68, "mesh": _by_mesh}
 
 
 def _crop(image: Image, place: Matrix) -> Image:
-    from understudy.imaging.framing import FULL, crop_from_face
-    from understudy.imaging.similarity import compose
-    from understudy.imaging.warp import warp_image
-
     return warp_image(image, compose(crop_from_face(FULL, 112), place), (112, 112))
 
 
 def _shown(shop: Workshop) -> list[int]:
-    from experiments.runner import shown_rows
-
     return shown_rows(shop.pair)

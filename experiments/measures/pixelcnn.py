@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,14 +19,12 @@ from experiments.claims import arms
 from experiments.claims.model import Arm
 from experiments.scoring import answers, crop_of
 from experiments.training import Trained, train
+from experiments.workshop import Workshop
 from understudy.imaging.colour import LUMA_WEIGHTS, luma
 from understudy.imaging.framing import framing
 from understudy.imaging.metrics_series import Series
 from understudy.model.schedule import step_generator
 from understudy.types import FloatArray, Image
-
-if TYPE_CHECKING:
-    from experiments.runner import Workshop
 
 SIZE_PX, LEVELS, CHANNELS, NUM_STEPS, BATCH, NUM_FACES = 24, 16, 32, 350, 16, 20
 

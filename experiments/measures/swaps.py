@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from benchmarks.truth.footage import Footage
 from experiments.claims.arms import REFERENCE
 from experiments.scoring import Pair, answers, in_face_space, score, truth_of
 from experiments.training import train
+from experiments.workshop import Workshop, shown_rows, tile
 from understudy.imaging import metrics
 from understudy.imaging.framing import framing
 from understudy.imaging.metrics_series import Series
@@ -22,9 +22,6 @@ from understudy.perception.follow import link_and_smooth
 from understudy.perception.survey import load_networks, survey
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.types import BadInput, FloatArray, Image
-
-if TYPE_CHECKING:
-    from experiments.runner import Workshop
 
 
 def on_morph(settings: Mapping[str, object], seed: int, shop: Workshop) -> tuple[dict[str, Series], Image]:
@@ -100,12 +97,8 @@ def _core() -> FloatArray:
 
 
 def _shown(shop: Workshop) -> list[int]:
-    from experiments.runner import shown_rows
-
     return shown_rows(shop.pair)
 
 
 def _tile(picture: FloatArray) -> Image:
-    from experiments.runner import tile
-
     return tile(picture)

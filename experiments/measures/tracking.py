@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.workshop import Workshop
+from understudy.imaging.framing import FULL, crop_from_face
 from understudy.imaging.metrics_series import Series
 from understudy.imaging.similarity import apply, compose, invert, similarity_from_parameters
 from understudy.imaging.smoothing import FACE_POINTS, smooth_similarities
 from understudy.imaging.warp import warp_image
 from understudy.stages._evaluation_clips import open_clip, true_whereabouts
 from understudy.types import FloatArray, Image
-
-if TYPE_CHECKING:
-    from experiments.runner import Workshop
 
 NOISE = (0.004, 0.004, 0.006, 0.006)
 """How a measured alignment trembles: log scale, radians, x and y in face units; about the bundled clips' 0.5 px of 512."""
@@ -78,8 +76,6 @@ FILLERS: Mapping[str, Filler] = {"held": _held, "interpolated": _interpolated, "
 
 def _picture(shop: Workshop, course: FloatArray, is_seen: NDArray[np.bool_]) -> Image:
     """The plate's face where the course puts it, from the first gap (or the first frame) on: it should stand still."""
-    from understudy.imaging.framing import FULL, crop_from_face
-
     first = int(np.flatnonzero(~is_seen)[0]) - 1 if not is_seen.all() else 0
     chosen = [drawn.frames for drawn in shop.pair.frames if drawn.frames.index >= first][:6]
     places = [compose(crop_from_face(FULL, 112), course[each.index]) for each in chosen]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from understudy.imaging.expression import Drive
 from understudy.imaging.framing import framing
 from understudy.model.colour import UNCHANGED
+from understudy.model.folder import GALLERIES_FILE, recipe_as_json
 from understudy.store.checkpoints import Checkpoint, save_checkpoint
 from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe
 
@@ -70,8 +71,6 @@ def write_identity_model(folder: Path, galleries: Mapping[str, FloatArray], reso
     Consent is asked for as with any model. Returns the folder.
     """
     from safetensors.numpy import save_file
-
-    from understudy.model.swapper import GALLERIES_FILE, recipe_as_json
 
     state: Json = {
         "kind": KIND,

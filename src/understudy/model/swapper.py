@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from understudy.imaging.expression import Drive, ExpressionStandard
 from understudy.imaging.framing import framing
 from understudy.model.colour import UNCHANGED, ColourStandard
+from understudy.model.folder import (
+    GALLERIES_FILE,
+    expressions_from_json,
+    offsets_from_json,
+    one_line,
+    read_galleries,
+    recipe_from_json,
+    standards_from_json,
+)
 from understudy.model.identity import KIND, IdentitySwapper, read_identity_model
 from understudy.model.networks import FaceSwapNetwork, build_network
 from understudy.store.checkpoints import best_valid, load_tensors
-from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe, check_performer_name
+from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe
 
-GALLERIES_FILE = "galleries.safetensors"
-ANCESTORS_FILE = "ancestors.safetensors"
-"""Embeddings of performers whom this model cannot draw, but whose faces the models it began from were trained on."""
-MAX_RESOLUTION_PX = 2048
 EMPHASIS = 1.3
 """How much more of an expression is told than was measured: measuring errors teach the decoders to answer with less than all.
 On the truth pair it lifts the gain of mouth and eyes from 0.70 and 0.73 to 0.76 and 0.84, and the PSNR stays."""
@@ -128,7 +131,7 @@ def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: st
         raise BadInput(f"{checkpoint.path}: it lacks what its performers' expressions are measured by; restore it from a copy")
     file = "ema" if weights == "ema" and recipe.ema_decay else "weights"
     network = _network_with(recipe, list(standards), load_tensors(checkpoint, file), checkpoint.path)
-    offsets = _offsets_from_json(checkpoint.state.get("skin_offsets", {}), checkpoint.path)
+    offsets = offsets_from_json(checkpoint.state.get("skin_offsets", {}), checkpoint.path)
     network = network.to(device or best_device()).eval()
     return Swapper(network, recipe, standards, expressions, galleries, checkpoint.path, offsets)
 
@@ -146,113 +149,6 @@ def _network_with(recipe: TrainRecipe, performers: list[str], tensors: dict[str,
     return network
 
 
-def _offsets_from_json(values: object, path: Path) -> dict[str, dict[str, tuple[float, ...]]]:
-    """How much each performer's skin is shifted for each other's, R G B. Raises BadInput where it is anything else."""
-    try:
-        named = cast(Mapping[str, Mapping[str, Sequence[float]]], values)
-        return {name: {other: _three(offset) for other, offset in each.items()} for name, each in named.items()}
-    except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise BadInput(f"{path}: its skin offsets are no numbers; restore it from a copy") from error
-
-
-def _three(numbers: Sequence[float]) -> tuple[float, ...]:
-    red, green, blue = map(float, numbers)
-    return red, green, blue
-
-
 def best_device() -> str:
     """The device that networks run on: the GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def recipe_from_json(values: Json) -> TrainRecipe:
-    """The recipe that a checkpoint was trained with. Raises BadInput naming fields that this version does not know."""
-    if not isinstance(values, dict):
-        raise BadInput("the checkpoint has no recipe; restore it from a copy, or train it again")
-    known = {field.name for field in fields(TrainRecipe)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        named = ", ".join(unknown)[:200]
-        raise BadInput(f"the checkpoint's recipe has settings that this version does not know ({named}); update")
-    try:
-        recipe = TypeAdapter(TrainRecipe).validate_python(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadInput(f"the checkpoint's recipe: {where}: {first['msg']}; restore it from a copy") from error
-    if not (0 < recipe.resolution_px <= MAX_RESOLUTION_PX and 0 < recipe.width <= 8 and 0 < recipe.code_size <= 2**14):
-        raise BadInput(
-            f"the checkpoint's recipe asks for {recipe.resolution_px} px, width {recipe.width:g} and a code of "
-            f"{recipe.code_size}; no such model was ever made"
-        )
-    return recipe
-
-
-def recipe_as_json(recipe: TrainRecipe) -> Json:
-    """The recipe as it stands in a checkpoint."""
-    return dict(asdict(recipe))
-
-
-def standards_from_json(values: Json) -> dict[str, ColourStandard]:
-    """The performers' colour standards as they stand in a checkpoint."""
-    if not isinstance(values, dict) or not values:
-        raise BadInput("the checkpoint does not say who its performers are; restore it from a copy, or train it again")
-    for name in values:
-        check_performer_name(name)
-    return {name: ColourStandard.from_json(cast(Mapping[str, Sequence[float]], each)) for name, each in values.items()}
-
-
-def expressions_from_json(values: Json) -> dict[str, ExpressionStandard]:
-    """What is ordinary for each performer's expressions, as it stands in a checkpoint."""
-    if not isinstance(values, dict) or not all(isinstance(each, dict) for each in values.values()):
-        raise BadInput("the checkpoint's expression standards are no table; restore it from a copy, or train it again")
-    return {name: ExpressionStandard.from_json(cast(Mapping[str, object], each)) for name, each in values.items()}
-
-
-def read_galleries(model: Path) -> dict[str, FloatArray]:
-    """The performers' identity embeddings that lie beside the checkpoints."""
-    path = model / GALLERIES_FILE
-    if not path.is_file():
-        raise BadInput(f"{model} lacks {GALLERIES_FILE}, which says who its performers are; train again with the same command")
-    return _read_embeddings(path)
-
-
-def read_ancestors(model: Path) -> dict[str, FloatArray]:
-    """The embeddings of others whose faces are in the model's weights; none where it began from nothing."""
-    path = model / ANCESTORS_FILE
-    return _read_embeddings(path) if path.is_file() else {}
-
-
-def people_in(model: Path, state: Json) -> dict[str, FloatArray]:
-    """The embeddings of everybody whose face is in the weights of a model folder, by name; state: of its checkpoint.
-
-    Raises BadInput where the checkpoint names somebody of whom the folder no longer knows.
-    """
-    people = read_ancestors(model) | read_galleries(model)
-    began_from = cast(Sequence[Mapping[str, Sequence[str]]], state.get("lineage", ()))
-    named = {name for entry in began_from for name in entry.get("performers", ())}
-    if missing := sorted(named - people.keys()):
-        raise BadInput(
-            f"{model}: its weights hold {', '.join(missing)}, of whom {ANCESTORS_FILE} does not know; "
-            "restore that file, or train again"
-        )
-    return people
-
-
-def _read_embeddings(path: Path) -> dict[str, FloatArray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        galleries = dict(load_file(path))
-    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
-        raise BadInput(f"{path} cannot be read ({one_line(error)}); train again with the same command") from error
-    for name, gallery in galleries.items():
-        if gallery.ndim != 2 or gallery.shape[1] != 128 or gallery.dtype.kind != "f":
-            raise BadInput(f"{path}: expected (N, 128) numbers of {name[:60]!r}, got {gallery.shape}; train again")
-    return galleries
-
-
-def one_line(error: Exception) -> str:
-    """What another library says went wrong, short."""
-    return " ".join(str(error).split())[:160]

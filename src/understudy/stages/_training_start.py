@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from understudy.model.swapper import ANCESTORS_FILE, GALLERIES_FILE, people_in
+from understudy.model.folder import ANCESTORS_FILE, GALLERIES_FILE, people_in
 from understudy.model.trainer import Trainer
 from understudy.stages._training_faces import PerformerFaces
 from understudy.stages._training_state import Progress

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from understudy.model.swapper import recipe_as_json
+from understudy.model.folder import recipe_as_json
 from understudy.model.trainer import StepResult, Trainer
 from understudy.store.checkpoints import Checkpoint, load_tensors, mark_best, prune, save_checkpoint
 from understudy.types import Json

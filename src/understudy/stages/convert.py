@@ -15,7 +15,8 @@ from understudy.media.codecs import check_codec
 from understudy.media.footage import FootageInfo, ignore_losses, probe
 from understudy.media.reader import read_frames
 from understudy.media.segments import FRAMES_PER_SEGMENT
-from understudy.model.swapper import load_swapper, people_in
+from understudy.model.folder import people_in
+from understudy.model.swapper import load_swapper
 from understudy.perception.survey import read_ahead
 from understudy.perception.weights import licences
 from understudy.stages._blend_figures import BlendMeter, frames_to_measure, pooled
