@@ -118,9 +118,16 @@ def test_the_warp_has_the_strength_that_it_is_given() -> None:
 
 
 def test_flips_happen_as_often_as_asked() -> None:
-    rows = random_similarity(4000, still(flip_probability=0.4), random())
+    rows = random_similarity(4000, still(), random(), 0.4)
     determinants = torch.linalg.det(rows[:, :, :2])
     assert float((determinants < 0).float().mean()) == pytest.approx(0.4, abs=0.03)
+
+
+def test_mirroring_fades_with_the_warp() -> None:
+    crops = ramp_crops(240)
+    upright, mirrored = (make_batch(crops, still(flip_probability=1.0), 1.5, strength, random()).target for strength in (0, 1))
+    assert torch.allclose(mirrored, upright.flip(-1), atol=1e-5)
+    assert not torch.allclose(mirrored, upright, atol=0.05)
 
 
 def test_colour_is_disturbed_on_the_input_only_and_in_every_face_differently() -> None:

@@ -255,7 +255,7 @@ class TrainRecipe:
     rotation_degrees: float = 8.0
     scale_fraction: float = 0.06
     shift_fraction: float = 0.03
-    flip_probability: float = 0.0
+    flip_probability: float = 0.5
     brightness_fraction: float = 0.1
     colour_fraction: float = 0.03
     backdrop_probability: float = 0.75

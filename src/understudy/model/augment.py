@@ -48,12 +48,13 @@ def make_batch(
     """Random training pairs from stored crops.
 
     stored: (B, 5, S, S) uint8: RGB, face mask, feature mask, covering `margin` times the side of the network's framing.
-    warp_strength: 0..1, the share of the recipe's warp still in force. All randomness comes from `random`. expressions: (B, 8).
+    warp_strength: 0..1, the share of the recipe's warp and of its mirroring still in force. All randomness comes from `random`.
+    expressions: (B, 8).
     """
     pictures = stored.float() / 255
     device, num, size_px = pictures.device, len(pictures), recipe.resolution_px
     grid = pixel_grid(size_px, device)
-    similarity = random_similarity(num, recipe, random).to(device)
+    similarity = random_similarity(num, recipe, random, recipe.flip_probability * warp_strength).to(device)
     lattice = warp_lattice(num, recipe.warp_fraction * warp_strength, random).to(device)
     input_grid = warp_grid(_shifted(grid, FAULT_INPUT_PX, recipe), lattice)
     target_grid = _shifted(grid, FAULT_TARGET_PX, recipe).expand(num, -1, -1, -1)
@@ -97,12 +98,12 @@ def mirror_expressions(expressions: Tensor, is_mirrored: Tensor) -> Tensor:
     return torch.where(is_mirrored[:, None], seen, expressions)
 
 
-def random_similarity(num: int, recipe: TrainRecipe, random: torch.Generator) -> Tensor:
+def random_similarity(num: int, recipe: TrainRecipe, random: torch.Generator, flip_probability: float) -> Tensor:
     """(num, 2, 3): where in the stored crop to look, as transforms of grid coordinates; some mirrored."""
     angle = torch.deg2rad(_uniform(num, recipe.rotation_degrees, random))
     scale = torch.exp(_uniform(num, recipe.scale_fraction, random))
     shift = _uniform((num, 2), 2 * recipe.shift_fraction, random)
-    mirror = torch.where(torch.rand(num, generator=random) < recipe.flip_probability, -1.0, 1.0)
+    mirror = torch.where(torch.rand(num, generator=random) < flip_probability, -1.0, 1.0)
     cosine, sine = scale * torch.cos(angle), scale * torch.sin(angle)
     rows = torch.stack([cosine * mirror, -sine, shift[:, 0], sine * mirror, cosine, shift[:, 1]], dim=1)
     return rows.view(num, 2, 3)

@@ -11,7 +11,8 @@ from understudy.types import TrainRecipe
 
 @dataclass(frozen=True)
 class Moment:
-    """What is in force in one step. progress: 0..1 through the run; warp_strength: 0..1, the share of the recipe's warp.
+    """What is in force in one step. progress: 0..1 through the run; warp_strength: 0..1, the share of the recipe's warp
+    and mirroring.
 
     attempt: how often the run was taken back to an earlier state; each time the draws change and the learning rate halves.
     """
@@ -40,6 +41,8 @@ def scheduled_warp(recipe: TrainRecipe, progress: float) -> float:
     """The share of the warp in force: falls evenly to 0 at `warp_until` of the run; 0 there means that it stays whole.
 
     Warped to the end, a network learns to ignore small changes of size and place: that is what makes a swap pump and swim.
+    Mirroring fades with it: it keeps the encoder from learning a short clip's frames by heart, and a face that is the same
+    on both sides when the run ends has lost its moles and its parting.
     """
     return max(0.0, 1 - progress / recipe.warp_until) if recipe.warp_until else 1.0
 
