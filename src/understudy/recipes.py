@@ -38,7 +38,7 @@ def quick() -> TrainRecipe:
     Command: `understudy train faces/abel faces/bea --out model --recipe quick`
     Time:    9 minutes on two cores of a server CPU (36,000 faces take one core 8 minutes); no GPU has been measured yet
     Memory:  1.6 GB
-    Score:   after 36,000 faces 9.0 dB nearer to the truth than the plate, leak 0.15, detail 0.73 (docs/benchmark.md)
+    Score:   after 36,000 faces 9.6 dB nearer to the truth than the plate, leak 0.15, detail 0.74 (docs/benchmark.md)
     """
     return TrainRecipe(is_expression_measured=True)
 
