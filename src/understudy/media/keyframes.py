@@ -33,24 +33,31 @@ def read_key_frames(path: Path, most: int) -> Iterator[Image]:
 
 
 def _spread(container: InputContainer, stream: VideoStream, most: int) -> Iterator[av.VideoFrame]:
+    seen: set[int] = set()
     if not stream.duration:
-        yield from _next_frames(container, stream, most)
+        yield from _next_frames(container, stream, most, seen)
         return
     for number in range(most):
         try:
             container.seek((stream.start_time or 0) + stream.duration * number // most, stream=stream)
         except av.FFmpegError:
             return
-        yield from _next_frames(container, stream, 1)
+        yield from _next_frames(container, stream, 1, seen)
 
 
-def _next_frames(container: InputContainer, stream: VideoStream, most: int) -> Iterator[av.VideoFrame]:
-    num_frames = 0
+def _next_frames(container: InputContainer, stream: VideoStream, most: int, seen: set[int]) -> Iterator[av.VideoFrame]:
+    """The frames that follow; none where the first key packet is among `seen`: where key frames are rare, seeks meet again."""
+    num_frames, is_begun = 0, False
     try:
         for packet in container.demux(stream):
+            if packet.is_keyframe and packet.pts in seen and not is_begun:
+                return
+            is_begun = is_begun or packet.is_keyframe
             for frame in packet.decode():
                 yield frame
                 num_frames += 1
+                if frame.pts is not None:
+                    seen.add(frame.pts)
                 if num_frames == most:
                     return
     except av.FFmpegError:
