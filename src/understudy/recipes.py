@@ -187,11 +187,11 @@ TRAIN_RECIPES: Mapping[str, Callable[[], TrainRecipe]] = {
 
 
 def delivery() -> ConvertRecipe:
-    """A swap to look at: the performer's skin takes on the light and colour of the plate.
+    """A swap to look at: the performer's skin takes on the light and colour of the plate; each face is drawn from two crops.
 
     Command: `understudy convert plate.mp4 --model model --replace abel --with bea --out swap`
     """
-    return ConvertRecipe(name="delivery")
+    return ConvertRecipe(name="delivery", num_crops=2)
 
 
 def truth_benchmark() -> ConvertRecipe:
