@@ -165,6 +165,15 @@ def test_a_face_set_made_to_harm_is_bad_input(column: str, value: object, tmp_pa
             _ = [face_set.crop_path(face) for face in face_set.faces()]
 
 
+@pytest.mark.parametrize("value", ["text", b"\0" * 7, 3])
+def test_a_gallery_of_embeddings_that_are_none_is_bad_input(value: object, tmp_path: Path) -> None:
+    (tmp_path / "faces.sqlite").write_bytes(fuzz_targets._face_set_bytes())
+    with FaceSet.open(tmp_path) as face_set:
+        face_set._connection.execute("UPDATE faces SET embedding = ?", (value,))
+        with pytest.raises(BadInput, match="damaged"):
+            face_set.gallery()
+
+
 # ---- any JSON where an object is expected ---------------------------------------------------------------------------------
 
 JSON = st.recursive(

@@ -218,7 +218,10 @@ class FaceSet:
         """The identity embeddings of the faces that a detector saw (bridged ones have none of their own)."""
         where = "WHERE is_bridged = 0" + " AND kept = 1" * kept_only
         rows = self._query(f"SELECT embedding FROM faces {where} ORDER BY source, frame, id")
-        vectors = [np.frombuffer(blob, "<f4") for (blob,) in rows]
+        try:
+            vectors = [np.frombuffer(blob, "<f4") for (blob,) in rows]
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"{self.folder / INDEX_FILE} is damaged ({error}); extract it again") from error
         usable = [vector for vector in vectors if vector.size == EMBEDDING_SIZE and np.isfinite(vector).all()]
         if not usable:
             return Gallery(np.full(EMBEDDING_SIZE, np.nan), np.empty((0, EMBEDDING_SIZE)))
