@@ -18,7 +18,7 @@ from experiments.verdicts import judge
 from experiments.workshop import Workshop
 from understudy.types import BadInput, UnderstudyError
 
-WORK = Path(__file__).parents[1] / "benchmarks" / "work"
+WORK = Path(__file__).parents[1] / "benchmarks" / "runs"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

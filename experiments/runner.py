@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.truth.footage import code_sha256
+from benchmarks.truth.network import in_face_space
 from benchmarks.truth.run import machine
 from experiments import results
 from experiments.claims.model import Arm, Claim
 from experiments.measures import blends, finding, pixelcnn, swaps, tracking
-from experiments.scoring import Answers, Pair, in_face_space, score, truth_of
+from experiments.scoring import Answers, Pair, score, truth_of
 from experiments.training import Scale, Trained, train
 from experiments.workshop import Workshop, shown_rows, tile
 from understudy.imaging.framing import framing
@@ -100,7 +101,7 @@ def _strip(trained: Trained, made: Answers, pair: Pair) -> Image:
         swap, inside = in_face_space(made.swap[n], region)
         if made.swap_mask is not None:
             learned, _ = in_face_space(np.repeat(made.swap_mask[n][..., None], 3, axis=2), region)
-            inside = inside * learned[..., 0]
+            inside = np.asarray(inside * learned[..., 0], np.float32)
         plate = pixels.face_crop(drawn.frames.plate, drawn.plate_from_frame)
         tiles.append(tile(inside[..., None] * swap + (1 - inside[..., None]) * plate))
     return np.hstack(tiles)

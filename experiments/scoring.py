@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.truth.footage import Footage
-from benchmarks.truth.network import Drawn, true_frames
+from benchmarks.truth.network import Drawn, crop_of, in_face_space, true_frames
 from experiments.training import Trained
 from understudy.imaging import metrics, metrics_colour
 from understudy.imaging.colour import luma
@@ -213,22 +213,10 @@ def _crops(trained: Trained, drawn: Drawn) -> tuple[Image, Image]:
     return plate, crop_of(drawn.frames.truth, drawn.truth_from_frame, region, size_px)
 
 
-def crop_of(image: Image, face_from_frame: Matrix, region: Framing, size_px: int) -> Image:
-    """A frame's face as a network of that framing and size sees it."""
-    return warp_image(image, compose(crop_from_face(region, size_px), face_from_frame), (size_px, size_px))
-
-
 def truth_of(drawn: Drawn) -> FloatArray:
     """The truth in face space."""
     assert drawn.frames.truth is not None
     return pixels.face_crop(drawn.frames.truth, drawn.truth_from_frame)
-
-
-def in_face_space(picture: NDArray[np.float32], region: Framing) -> tuple[FloatArray, FloatArray]:
-    """A network's crop (R, R, 3) in the face-space crop, and where it lies there."""
-    matrix = compose(crop_from_face(FULL, metrics.FACE_SPACE_PX), invert(crop_from_face(region, len(picture))))
-    inside = warp_image(np.ones(picture.shape[:2], np.float32), matrix, pixels.SIZE, border="black")
-    return np.clip(warp_image(picture, matrix, pixels.SIZE), 0, 1), (inside > 0.99).astype(np.float32)
 
 
 # ---- figures --------------------------------------------------------------------------------------------------------------

@@ -27,3 +27,11 @@ def cut_clip(clip: Path, out: Path, frames: range) -> None:
     with VideoWriter(out, plate=clip, codec="h264", crf=12) as writer:
         for record in read_frames(clip, frames.start, frames.stop):
             writer.write(record.image, record)
+
+
+def write_pictures(clip: Path, folder: Path, num_frames: int) -> Path:
+    """The first frames of a clip as a folder of pictures."""
+    folder.mkdir()
+    for record in read_frames(clip, stop=num_frames):
+        write_png(folder / f"{record.index:04d}.png", record.image)
+    return folder

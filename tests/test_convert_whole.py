@@ -23,10 +23,11 @@ from painted_plates import (
     surveyed,
     write_plate,
 )
+from short_clips import write_pictures
 from understudy.cli import _frames
 from understudy.imaging.expression import measure_standards, read_expressions
 from understudy.media.footage import probe
-from understudy.media.images import read_image, write_png
+from understudy.media.images import read_image
 from understudy.media.reader import read_frames
 from understudy.model.colour import UNCHANGED
 from understudy.model.folder import GALLERIES_FILE, read_galleries, recipe_as_json
@@ -121,11 +122,7 @@ def test_only_what_is_around_the_frames_is_looked_at():
 @pytest.fixture(scope="module")
 def clip(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 14 frames of abel's test clip, as pictures."""
-    folder = tmp_path_factory.mktemp("clip") / "abel"
-    folder.mkdir()
-    for record in read_frames(sample / "abel_test.mp4", stop=14):
-        write_png(folder / f"{record.index:04d}.png", record.image)
-    return folder
+    return write_pictures(sample / "abel_test.mp4", tmp_path_factory.mktemp("clip") / "abel", 14)
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from drawn_faces import draw_face_set
+from short_clips import write_pictures
 from tiny_training import DARK_SKIN, LIGHT_SKIN
 from understudy.cli import run_command
-from understudy.media import read_frames, write_png
+from understudy.media import read_frames
 from understudy.model.identity import write_identity_model
 from understudy.perception.survey import load_networks, survey
 from understudy.trust import gate
@@ -147,11 +148,7 @@ def test_a_training_is_refused_and_leaves_no_model(
 @pytest.fixture(scope="module")
 def clip(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four frames of abel, as pictures."""
-    folder = tmp_path_factory.mktemp("clip") / "abel"
-    folder.mkdir()
-    for record in read_frames(sample / "abel_test.mp4", stop=4):
-        write_png(folder / f"{record.index:04d}.png", record.image)
-    return folder
+    return write_pictures(sample / "abel_test.mp4", tmp_path_factory.mktemp("clip") / "abel", 4)
 
 
 @pytest.fixture(scope="module")

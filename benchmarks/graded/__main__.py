@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("plates", type=Path, nargs="+", help="rendered clips of the same performance")
     parser.add_argument("--replace", required=True, metavar="NAME", help="the performer that the model takes the plates' for")
     parser.add_argument("--with", required=True, dest="with_", metavar="NAME", help="the performer who is put in")
-    parser.add_argument("--work", type=Path, default=Path("benchmarks/work/graded"), help="where swaps and reports are kept")
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/runs/graded"), help="where swaps and reports are kept")
     return parser
 
 

@@ -144,7 +144,7 @@ def _ask(run: argparse.ArgumentParser) -> None:
     run.add_argument("--replace", metavar="NAME", help="whose face is replaced (default: the first performer by name)")
     run.add_argument("--with", dest="with_", metavar="NAME", help="whose face is put in (default: the second)")
     run.add_argument("--threads", type=int, default=1, help="torch's threads; part of the question (default 1)")
-    run.add_argument("--work", type=Path, default=HERE / "work", help="where everything is kept and found again")
+    run.add_argument("--work", type=Path, default=HERE / "runs", help="where everything is kept and found again")
     run.add_argument("--out", type=Path, help="the scorecard's file (default: below the work folder)")
 
 

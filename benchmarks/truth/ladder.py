@@ -169,10 +169,10 @@ def _oracle_plan(plan: Plan, question: Question, rung: Rung) -> Plan:
         if drawn is None or not here:
             continue
         place = drawn.plate_from_frame if rung.is_place_true else np.asarray(here[0].face_from_frame, np.float64)
-        crop = crop_of(oracle, record.eight_bit, place)
+        crop = crop_of(record.eight_bit, place, oracle.framing, oracle.resolution_px)
         face = _true_face(drawn, model.framing) if rung.is_face_true else None
         readings = read_expressions(here[:1])
-        small = crop_of(model, record.eight_bit, place)
+        small = crop_of(record.eight_bit, place, model.framing, model.resolution_px)
         answers[crop.tobytes()] = _answer(face, small, readings, drawn, rung, question, model)
         faces[record.index] = [replace(here[0], face_from_frame=place)]
     return replace(plan, swapper=oracle, recipe=recipe, faces=faces, parts=())

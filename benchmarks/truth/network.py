@@ -21,7 +21,7 @@ from understudy.perception.landmarks import MeshLandmarker, mesh_landmarker
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.stages._evaluation_clips import FrameSet, Whereabouts, open_clip, read_frame_sets, true_whereabouts
 from understudy.stages._swap_plan import Swapper
-from understudy.types import Detection, FloatArray, Image
+from understudy.types import Detection, FloatArray, Framing, Image
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,16 @@ def true_frames(footage: Footage) -> Iterator[Drawn | None]:
         yield Drawn(frames, plate_from_frame, truth_from_frame, points[frames.index], detection)
 
 
-def crop_of(swapper: Swapper, image: Image, face_from_frame: Matrix, size_px: int | None = None) -> Image:
-    """What the model is shown of a frame."""
-    size_px = size_px or swapper.resolution_px
-    return warp_image(image, compose(crop_from_face(swapper.framing, size_px), face_from_frame), (size_px, size_px))
+def crop_of(image: Image, face_from_frame: Matrix, region: Framing, size_px: int) -> Image:
+    """A frame's face as a network of that framing and size sees it."""
+    return warp_image(image, compose(crop_from_face(region, size_px), face_from_frame), (size_px, size_px))
+
+
+def in_face_space(picture: NDArray[np.float32], region: Framing) -> tuple[FloatArray, Mask]:
+    """A network's crop (R, R, 3) in the face-space crop, and where that lies within it."""
+    matrix = compose(crop_from_face(FULL, metrics.FACE_SPACE_PX), invert(crop_from_face(region, len(picture))))
+    inside = warp_image(np.ones(picture.shape[:2], np.float32), matrix, pixels.SIZE, border="black")
+    return np.clip(warp_image(picture, matrix, pixels.SIZE), 0, 1), (inside > 0.99).astype(np.float32)
 
 
 def _readings(drawn: Drawn, landmarker: MeshLandmarker) -> FloatArray:
@@ -90,9 +96,9 @@ def _readings(drawn: Drawn, landmarker: MeshLandmarker) -> FloatArray:
 def _moment(swapper: Swapper, footage: Footage, drawn: Drawn, landmarker: MeshLandmarker) -> pixels.Moment | None:
     frames = drawn.frames
     assert frames.truth is not None
-    crop = crop_of(swapper, frames.plate, drawn.plate_from_frame)
+    crop = crop_of(frames.plate, drawn.plate_from_frame, swapper.framing, swapper.resolution_px)
     answer = swapper.swap(crop[None], footage.replace, footage.with_, Drive(_readings(drawn, landmarker)))[0]
-    picture, inside = _in_face_space(answer[..., :3], swapper)
+    picture, inside = in_face_space(answer[..., :3], swapper.framing)
     masks = [
         pixels.mask_crop(mask, place) if mask is not None else np.ones(pixels.SIZE, np.float32)
         for mask, place in ((frames.plate_mask, drawn.plate_from_frame), (frames.truth_mask, drawn.truth_from_frame))
@@ -104,10 +110,3 @@ def _moment(swapper: Swapper, footage: Footage, drawn: Drawn, landmarker: MeshLa
     pictures = {"swap": picture, "plate": pixels.face_crop(frames.plate, drawn.plate_from_frame)}
     truth = pixels.face_crop(frames.truth, drawn.truth_from_frame)
     return pixels.Moment(pictures, truth, mask, pixels.feature_regions(mask, points))
-
-
-def _in_face_space(answer: NDArray[np.float32], swapper: Swapper) -> tuple[FloatArray, Mask]:
-    """The model's crop (R, R, 3) in the face-space crop, and where that lies within it."""
-    matrix = compose(crop_from_face(FULL, metrics.FACE_SPACE_PX), invert(crop_from_face(swapper.framing, len(answer))))
-    inside = warp_image(np.ones(answer.shape[:2], np.float32), matrix, pixels.SIZE, border="black")
-    return np.clip(warp_image(answer, matrix, pixels.SIZE), 0, 1), (inside > 0.99).astype(np.float32)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.truth.network import crop_of
 from experiments.claims import arms
 from experiments.claims.model import Arm
-from experiments.scoring import answers, crop_of
+from experiments.scoring import answers
 from experiments.training import Trained, train
 from experiments.workshop import Workshop
 from understudy.imaging.colour import LUMA_WEIGHTS, luma

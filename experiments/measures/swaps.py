@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.truth.footage import Footage
+from benchmarks.truth.network import in_face_space
 from experiments.claims.arms import REFERENCE
-from experiments.scoring import Pair, answers, in_face_space, score, truth_of
+from experiments.scoring import Pair, answers, score, truth_of
 from experiments.training import train
 from experiments.workshop import Workshop, shown_rows, tile
 from understudy.imaging import metrics
