@@ -26,7 +26,7 @@ class Upscale(nn.Module):
         self.convolution = nn.Conv2d(num_in, num_out * 4, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return functional.pixel_shuffle(activate(self.convolution(features)), 2)
+        return laid_out(functional.pixel_shuffle(activate(self.convolution(features)), 2))
 
 
 class Residual(nn.Module):
@@ -49,6 +49,11 @@ def scaled(num_channels: int, width: float) -> int:
 def activate(features: Tensor) -> Tensor:
     """The leaky ReLU of every layer."""
     return functional.leaky_relu(features, 0.1)
+
+
+def laid_out(features: Tensor) -> Tensor:
+    """Features (B, C, H, W) as convolutions take them soonest: on a GPU with each pixel's channels side by side."""
+    return features.contiguous(memory_format=torch.channels_last) if features.is_cuda else features
 
 
 def keep_spread(module: nn.Module) -> None:

@@ -15,7 +15,16 @@ from torch.nn import functional
 
 from understudy.imaging.expression import MEASURES
 from understudy.model.colour import COMMON_MEAN, COMMON_SPREAD
-from understudy.model.layers import Residual, SmoothDownscale, Upscale, activate, initialise_as_resize, keep_spread, scaled
+from understudy.model.layers import (
+    Residual,
+    SmoothDownscale,
+    Upscale,
+    activate,
+    initialise_as_resize,
+    keep_spread,
+    laid_out,
+    scaled,
+)
 from understudy.model.networks_2017 import OriginalDecoder, OriginalEncoder
 from understudy.types import BadInput, TrainRecipe
 
@@ -251,7 +260,7 @@ class QuickEncoder(nn.Module):
     def read(self, faces: Tensor) -> Tensor:
         """What of the code is read from the picture, (B, code_size - num_told); with code_size 0 the features themselves."""
         centred = (faces - COMMON_MEAN) / COMMON_SPREAD
-        features: Tensor = self.down(activate(self.stem(functional.pixel_unshuffle(centred, self.stem_factor))))
+        features: Tensor = self.down(activate(self.stem(laid_out(functional.pixel_unshuffle(centred, self.stem_factor)))))
         return self.to_code(features.flatten(1)) if self.to_code is not None else features
 
     def expand(self, code: Tensor, expressions: Tensor | None = None) -> Tensor:
@@ -261,7 +270,7 @@ class QuickEncoder(nn.Module):
         if self.num_told:
             told = expressions if expressions is not None else code.new_zeros(len(code), self.num_told)
             code = torch.cat([told.to(code.dtype), code], dim=1)
-        return activate(self.from_code(code)).unflatten(1, (-1, self.side, self.side))
+        return laid_out(activate(self.from_code(code)).unflatten(1, (-1, self.side, self.side)))
 
 
 class Inter(nn.Module):
