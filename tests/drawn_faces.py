@@ -32,6 +32,7 @@ def draw_face_set(folder: Path, performer: str, skin: tuple[int, int, int], num_
                 box=Box(40, 40, 150, 150),
                 score=1.0,
                 landmarks=apply(invert(face_from_frame), drawn_landmarks(openness)),
+                irises=apply(invert(face_from_frame), drawn_irises(0.05 * np.sin(number))),
                 face_from_frame=face_from_frame,
                 raw_face_from_frame=face_from_frame,
                 pose=(0.0, 0.0, 0.0),
@@ -49,6 +50,12 @@ def drawn_landmarks(openness: float) -> np.ndarray:
     points = mean_face()[:, :2].copy()
     points[[178, 14, 402], 1] += 0.3 * openness
     return points
+
+
+def drawn_irises(gaze: float) -> np.ndarray:
+    """Where the irises of a drawn face are in face units, (2, 2): `gaze` face units to the right of the eyes' middles."""
+    corners = mean_face()[[[33, 133], [362, 263]], :2]
+    return corners.mean(axis=1) + np.array([gaze, 0])
 
 
 def draw_face(skin: tuple[int, int, int], openness: float) -> Image:

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from drawn_faces import drawn_irises
 from understudy.imaging.meanface import mean_face
 from understudy.imaging.similarity import apply, invert, similarity_from_parameters
 from understudy.media.footage import probe
@@ -83,6 +84,7 @@ def a_face(frame: int, track: int = 0, x: float | None = None, embedding: float 
         box=Box(left, top, right, bottom),
         score=1.0,
         landmarks=landmarks,
+        irises=apply(frame_from_face, drawn_irises(0)),
         face_from_frame=invert(frame_from_face),
         raw_face_from_frame=invert(frame_from_face),
         pose=(0.0, 0.0, 0.0),

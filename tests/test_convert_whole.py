@@ -34,12 +34,13 @@ from understudy.model.folder import GALLERIES_FILE, read_galleries, recipe_as_js
 from understudy.model.identity import write_identity_model
 from understudy.model.networks import build_network
 from understudy.perception.survey import load_networks, survey
-from understudy.stages._plate_survey import WHOLE, frames_around
+from understudy.stages._plate_survey import WHOLE, frames_around, reuse_survey
 from understudy.stages.convert import (
     convert,
     swap_footage,
 )
 from understudy.store.checkpoints import save_checkpoint
+from understudy.store.faceset import FaceSet
 from understudy.trust.credentials import Lineage
 from understudy.trust.identity import bind_identity
 from understudy.trust.records import read_record
@@ -52,6 +53,7 @@ from understudy.types import (
     UnfinishedFrames,
     silent,
 )
+from understudy.version import __version__
 
 
 @pytest.fixture
@@ -114,6 +116,18 @@ def test_only_what_is_around_the_frames_is_looked_at():
     assert frames_around((100, 120), probe_of_a_clip()) == (range(100, 121), range(50, 171))
     assert frames_around((0, 0), probe_of_a_clip()) == (range(1), range(51))
     assert frames_around(None, probe_of_a_clip()) == (WHOLE, WHOLE)
+
+
+@pytest.mark.parametrize("has_irises", [True, False])
+def test_an_earlier_survey_of_the_plate_is_taken_over_unless_it_lacks_the_irises(tmp_path, monkeypatch, has_irises):
+    earlier = SimpleNamespace(code_version=__version__, inputs={"plate": SimpleNamespace(sha256="a")})
+    monkeypatch.setattr("understudy.stages._plate_survey.read_manifest", lambda folder: earlier)
+    unknown = {} if has_irises else {"irises": np.full((2, 2), np.nan)}
+    with FaceSet.create(tmp_path / "earlier/plate", "plate") as found:
+        found.add_faces([replace(a_face(frame), **(unknown if frame else {})) for frame in range(3)])
+    reuse_survey(tmp_path / "earlier", tmp_path / "now", "a")
+    assert (tmp_path / "now/plate/faces.sqlite").exists() == has_irises
+    assert not list((tmp_path / "now").glob(".*"))
 
 
 # ---- the whole stage, with the real networks ------------------------------------------------------------------------------

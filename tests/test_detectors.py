@@ -113,6 +113,19 @@ def test_an_iris_network_follows_a_blink_that_the_mesh_misses(sample):
     np.testing.assert_array_equal(awake.refined[nose_mouth_chin], awake.points[nose_mouth_chin])
 
 
+def test_irises_lie_between_the_lids_and_in_the_mirrored_picture_where_their_mirror_images_are(sample):
+    detect, landmarks = mediapipe_detector(), mesh_landmarker()
+    picture = next(read_frames(sample / "bea_test.mp4", 10)).image
+    mirrored = np.ascontiguousarray(picture[:, ::-1])
+    seen, reflected = (landmarks(each, detect(each)[0]) for each in (picture, mirrored))
+    eyes = np.stack([seen.refined[[33, 133], :2], seen.refined[[362, 263], :2]])
+    widths = np.linalg.norm(eyes[:, 1] - eyes[:, 0], axis=1)
+    assert (np.linalg.norm(seen.irises - eyes.mean(axis=1), axis=1) < 0.15 * widths).all()
+    back = (reflected.irises * [-1, 1] + [picture.shape[1], 0])[::-1]
+    assert (np.linalg.norm(back - seen.irises, axis=1) < 0.04 * widths).all()
+    assert np.isnan(landmarks.mesh(picture, detect(picture)[0]).irises).all(), "nobody asked the iris network"
+
+
 def test_what_is_optional_says_so_and_no_detector_uses_a_non_commercial_model():
     optional = {each.name for each in weights.WEIGHTS if each.is_optional}
     used = {name for names in WEIGHTS_OF_DETECTOR.values() for name in names}

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from drawn_faces import drawn_landmarks
-from understudy.imaging.expression import MEASURES, READINGS, ExpressionStandard, measure_standards, readings_of
-from understudy.imaging.meanface import mean_face
+from drawn_faces import drawn_irises, drawn_landmarks
+from understudy.imaging.expression import (
+    FORMER_MEASURES,
+    MEASURES,
+    READINGS,
+    ExpressionStandard,
+    measure_standards,
+    readings_of,
+)
+from understudy.imaging.meanface import mean_face, mirror_points
 from understudy.model.augment import mirror_expressions
-from understudy.model.folder import expressions_from_json
+from understudy.model.folder import expressions_from_json, told_by
 from understudy.model.networks import build_network
 from understudy.types import BadInput, TrainRecipe
 
-NEUTRAL = {"abel": np.linspace(0.1, 0.7, 7), "bea": np.linspace(0.3, 0.2, 7)}
+NEUTRAL = {"abel": np.linspace(0.1, 0.7, 8), "bea": np.linspace(0.3, 0.2, 8)}
 SPREAD = {"abel": 0.03, "bea": 0.05}
 
 
 def _performance(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Head poses (num, 2) in degrees and acting (num, 7) of spread 1."""
+    """Head poses (num, 2) in degrees and acting (num, 8) of spread 1."""
     random = np.random.default_rng(seed)
-    return random.normal(size=(num, 2)) * [25, 10], random.normal(size=(num, 7))
+    return random.normal(size=(num, 2)) * [25, 10], random.normal(size=(num, 8))
 
 
 def _acted(name: str, poses: np.ndarray, acting: np.ndarray) -> np.ndarray:
@@ -71,31 +79,99 @@ def test_the_noise_of_a_performer_who_hardly_moves_is_not_made_grimaces() -> Non
 def test_a_lip_or_lid_that_moves_changes_its_own_reading_alone() -> None:
     shut_eye = mean_face()[:, :2].copy()
     shut_eye[[160, 159, 158], 1] = shut_eye[[144, 145, 153], 1]
-    readings = readings_of(np.stack([drawn_landmarks(0.0), drawn_landmarks(1.0), shut_eye]), np.zeros((3, 3)))
-    opened, shut = readings[1] - readings[0], readings[2] - readings[0]
+    meshes = np.stack([drawn_landmarks(0.0), drawn_landmarks(1.0), shut_eye, drawn_landmarks(0.0)])
+    irises = np.stack([drawn_irises(0.02), drawn_irises(0.02), drawn_irises(0.02), drawn_irises(-0.03)])
+    readings = readings_of(meshes, irises, np.zeros((4, 3)))
+    opened, shut, aside = readings[1:] - readings[0]
     assert opened[READINGS.index("mouth opening")] == pytest.approx(0.3, abs=0.03)
     assert shut[READINGS.index("image-left eye")] < -0.02
     assert shut[READINGS.index("image-right eye")] == 0
     assert not shut[:7].any()
+    assert aside[READINGS.index("gaze")] == pytest.approx(-0.05, abs=1e-6)
+    assert not aside[:-1].any()
+
+
+def test_a_gaze_that_is_not_known_is_told_as_the_ordinary_one_and_spoils_nothing() -> None:
+    acted = {name: _acted(name, *_performance(400, seed)) for seed, name in enumerate(("abel", "bea"))}
+    whole, partly = measure_standards(acted), {name: each.copy() for name, each in acted.items()}
+    partly["bea"][::2, -1] = np.nan
+    told = measure_standards(partly)["bea"].apply(partly["bea"])
+    np.testing.assert_array_equal(told[::2, -1], 0)
+    np.testing.assert_array_equal(told[:, :-1], whole["bea"].apply(acted["bea"])[:, :-1])
+    assert np.abs(told[1::2, -1] - whole["bea"].apply(acted["bea"])[1::2, -1]).mean() < 0.1
+
+
+def test_how_the_head_turns_the_eyes_is_each_ones_own() -> None:
+    """Eyes that lie deeper seem to look the other way as the head turns; no other part may learn one performer's habits."""
+    acted = {name: _acted(name, *_performance(400, seed)) for seed, name in enumerate(("abel", "bea"))}
+    habit = 0.15 * acted["bea"][:, :1] / 30
+    acted["bea"][:, [2, 9]] += habit
+    standards = measure_standards(acted)
+    told = {name: standard.apply(acted[name]) for name, standard in standards.items()}
+    acting = {name: np.clip(_performance(400, seed)[1], -2.5, 2.5) for seed, name in enumerate(("abel", "bea"))}
+    assert min(np.corrcoef(told[name][:, 8], acting[name][:, 7])[0, 1] for name in told) > 0.97
+    assert np.corrcoef(told["bea"][:, 1], acting["bea"][:, 0])[0, 1] < 0.9
+    slopes = {name: np.array(standard.pose_slopes) for name, standard in standards.items()}
+    np.testing.assert_array_equal(slopes["abel"][:7], slopes["bea"][:7])
+
+
+def test_a_performer_whose_gaze_was_never_known_is_measured_by_the_others() -> None:
+    acted = {name: _acted(name, *_performance(400, seed)) for seed, name in enumerate(("abel", "bea"))}
+    acted["bea"][:, -1] = np.nan
+    abel, bea = measure_standards(acted).values()
+    assert np.isfinite(bea.spread).all()
+    assert (bea.neutral[-1], bea.spread[-1]) == pytest.approx((abel.neutral[-1], abel.spread[-1]))
+    acted["abel"][:, -1] = np.nan
+    for nobody in measure_standards(acted).values():
+        assert not nobody.apply(_acted("abel", *_performance(9, 2)))[:, -1].any(), "no decoder knows what it would mean"
 
 
 def test_a_mirrored_face_has_the_other_sides_expression() -> None:
-    told = torch.arange(16.0).reshape(2, 8)
+    told = torch.arange(18.0).reshape(2, 9)
     seen = mirror_expressions(told, is_mirrored=torch.tensor([True, False]))
-    assert seen[0].tolist() == [-0.0, 1, 2, 3, 5, 4, 7, 6]
+    assert seen[0].tolist() == [-0.0, 1, 2, 3, 5, 4, 7, 6, -8]
     assert torch.equal(seen[1], told[1])
     assert torch.equal(mirror_expressions(seen, torch.tensor([True, False])), told)
+    assert torch.equal(mirror_expressions(told[:, :8], torch.tensor([True, False])), seen[:, :8]), "as before the gaze was told"
+
+
+def test_a_gaze_is_told_as_its_opposite_of_the_mirrored_picture() -> None:
+    mesh, irises = drawn_landmarks(0.5), drawn_irises(0.03)
+    mirrored_mesh = mirror_points(mesh, 1)
+    mirrored_irises = (irises * [-1, 1] + [1, 0])[::-1]
+    gazes = readings_of(np.stack([mesh, mirrored_mesh]), np.stack([irises, mirrored_irises]), np.zeros((2, 3)))[:, -1]
+    assert gazes[1] == pytest.approx(-gazes[0], abs=1e-3)
+    assert abs(gazes[0]) > 0.01
 
 
 def test_a_standard_comes_back_from_a_checkpoint_as_it_was_and_a_damaged_one_is_refused() -> None:
     standard = _standards()["abel"]
     values = standard.as_json()
     assert ExpressionStandard.from_json(values) == standard
-    for damage in ({"spread": [0.0] * 7}, {"neutral": [1.0] * 6}, {"low": [float("nan")] * 7}, {"pose_slopes": "steep"}):
+    for damage in (
+        {"spread": [0.0] * 8},
+        {"neutral": [1.0] * 6},
+        {"neutral": [1.0] * 7},
+        {"low": [float("nan")] * 8},
+        {"pose_slopes": "steep"},
+    ):
         with pytest.raises(BadInput, match="expression standard"):
             ExpressionStandard.from_json({**values, **damage})
     with pytest.raises(BadInput, match="no table"):
         expressions_from_json({"abel": 3})
+    former = ExpressionStandard.from_json({name: numbers[:-1] for name, numbers in values.items()})
+    assert told_by({"abel": former, "bea": former}, Path("000001")) == len(FORMER_MEASURES)
+    with pytest.raises(BadInput, match="000001: its performers' expressions are not measured alike"):
+        told_by({"abel": former, "bea": standard}, Path("000001"))
+
+
+def test_a_standard_of_before_the_gaze_was_told_measures_the_rest() -> None:
+    readings = {name: _acted(name, *_performance(100, seed)) for seed, name in enumerate(("abel", "bea"))}
+    former = measure_standards({name: each[:, :-1] for name, each in readings.items()})["bea"]
+    assert ExpressionStandard.from_json(former.as_json()) == former
+    told = former.apply(readings["bea"])
+    assert told.shape == (100, len(FORMER_MEASURES))
+    np.testing.assert_array_equal(told, measure_standards(readings)["bea"].apply(readings["bea"])[:, :-1])
 
 
 def test_what_is_told_takes_part_of_the_code_and_changes_what_is_drawn() -> None:
@@ -109,7 +185,7 @@ def test_what_is_told_takes_part_of_the_code_and_changes_what_is_drawn() -> None
     assert network.encoder.to_code.out_features == 16 - len(MEASURES)
 
 
-@pytest.mark.parametrize("settings", [{"architecture": "original"}, {"sharing": "two-inters"}, {"code_size": 8}])
+@pytest.mark.parametrize("settings", [{"architecture": "original"}, {"sharing": "two-inters"}, {"code_size": 9}])
 def test_networks_that_cannot_be_told_say_so(settings: dict[str, object]) -> None:
     recipe = replace(TrainRecipe(resolution_px=64, is_expression_measured=True), **settings)
     with pytest.raises(BadInput, match="measured"):

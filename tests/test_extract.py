@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import killing
+from understudy.imaging.expression import read_expressions
 from understudy.imaging.framing import STORED, crop_from_face
 from understudy.imaging.similarity import apply, compose
 from understudy.imaging.warp import warp_image
@@ -83,6 +84,14 @@ def test_a_face_behind_a_bar_is_interpolated_and_not_trained_on(extracted):
         assert np.isnan(face.embedding).all()
         assert np.isfinite(face.face_from_frame).all()
         assert (folder / face.crop).is_file()
+
+
+def test_irises_are_stored_of_every_face_also_of_one_behind_a_bar(extracted):
+    for face in all_faces(extracted[0]):
+        irises, points = (apply(face.face_from_frame, each) for each in (face.irises, face.landmarks))
+        middles = np.stack([points[[33, 133]].mean(axis=0), points[[362, 263]].mean(axis=0)])
+        assert np.linalg.norm(irises - middles, axis=1).max() < 0.06, f"frame {face.frame}, in face units"
+    assert np.isfinite(read_expressions(all_faces(extracted[0]))).all()
 
 
 def test_what_hides_a_face_is_estimated(extracted):

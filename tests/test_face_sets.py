@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from killing import NUM_KILLS, kill, start, wait_for_changes
 from understudy.store.faceset import FaceSet, SurveyedFrame, crop_location
-from understudy.store.faceset_rows import NEW_IN_SCHEMA_2
+from understudy.store.faceset_rows import ADDED
 from understudy.types import BadInput, Box, Face
 
 
@@ -38,6 +38,7 @@ def a_face(frame: int = 0, source: str = "clip.mp4", seed: int = 0) -> Face:
         brightness=0.5,
         exposure=0.125,
         occlusion=0.0625,
+        irises=rng.uniform(0, 1920, (2, 2)).astype(np.float32),
         shot=1,
         track=2,
     )
@@ -75,6 +76,24 @@ def test_what_was_not_measured_stays_nan(face_set: FaceSet):
     assert math.isnan(stored.sharpness)
     assert np.isnan(stored.pose).all()
     assert stored.embedding.shape == (0,)
+
+
+def test_irises_that_are_not_known_stay_so(face_set: FaceSet):
+    unknown, half = np.full((2, 2), np.nan), np.array([[10.5, 20.5], [np.nan, np.nan]])
+    face_set.add_faces([replace(a_face(number), irises=irises) for number, irises in enumerate((unknown, half))])
+    for face, irises in zip(face_set.faces(), (unknown, half), strict=True):
+        np.testing.assert_array_equal(face.irises, irises)
+
+
+def test_the_digest_follows_the_irises_and_is_as_it_was_without_them(face_set: FaceSet, tmp_path: Path):
+    face_set.add_faces([a_face(0)])
+    digests = [face_set.sha256()]
+    for number, irises in enumerate((np.full((2, 2), np.nan), a_face(0).irises + 1)):
+        with FaceSet.create(tmp_path / f"{number}", "abel") as other:
+            other.add_faces([replace(a_face(0), irises=irises)])
+            digests.append(other.sha256())
+    assert len(set(digests)) == 3
+    assert digests[1] == "6694a2160696d41ac0ea59b5c2bfa35c00aafaf1ff8896bf5fb8f5a163922082", "what schema 2 had"
 
 
 def test_the_frames_done_are_told_per_source(face_set: FaceSet):
@@ -210,35 +229,48 @@ def test_another_performer_and_a_newer_schema_are_refused(face_set: FaceSet):
         FaceSet.open(face_set.folder)
 
 
-def make_an_old_face_set(folder: Path) -> None:
-    """What the first version left: schema 1, without the measures that came later."""
+OLDER = [(1, tuple(ADDED)), (2, ("irises",))]
+"""Former schemas and what their faces lacked."""
+
+
+def make_an_old_face_set(folder: Path, schema: int, lacking: tuple[str, ...]) -> None:
+    """What former versions left, without the measures that came later."""
     with FaceSet.create(folder, "abel") as face_set:
         face_set.add_faces([a_face(0), a_face(1)])
     connection = sqlite3.connect(folder / "faces.sqlite")
-    for column in NEW_IN_SCHEMA_2:
+    for column in lacking:
         connection.execute(f"ALTER TABLE faces DROP COLUMN {column}")
-    connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(schema),))
     connection.commit()
     connection.close()
 
 
-def test_an_older_face_set_is_brought_up_to_date_with_its_faces(tmp_path: Path):
-    make_an_old_face_set(tmp_path)
+@pytest.mark.parametrize(("schema", "lacking"), OLDER)
+def test_an_older_face_set_is_brought_up_to_date_with_its_faces(tmp_path: Path, schema: int, lacking: tuple[str, ...]):
+    make_an_old_face_set(tmp_path, schema, lacking)
     with FaceSet.open(tmp_path) as face_set:
-        assert [math.isnan(face.brightness) for face in face_set.faces()] == [True, True]
+        for face in face_set.faces():
+            assert math.isnan(face.brightness) == ("brightness" in lacking)
+            assert np.isnan(face.irises).all()
         face_set.add_faces([replace(a_face(2), brightness=0.5, occlusion=0.25)])
     with FaceSet.open(tmp_path) as again:
         faces = again.faces()
         assert (faces[2].brightness, faces[2].occlusion) == (0.5, 0.25)
         np.testing.assert_array_equal(faces[0].landmarks, a_face(0).landmarks)
+        np.testing.assert_array_equal(faces[2].irises, a_face(2).irises)
 
 
-def test_an_older_face_set_that_cannot_be_written_to_is_read_as_it_is(tmp_path: Path, monkeypatch):
-    make_an_old_face_set(tmp_path)
+@pytest.mark.parametrize(("schema", "lacking"), OLDER)
+def test_an_older_face_set_that_cannot_be_written_to_is_read_as_it_is(
+    tmp_path: Path, monkeypatch, schema: int, lacking: tuple[str, ...]
+):
+    make_an_old_face_set(tmp_path, schema, lacking)
     before = (tmp_path / "faces.sqlite").read_bytes()
     monkeypatch.setattr("understudy.store.faceset._is_writable", lambda path: False)
     with FaceSet.open(tmp_path) as face_set:
-        assert [math.isnan(face.occlusion) for face in face_set.faces()] == [True, True]
+        for face in face_set.faces():
+            assert math.isnan(face.occlusion) == ("occlusion" in lacking)
+            assert np.isnan(face.irises).all()
     assert (tmp_path / "faces.sqlite").read_bytes() == before
 
 

@@ -217,6 +217,21 @@ def test_a_performer_is_added_to_a_trained_network_without_touching_the_others()
         assert torch.equal(wider(faces, "bea"), trained(faces, "bea"))
 
 
+@pytest.mark.parametrize("former", [0, 8])
+def test_a_network_that_is_told_more_draws_at_first_as_the_one_it_began_from(former: int) -> None:
+    recipe = replace(SMALL, code_size=16, is_expression_measured=True)
+    trained = build_network(replace(recipe, is_expression_measured=former > 0), ["abel"], former)
+    network = build_network(recipe, ["abel"])
+    assert set(begin_from(network, trained.state_dict())) == set(network.state_dict())
+    faces, told, read = torch.rand(2, 3, 32, 32), torch.randn(2, 9), trained.encoder.read
+    with torch.inference_mode():
+        codes = read(faces)
+        torch.testing.assert_close(network.encoder.read(faces), codes[:, 9 - former :])
+        codes[:, : 9 - former] = 0  # what gave way to what is told
+        expected = trained.decode(trained.encoder.expand(codes, told[:, :former]), "abel")
+        torch.testing.assert_close(network(faces, "abel", told), expected)
+
+
 def test_the_cost_of_a_network_is_that_of_its_layers() -> None:
     cost = network_cost(original())
     assert cost.num_parameters == 82_062_470

@@ -13,6 +13,7 @@ from understudy.imaging.tracking import thumbnail
 from understudy.media.footage import FrameRecord
 from understudy.media.reader import read_frames
 from understudy.perception.follow import OUT_OF_ITS_TRACK, jitter_px, link_and_smooth
+from understudy.perception.iris import RefinedEyes
 from understudy.perception.landmarks import Landmarks
 from understudy.perception.persons import most_frequent_person, second_looks, select_performer
 from understudy.perception.plausible import (
@@ -139,6 +140,7 @@ def test_a_mesh_that_stands_on_its_head_for_three_frames_is_put_right_and_not_ke
         face = replace(
             face,
             landmarks=apply(turn_about, face.landmarks),
+            irises=apply(turn_about, face.irises),
             face_from_frame=wrong,
             raw_face_from_frame=wrong,
             pose=(0, 0, 179),
@@ -169,15 +171,20 @@ def test_a_face_upside_down_is_aligned_as_well_as_upright(sample, frame):
     np.testing.assert_allclose(512 - turned_box, box, atol=0.04 * scale_of(invert(upright.face_from_frame)))
 
 
-def surveyed(frames_with_face, num_frames, shift_px=3.0, scene=lambda frame: 0, person=0):
+IRISES = a_mesh()[[159, 386], :2]
+
+
+def surveyed(frames_with_face, num_frames, shift_px=3.0, scene=lambda frame: 0, person=0, has_irises=lambda frame: True):
     """A face that moves to the right through `num_frames` frames and is seen in some of them."""
     picture = np.full((90, 160, 3), 100, np.uint8)
     result = []
     for frame in range(num_frames):
         record = FrameRecord(frame, frame / 25, frame, Fraction(1, 25), picture)
         points = a_mesh() + np.array([shift_px * frame, 0, 0])
+        eyes = RefinedEyes(points, (IRISES if has_irises(frame) else np.full((2, 2), np.nan)) + [shift_px * frame, 0])
         face = replace(
-            face_from_mesh(record, "clip", detection_from_mesh(points, 0.9), points), embedding=np.full(128, float(person))
+            face_from_mesh(record, "clip", detection_from_mesh(points, 0.9), points, eyes),
+            embedding=np.full(128, float(person)),
         )
         small = thumbnail(np.full((90, 160, 3), 100 + 100 * scene(frame), np.uint8))
         result.append(FrameFaces(frame, frame / 25, small, (face,) if frame in frames_with_face else ()))
@@ -198,7 +205,19 @@ def test_a_bridged_face_lies_on_the_way_between_its_neighbours():
     assert bridged.is_bridged
     assert bridged.time_seconds == pytest.approx(13 / 25)
     np.testing.assert_allclose(bridged.landmarks, a_mesh()[:, :2] + [39, 0], atol=0.1)
+    np.testing.assert_allclose(bridged.irises, IRISES + np.array([39, 0]), atol=0.1)
     np.testing.assert_allclose(apply(bridged.face_from_frame, bridged.landmarks), mean_face()[:, :2], atol=0.01)
+
+
+def test_irises_are_smoothed_where_all_of_a_track_are_known_and_else_none_are():
+    """A survey that an older version began knows half of them."""
+    seen, faces = [*range(10), *range(18, 30)], {}
+    for name, has_irises in (("all", lambda frame: True), ("half", lambda frame: frame > 5)):
+        faces[name] = link_and_smooth(surveyed(seen, 30, has_irises=has_irises))
+    assert all(np.isfinite(face.irises).all() for face in faces["all"])
+    assert all(np.isnan(face.irises).all() for face in faces["half"])
+    for known, unknown in zip(faces["all"], faces["half"], strict=True):
+        np.testing.assert_array_equal(known.landmarks, unknown.landmarks)
 
 
 def test_nothing_is_bridged_across_a_cut():

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drawn_faces import draw_face, draw_face_set, drawn_landmarks
+from drawn_faces import draw_face, draw_face_set, drawn_irises, drawn_landmarks
 from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY, assert_same_weights, weights
 from understudy.imaging.expression import Drive, readings_of
 from understudy.imaging.framing import STORED, crop_from_face, framing
@@ -60,7 +60,10 @@ def _crops(skin: tuple[int, int, int], recipe: TrainRecipe) -> np.ndarray:
 
 
 def _readings(*openness: float) -> np.ndarray:
-    return readings_of(np.stack([drawn_landmarks(each) for each in openness]), np.zeros((len(openness), 3)))
+    meshes, irises = (
+        np.stack(each) for each in zip(*((drawn_landmarks(each), drawn_irises(0)) for each in openness), strict=True)
+    )
+    return readings_of(meshes, irises, np.zeros((len(openness), 3)))
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights_as_an_unbroken_one(face_sets: list[Path], tmp_path: Path) -> None:

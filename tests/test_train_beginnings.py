@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import killing
 from drawn_faces import draw_face_set
 from tiny_training import TINY, weights
+from understudy.imaging.expression import FORMER_MEASURES, Drive, read_expressions
 from understudy.model.folder import read_ancestors
 from understudy.model.swapper import load_swapper
 from understudy.stages.train import train
 from understudy.store.checkpoints import latest_valid
+from understudy.store.faceset import FaceSet
 from understudy.store.manifest import read_manifest
 from understudy.trust.consent import create_record
-from understudy.types import BadInput, Refused
+from understudy.types import BadInput, Event, Refused
 
 
 def _train_as_rank(rank: int, port: int, face_sets: list[Path], out: Path, consent: Path) -> None:
@@ -85,6 +90,39 @@ def test_a_run_may_begin_from_a_model_and_add_a_performer(face_sets: list[Path],
     (began, *_) = latest_valid(tmp_path / "new").state["lineage"]
     assert (began["at_step"], began["took"], began["performers"]) == (3, "all", ["abel", "bea"])
     assert read_manifest(tmp_path / "new").consent.keys() == {"abel", "bea", "carol"}
+
+
+def test_a_model_of_before_the_gaze_was_told_swaps_goes_on_and_can_be_begun_from(
+    face_sets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    with monkeypatch.context() as former_version:
+        former_version.setattr("understudy.stages.train.MEASURES", FORMER_MEASURES)
+        train(face_sets, old, recipe=TINY, steps=2)
+    assert len(weights(old)["encoder.to_code.bias"]) == TINY.code_size - 8
+    with FaceSet.open(face_sets[0]) as faces:
+        readings = read_expressions(faces.faces()[:2])
+    crops = np.full((2, 32, 32, 3), 128, np.uint8)
+    gaze = np.array([[0] * 9 + [0.02]])
+    drawn = [load_swapper(old).swap(crops, "abel", "bea", Drive(told)) for told in (readings, readings + gaze)]
+    np.testing.assert_array_equal(*drawn)
+    assert train(face_sets, old, recipe=TINY, steps=4).figures["step"] == 4
+    train(face_sets, new, recipe=TINY, steps=1, start_from=old)
+    assert len(weights(new)["encoder.to_code.bias"]) == TINY.code_size - 9
+    assert latest_valid(new).state["lineage"][0]["num_layers_taken"] == len(weights(new))
+
+
+def test_a_face_set_without_irises_is_trained_on_and_said_to_be_older(face_sets: list[Path], tmp_path: Path) -> None:
+    older = shutil.copytree(face_sets[0], tmp_path / "abel")
+    connection = sqlite3.connect(older / "faces.sqlite")
+    connection.execute("UPDATE faces SET irises = NULL")
+    connection.commit()
+    connection.close()
+    events: list[Event] = []
+    train([older, face_sets[1]], tmp_path / "model", recipe=TINY, steps=1, report=events.append)
+    assert [event.message[:27] for event in events if event.kind == "warning"] == ["abel's face set is older th"]
+    state = latest_valid(tmp_path / "model").state["expressions"]
+    assert state["abel"]["neutral"][-1] == pytest.approx(state["bea"]["neutral"][-1], abs=1e-9)
 
 
 def test_everybody_in_the_weights_that_a_run_begins_from_must_have_consented(

@@ -194,7 +194,13 @@ def _face_set_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         matrix = np.eye(2, 3)
         with FaceSet.create(Path(folder), "abel") as face_set:
-            rest = {"pose": (0.0, 0.0, 0.0), "embedding": np.zeros(128), "sharpness": 1.0, "crop": "crops/ab/a.jpg"}
+            rest = {
+                "pose": (0.0, 0.0, 0.0),
+                "embedding": np.zeros(128),
+                "sharpness": 1.0,
+                "irises": matrix[:, :2],
+                "crop": "crops/ab/a.jpg",
+            }
             face = Face("a", 0, 0.0, Box(0, 0, 9, 9), 1.0, np.zeros((468, 2)), matrix, matrix, **rest)
             face_set.add_faces([face], num_frames_done={"a": 1})
             face_set.add_frame("a", SurveyedFrame(0, 0.0, np.zeros((18, 32, 3), np.uint8)))

@@ -134,6 +134,7 @@ def small(plant: Plant, factor: float) -> Plant:
         face=replace(
             face,
             landmarks=apply(shrink, face.landmarks).astype(np.float32),
+            irises=apply(shrink, face.irises).astype(np.float32),
             face_from_frame=compose(matrix(face.face_from_frame), invert(shrink)),
             raw_face_from_frame=compose(matrix(face.raw_face_from_frame), invert(shrink)),
         ),

@@ -103,7 +103,8 @@ def found_faces(work: Path) -> list[Face]:
     for face in survey_plate(probe(CLIP), work / "short", silent).faces:
         matrix = face.face_from_frame.copy()
         matrix[:, 2] -= matrix[:, :2] @ shift
-        faces.append(replace(face, landmarks=face.landmarks + shift, face_from_frame=matrix, raw_face_from_frame=matrix))
+        landmarks, irises = face.landmarks + shift, face.irises + shift
+        faces.append(replace(face, landmarks=landmarks, irises=irises, face_from_frame=matrix, raw_face_from_frame=matrix))
     return faces
 
 

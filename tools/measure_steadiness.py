@@ -206,7 +206,7 @@ def motion(clip: Path, faces: Sequence[Face], networks: Networks) -> evaluation.
         face = by_frame.get(record.index)
         detection = Detection(face.box, 1.0, face.landmarks[[33, 263, 1, 13, 127, 356]]) if face else None
         place = face.face_from_frame if face else np.full((2, 3), np.nan)
-        track.look(record.eight_bit, detection, place, networks, lambda image, mesh: np.full((2, 2), np.nan))
+        track.look(record.eight_bit, detection, place, networks)
     return evaluation.motion(track)
 
 

@@ -87,10 +87,10 @@ def in_face_space(picture: NDArray[np.float32], region: Framing) -> tuple[FloatA
 
 
 def _readings(drawn: Drawn, landmarker: MeshLandmarker) -> FloatArray:
-    """What is measured of the plate's expression, (1, 9)."""
+    """What is measured of the plate's expression, (1, 10)."""
     seen = landmarker(drawn.frames.plate, drawn.plate_detection)
-    points = apply(drawn.plate_from_frame, seen.refined[:, :2])
-    return readings_of(points[None], np.array([head_pose(seen.points)]))
+    points, irises = (apply(drawn.plate_from_frame, each) for each in (seen.refined[:, :2], seen.irises))
+    return readings_of(points[None], irises[None], np.array([head_pose(seen.points)]))
 
 
 def _moment(swapper: Swapper, footage: Footage, drawn: Drawn, landmarker: MeshLandmarker) -> pixels.Moment | None:

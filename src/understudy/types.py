@@ -142,20 +142,19 @@ class Detection:
 class Face:
     """One face in one frame of a shot, with all that is known of it (a row of a face set).
 
-    landmarks: (468, 2) frame pixels, MediaPipe mesh order; as measured in a face set, smoothed in what `link_and_smooth` gives.
+    landmarks: (468, 2) frame pixels, MediaPipe mesh order. irises: (2, 2) their centres, that at image left first, NaN where
+        not known (older face sets). Both as measured in a face set, smoothed in what `link_and_smooth` gives.
     face_from_frame: 2x3, the alignment in use (smoothed over the track); raw_face_from_frame: as measured.
     pose: yaw, pitch, roll in degrees; yaw + = nose to image right, pitch + = nose up, roll + = crown to image left.
     embedding: (128,) identity, NaN where it was not measured (a followed face is on every fifth frame only); Euclidean
-        distances under 0.6 usually mean the same person.
-    sharpness: variance of the Laplacian of the aligned face's luminance (0..255 scale) at 128 px.
+        distances under 0.6 usually mean the same person. sharpness: variance of its luminance's Laplacian (0..255, at 128 px).
     mouth_openness: gap between the inner lips, in face units (imaging/facemeasures.py): shut under 0.02, a wide vowel 0.15.
     eye_openness: gap between the lids over the eye's width, mean of those that can be seen: open 0.3, less when they shut.
     brightness: mean luminance of the face, 0..1. exposure: share of the face that is clipped, black or white, 0..1.
     occlusion: estimated share of the face that something hides, 0..1 (imaging/visibility.py).
         These five are NaN where they are not known (occlusion apart, in bridged faces; in other people's; in older face sets).
     is_bridged: True where no detector saw the face and its alignment was interpolated within the track.
-    crop: the stored picture, relative to the face set's folder (`crops/ab/name.jpg`); "" where there is none.
-    id: its row in the face set, from 1; 0 until it is stored.
+    crop: the stored picture in the face set's folder (`crops/ab/name.jpg`), "" for none. id: its row, from 1; 0 until stored.
     """
 
     source: str
@@ -174,6 +173,7 @@ class Face:
     brightness: float = float("nan")
     exposure: float = float("nan")
     occlusion: float = float("nan")
+    irises: FloatArray = field(default_factory=lambda: np.full((2, 2), np.nan))
     shot: int = 0
     track: int = 0
     is_bridged: bool = False

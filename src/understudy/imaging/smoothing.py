@@ -40,7 +40,7 @@ AGILITY_OF_SHAPE = 0.3
 """Least agility of landmarks within the face: a blink or a word is fast and rare, so a shot's usual motion does not show it."""
 
 AGILITY_OF_FEATURES = 1.5
-"""That of lids and lips in the mesh: on the rendered test clip a blink keeps 0.95 of its depth, with 0.3 it kept 0.72; what is
+"""That of lids, lips and irises: on the rendered test clip a blink keeps 0.95 of its depth, with 0.3 it kept 0.72; what is
 left of their tremble rises from a tenth to a fifth."""
 
 LEAST_NOISE = 1e-4
@@ -134,7 +134,8 @@ def smooth_landmarks(
 ) -> FloatArray:
     """Landmarks (T, N, 2) in frame pixels that move with the smoothed alignment, their motion within the face smoothed lightly.
 
-    The landmarks are taken to face units by the measured alignment, smoothed there and put back by the smoothed alignment.
+    N is 468 for a mesh, 470 for a mesh and its irises. The landmarks are taken to face units by the measured alignment,
+    smoothed there and put back by the smoothed alignment.
     """
     num_frames, num_points, _ = landmarks.shape
     shape = np.full((num_frames, num_points * 2), np.nan)
@@ -145,9 +146,11 @@ def smooth_landmarks(
 
 
 def _agility_of_points(num_points: int) -> FloatArray:
-    """The least agility of x and y of each point, (2 N,)."""
+    """The least agility of x and y of each point, (2 N,); what comes after the mesh's points are irises."""
     agility = np.full((num_points, 2), AGILITY_OF_SHAPE)
-    if num_points == len(mean_face()):
+    num_of_mesh = len(mean_face())
+    if num_points >= num_of_mesh:
+        agility[num_of_mesh:] = AGILITY_OF_FEATURES
         agility[[*LEFT_EYE, *RIGHT_EYE, *OUTER_LIPS, *INNER_LIPS]] = AGILITY_OF_FEATURES
     return agility.ravel()
 

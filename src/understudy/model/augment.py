@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from understudy.imaging.expression import MIRRORED
+from understudy.imaging.expression import MIRRORED, SIDEWAYS
 from understudy.model.schedule import step_generator
 from understudy.types import TrainRecipe
 
@@ -27,7 +27,7 @@ class Batch:
     """What one performer contributes to a step.
 
     warped, target: (B, 3, R, R) RGB in 0..1; face, features: (B, 1, R, R) masks of the face and of its eyes and mouth.
-    expressions: (B, 8) as measured on the faces, where the network is told.
+    expressions: (B, 9) as measured on the faces, where the network is told.
     """
 
     warped: Tensor
@@ -49,7 +49,7 @@ def make_batch(
 
     stored: (B, 5, S, S) uint8: RGB, face mask, feature mask, covering `margin` times the side of the network's framing.
     warp_strength: 0..1, the share of the recipe's warp and of its mirroring still in force. All randomness comes from `random`.
-    expressions: (B, 8).
+    expressions: (B, 9).
     """
     pictures = stored.float() / 255
     device, num, size_px = pictures.device, len(pictures), recipe.resolution_px
@@ -92,9 +92,11 @@ def mixed_chances(shares: Tensor, balance_fraction: float) -> Tensor:
 
 
 def mirror_expressions(expressions: Tensor, is_mirrored: Tensor) -> Tensor:
-    """Expressions (B, 8) of faces of which some (B,) are shown mirrored."""
-    seen = expressions[:, MIRRORED].clone()
-    seen[:, 0] = -seen[:, 0]
+    """Expressions (B, 9), or (B, 8) without the gaze, of faces of which some (B,) are shown mirrored."""
+    num_told = expressions.shape[1]
+    seen = expressions[:, MIRRORED[:num_told]].clone()
+    for place in SIDEWAYS:
+        seen[:, place : place + 1].neg_()
     return torch.where(is_mirrored[:, None], seen, expressions)
 
 

@@ -9,7 +9,7 @@ from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from understudy.imaging.expression import ExpressionStandard
+from understudy.imaging.expression import MEASURES, ExpressionStandard
 from understudy.model.colour import ColourStandard
 from understudy.types import BadInput, FloatArray, Json, TrainRecipe, check_performer_name
 
@@ -75,6 +75,17 @@ def expressions_from_json(values: Json) -> dict[str, ExpressionStandard]:
     if not isinstance(values, dict) or not all(isinstance(each, dict) for each in values.values()):
         raise BadInput("the checkpoint's expression standards are no table; restore it from a copy, or train it again")
     return {name: ExpressionStandard.from_json(cast(Mapping[str, object], each)) for name, each in values.items()}
+
+
+def told_by(expressions: Mapping[str, ExpressionStandard], path: Path) -> int:
+    """How many numbers of an expression a model with these standards is told: one less, where it is older than the gaze's.
+
+    Raises BadInput where its performers differ in it; path: of the checkpoint.
+    """
+    numbers = {standard.num_told for standard in expressions.values()}
+    if len(numbers) > 1:
+        raise BadInput(f"{path}: its performers' expressions are not measured alike; restore it from a copy")
+    return numbers.pop() if numbers else len(MEASURES)
 
 
 def read_galleries(model: Path) -> dict[str, FloatArray]:

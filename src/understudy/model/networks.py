@@ -40,12 +40,13 @@ class FaceSwapNetwork(nn.Module):
     def forward(self, faces: Tensor, performer: str, expressions: Tensor | None = None) -> Tensor:
         """faces (B, 3, H, W) -> that performer with the same expression: (B, 3 or 4, H, W); a fourth channel is the mask.
 
-        expressions: (B, 8) as measured on the faces (imaging/expression.py), for networks that are told.
+        expressions: (B, 9) as measured on the faces (imaging/expression.py), for networks that are told; (B, 8) for those of
+        before the gaze was told.
         """
         return self.decode(self.encode(faces, expressions), performer)
 
     def encode(self, faces: Tensor, expressions: Tensor | None = None) -> Tensor:
-        """faces (B, 3, H, W) of anybody, expressions (B, 8) -> features that any performer can be drawn from."""
+        """faces (B, 3, H, W) of anybody, expressions (B, 9) -> features that any performer can be drawn from."""
         features: Tensor = self.encoder(faces) if expressions is None else self.encoder(faces, expressions)
         return features
 
@@ -111,12 +112,15 @@ class TwoIntersNetwork(FaceSwapNetwork):
         return [self.encoder, self.common, self.shared, self.decoders[performer]]
 
 
-def build_network(recipe: TrainRecipe, performers: Sequence[str]) -> FaceSwapNetwork:
-    """A freshly initialised network for `performers`; takes its randomness from torch's global generator."""
+def build_network(recipe: TrainRecipe, performers: Sequence[str], num_told: int = len(MEASURES)) -> FaceSwapNetwork:
+    """A freshly initialised network for `performers`; takes its randomness from torch's global generator.
+
+    num_told: how many numbers of the expression it is told, where the recipe says that it is.
+    """
     if recipe.architecture in ("original", "original-mask"):
         return _original_network(recipe, performers)
     shape = _shape(recipe)
-    num_told = len(MEASURES) if recipe.is_expression_measured else 0
+    num_told = num_told if recipe.is_expression_measured else 0
     if recipe.code_size <= num_told:
         raise BadInput(f"expected code_size above {num_told}, which the measured expression takes, got {recipe.code_size}")
     if recipe.sharing == "identity-code":
@@ -149,6 +153,7 @@ def begin_from(network: FaceSwapNetwork, tensors: Mapping[str, Tensor]) -> list[
     layers. Performers that the trained one did not know keep their fresh weights.
     """
     own = network.state_dict()
+    tensors = _as_if_told(network, tensors)
     more = _num_layers_down(own) - _num_layers_down(tensors)
     taken = []
     with torch.no_grad():
@@ -160,6 +165,26 @@ def begin_from(network: FaceSwapNetwork, tensors: Mapping[str, Tensor]) -> list[
                 own[here].copy_(tensor)
                 taken.append(here)
     return taken
+
+
+def _as_if_told(network: FaceSwapNetwork, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Trained weights as they would be were they told as many numbers as `network`, where they are told fewer.
+
+    What is told besides changes nothing at first; it takes the place in the code of the first that was read from the picture.
+    """
+    num_told, own, names = getattr(network.encoder, "num_told", 0), network.state_dict(), [f"encoder.{n}" for n in _CODE]
+    if not all(name in own and name in tensors for name in names):
+        return tensors
+    weight, bias, from_code = (tensors[name] for name in names)
+    more = len(bias) - len(own[names[1]])
+    if not 0 < more <= num_told or from_code.shape != own[names[2]].shape:
+        return tensors
+    from_code = from_code.clone()
+    from_code[:, num_told - more : num_told] = 0
+    return {**tensors, **dict(zip(names, (weight[more:], bias[more:], from_code), strict=True))}
+
+
+_CODE = ("to_code.weight", "to_code.bias", "from_code.weight")
 
 
 def _num_layers_down(names: Iterable[str]) -> int:

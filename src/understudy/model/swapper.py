@@ -21,6 +21,7 @@ from understudy.model.folder import (
     read_galleries,
     recipe_from_json,
     standards_from_json,
+    told_by,
 )
 from understudy.model.identity import KIND, IdentitySwapper, read_identity_model
 from understudy.model.networks import FaceSwapNetwork, build_network
@@ -130,19 +131,22 @@ def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: st
     if recipe.is_expression_measured and set(expressions) != set(standards):
         raise BadInput(f"{checkpoint.path}: it lacks what its performers' expressions are measured by; restore it from a copy")
     file = "ema" if weights == "ema" and recipe.ema_decay else "weights"
-    network = _network_with(recipe, list(standards), load_tensors(checkpoint, file), checkpoint.path)
+    num_told = told_by(expressions, checkpoint.path)
+    network = _network_with(recipe, list(standards), num_told, load_tensors(checkpoint, file), checkpoint.path)
     offsets = offsets_from_json(checkpoint.state.get("skin_offsets", {}), checkpoint.path)
     network = network.to(device or best_device()).eval()
     return Swapper(network, recipe, standards, expressions, galleries, checkpoint.path, offsets)
 
 
-def _network_with(recipe: TrainRecipe, performers: list[str], tensors: dict[str, torch.Tensor], path: Path) -> FaceSwapNetwork:
+def _network_with(
+    recipe: TrainRecipe, performers: list[str], num_told: int, tensors: dict[str, torch.Tensor], path: Path
+) -> FaceSwapNetwork:
     """The network with these weights. Raises BadInput where they do not fit together."""
     drawn = {name.split(".")[1] for name in tensors if name.startswith("decoders.")}
     if drawn != set(performers):
         raise BadInput(f"{path}: its weights are not of the performers that it names; restore it from a copy")
     try:
-        network = build_network(recipe, performers)
+        network = build_network(recipe, performers, num_told)
         network.load_state_dict(tensors)
     except (ValueError, RuntimeError, OverflowError, ZeroDivisionError, KeyError) as error:
         raise BadInput(f"{path}: its weights do not fit its recipe ({one_line(error)}); restore it from a copy") from error

@@ -54,8 +54,7 @@ class Trainer:
     network at once; it halves when memory runs out, the batch that a step learns from stays.
     features: what a frozen face network sees, for the perceptual loss.
     shares: (N,) by performer: how often each face is to be shown where sampling is balanced (imaging/sampling.py); without
-    them all faces are shown alike. readings: (N, 9) by performer, what was measured of the faces' expressions, where the recipe
-    has the network told (imaging/expression.py).
+    them all faces are shown alike. readings: (N, 10) by performer, if the recipe has the network told (imaging/expression.py).
     The draw of step n follows from (seed, attempt, n) alone, so a resumed run goes on exactly as an unbroken one, and a run
     that several processes share (parallel.py) sees the same batches: each takes its share of every batch.
     """
@@ -76,13 +75,10 @@ class Trainer:
         self.expression_standards = _expression_standards(recipe, readings)
         self.chances = {name: mixed_chances(each, recipe.balance_fraction) for name, each in (shares or {}).items()}
         self.crops, self.standards, self.recipe, self.margin, self.adversary = crops, standards, recipe, margin, adversary
-        self.features = features
-        self.performers = tuple(crops)
+        self.performers, self.features = tuple(crops), features
         device = next(iter(crops.values())).device
         self.expressions = {name: self.expressions_of(name, (readings or {})[name]) for name in self.expression_standards}
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            self.network = build_network(recipe, self.performers).to(device)
+        self.network = self._fresh_network().to(device)
         self.averaged = copy.deepcopy(self.network) if recipe.ema_decay else self.network
         self._freeze(frozen)
         self.working_type = working_type(recipe, device)
@@ -335,11 +331,11 @@ class Trainer:
         return self.undisturbed(self.crops[performer][chosen], told)
 
     def undisturbed(self, crops: Tensor, expressions: Tensor | None) -> Batch:
-        """Faces as the network is shown them in use; crops: (N, 5, S, S) uint8, expressions: (N, 8)."""
+        """Faces as the network is shown them in use; crops: (N, 5, S, S) uint8, expressions: (N, 9)."""
         return make_still_batch(crops, self.recipe, self.margin, expressions)
 
     def expressions_of(self, performer: str, readings: Tensor) -> Tensor:
-        """The performer's readings (N, 9) as the network is told them, (N, 8)."""
+        """The performer's readings (N, 10) as the network is told them, (N, 9)."""
         told = self.expression_standards[performer].apply(readings.cpu().numpy())
         return torch.from_numpy(told).to(self.crops[performer].device)
 
@@ -349,9 +345,7 @@ class Trainer:
 
     def begin(self, tensors: Mapping[str, Tensor] | None = None) -> list[str]:
         """Start anew from the seed, then from the weights of a trained network where they fit; returns what was taken over."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.recipe.seed)
-            self.network.load_state_dict(build_network(self.recipe, self.performers).state_dict())
+        self.network.load_state_dict(self._fresh_network().state_dict())
         taken = begin_from(self.network, tensors or {})
         self.averaged.load_state_dict(self.network.state_dict())
         for optimizer in self.optimizers:
@@ -360,6 +354,12 @@ class Trainer:
             self.adversary.begin()
         self.num_steps = 0
         return taken
+
+    def _fresh_network(self) -> FaceSwapNetwork:
+        """What a run begins with, from its seed; it is told as many numbers as the readings have."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.recipe.seed)
+            return build_network(self.recipe, self.performers, *{each.num_told for each in self.expression_standards.values()})
 
     # ---- saving and going on ----------------------------------------------------------------------------------------------
 

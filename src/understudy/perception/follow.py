@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from understudy.imaging.smoothing import out_of_course, smooth_landmarks, smooth_similarities, squared_jitter_px
 from understudy.imaging.tracking import Shots, find_shots, link_tracks
@@ -21,9 +22,9 @@ def link_and_smooth(surveyed: Sequence[FrameFaces], first_track: int = 0) -> lis
     """All faces of one clip in order of time, with shots, tracks, steady alignments and landmarks, short gaps bridged.
 
     surveyed: every frame of the clip, in order. Tracks are counted from `first_track`. Measured alignments stay in
-    `raw_face_from_frame`; `landmarks` are smoothed. Faces that nobody saw (`is_bridged`: up to 12 frames within a track) have
-    score 0, and neither embedding nor measures of their picture (NaN); they are not kept for training, nor are faces in a
-    dissolve and those whose mesh was another way up than before and after, but all have an alignment to swap with.
+    `raw_face_from_frame`; `landmarks` and `irises` are smoothed. Faces that nobody saw (`is_bridged`: up to 12 frames within
+    a track) have score 0, and neither embedding nor measures of their picture (NaN); they are not kept for training, nor are
+    faces in a dissolve and those whose mesh was another way up than before and after, but all have an alignment to swap with.
     """
     if not surveyed:
         return []
@@ -76,15 +77,26 @@ def _smooth_track(followed: dict[int, Face], surveyed: Sequence[FrameFaces]) -> 
     is_seen = np.array([place in followed for place in places])
     known = [followed.get(place) for place in places]
     raw = np.stack([face.raw_face_from_frame if face else np.full((2, 3), np.nan) for face in known])
-    measured = np.stack([face.landmarks if face else np.full((468, 2), np.nan) for face in known])
     steady = smooth_similarities(raw, is_seen)
-    landmarks = smooth_landmarks(measured, raw, steady, is_seen)
+    landmarks, irises = _steady_points(known, raw, steady, is_seen)
     return [
-        replace(followed[place], face_from_frame=steady[row], landmarks=landmarks[row])
+        replace(followed[place], face_from_frame=steady[row], landmarks=landmarks[row], irises=irises[row])
         if is_seen[row]
-        else _bridge(followed, surveyed[place], place, steady[row], landmarks[row], odd.get(place))
+        else _bridge(followed, surveyed[place], place, steady[row], landmarks[row], irises[row], odd.get(place))
         for row, place in enumerate(places)
     ]
+
+
+def _steady_points(
+    known: Sequence[Face | None], raw: FloatArray, steady: FloatArray, is_seen: NDArray[np.bool_]
+) -> tuple[FloatArray, FloatArray]:
+    """Landmarks (T, 468, 2) and irises (T, 2, 2) that move with the steady alignment; no irises if a face seen lacks them."""
+    nothing = np.full((470, 2), np.nan)
+    measured = np.stack([np.concatenate([face.landmarks, face.irises]) if face else nothing for face in known])
+    if np.isfinite(measured[is_seen, 468:]).all():
+        points = smooth_landmarks(measured, raw, steady, is_seen)
+        return points[:, :468], points[:, 468:]
+    return smooth_landmarks(measured[:, :468], raw, steady, is_seen), np.full((len(known), 2, 2), np.nan)
 
 
 def _bridge(
@@ -93,6 +105,7 @@ def _bridge(
     place: int,
     face_from_frame: FloatArray,
     landmarks: FloatArray,
+    irises: FloatArray,
     odd: Face | None,
 ) -> Face:
     """The row for a face that nobody saw in this frame, or saw as it cannot be (`odd`), between those before and after."""
@@ -102,8 +115,8 @@ def _bridge(
     yaw, pitch, roll = (earlier + share * ((later - earlier + 180) % 360 - 180) for earlier, later in poses)
     box = box_around(landmarks)
     if odd is not None:
-        course = replace(odd, face_from_frame=face_from_frame, landmarks=landmarks, box=box, pose=(yaw, pitch, roll))
-        return replace(course, embedding=np.full(128, np.nan), kept=False, reason=OUT_OF_ITS_TRACK)
+        course = replace(odd, face_from_frame=face_from_frame, landmarks=landmarks, irises=irises, box=box)
+        return replace(course, pose=(yaw, pitch, roll), embedding=np.full(128, np.nan), kept=False, reason=OUT_OF_ITS_TRACK)
     return replace(
         followed[before],
         frame=unseen.frame,
@@ -118,6 +131,7 @@ def _bridge(
         sharpness=float("nan"),
         mouth_openness=float("nan"),
         eye_openness=float("nan"),
+        irises=irises,
         brightness=float("nan"),
         exposure=float("nan"),
         is_bridged=True,

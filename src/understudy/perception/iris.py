@@ -1,4 +1,4 @@
-"""Refines the lids of a mesh with MediaPipe's iris network, which sees each eye alone and so follows a blink.
+"""Refines the lids of a mesh with MediaPipe's iris network, which sees each eye alone and so follows a blink and a look.
 
 Squares and indices as in mediapipe/modules/iris_landmark (Apache-2.0); Ablavatski et al. 2020, "Real-time pupil tracking from
 monocular video for digital puppetry". The network knows eyes at image left; the other one is shown to it in a mirror.
@@ -7,6 +7,7 @@ monocular video for digital puppetry". The network knows eyes at image left; the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,24 +28,30 @@ LEFT_CONTOUR = (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 15
 _CORNERS = (33, 133)
 
 
-class LidRefiner:
-    """Calling it with frames and their meshes (468, 3) gives the meshes with the lids where the iris network sees them."""
+class RefinedEyes(NamedTuple):
+    """A mesh (468, 3) with the lids where the iris network sees them, and the irises' centres (2, 2) in the same pixels.
+
+    The eye at image left is the first.
+    """
+
+    mesh: NDArray[np.float64]
+    irises: NDArray[np.float64]
+
+
+class EyeRefiner:
+    """Calling it with frames and their meshes (468, 3) gives what the iris network sees of the eyes of each."""
 
     def __init__(self, device: torch.device | str) -> None:
         self.device = torch.device(device)
         self._network = load_network("iris", device)
 
-    def __call__(self, images: Sequence[Image], meshes: Sequence[FloatArray]) -> list[NDArray[np.float64]]:
-        contours, _ = self._look(images, meshes)
+    def __call__(self, images: Sequence[Image], meshes: Sequence[FloatArray]) -> list[RefinedEyes]:
+        contours, irises = self._look(images, meshes)
         refined = [np.array(mesh, np.float64) for mesh in meshes]
         for mesh, eyes in zip(refined, contours, strict=True):
             for indices, contour in zip((LEFT_CONTOUR, mirrored_index(LEFT_CONTOUR)), eyes, strict=True):
                 mesh[list(indices), :2] = contour
-        return refined
-
-    def irises(self, images: Sequence[Image], meshes: Sequence[FloatArray]) -> list[NDArray[np.float64]]:
-        """The centres of the irises, of the eye at image left first: (2, 2) frame pixels for each mesh."""
-        return list(self._look(images, meshes)[1])
+        return [RefinedEyes(*each) for each in zip(refined, irises, strict=True)]
 
     @torch.inference_mode()
     def _look(self, images: Sequence[Image], meshes: Sequence[FloatArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -68,9 +75,9 @@ class LidRefiner:
         return in_frame[:, :, :16], in_frame[:, :, 16]
 
 
-def lid_refiner(device: torch.device | str = "cpu") -> LidRefiner:
+def eye_refiner(device: torch.device | str = "cpu") -> EyeRefiner:
     """The refiner of the default landmarker. Weights are fetched when they are missing (BadInput when they cannot be had)."""
-    return LidRefiner(device)
+    return EyeRefiner(device)
 
 
 def _input_from_frame(corners: FloatArray, is_mirrored: bool) -> Matrix:

@@ -3,7 +3,7 @@
 The network sees a square turned upright. It is run twice: first in a square guessed from the detector's eyes, then in the one
 that follows from its own first answer, which makes the result independent of the detector and exact for tilted heads. The
 second time it looks at four views of the square, and its answers are averaged: that halves the jitter from frame to frame.
-The lids are then refined by the iris network, because the mesh hardly follows a blink.
+The lids are then refined by the iris network, because the mesh hardly follows a blink; it finds the irises too.
 Squares as in mediapipe/modules/face_landmark (Apache-2.0); Kartynnik et al. 2019, "Real-time facial surface geometry from
 monocular video on mobile GPUs".
 """
@@ -11,7 +11,7 @@ monocular video on mobile GPUs".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from understudy.imaging.meanface import mirror_points
 from understudy.imaging.similarity import Matrix, apply, compose, invert, scale_of, similarity_from_parameters, translation
 from understudy.imaging.warp import warp_image
-from understudy.perception.iris import lid_refiner
+from understudy.perception.iris import eye_refiner
 from understudy.perception.weights import load_network
 from understudy.types import Detection, FloatArray, Image
 
@@ -55,11 +55,13 @@ class Landmarks:
     presence: 0..1, how sure the network is that there is a face in its square; under 0.5 the points mean nothing.
     refined: the same points with the lids (x, y) where the iris network sees them. Alignment and pose rest on `points`, which
         a blink does not move.
+    irises: (2, 2): their centres in frame pixels, of the eye at image left first; NaN where the iris network was not asked.
     """
 
     points: NDArray[np.float64]
     presence: float
     refined: NDArray[np.float64]
+    irises: NDArray[np.float64] = field(default_factory=lambda: np.full((2, 2), np.nan))
 
 
 class MeshLandmarker:
@@ -68,7 +70,7 @@ class MeshLandmarker:
     def __init__(self, views: Sequence[View], device: torch.device | str) -> None:
         self.views, self.device = tuple(views), torch.device(device)
         self._network = load_network("face_mesh", device)
-        self.refine_lids = lid_refiner(device)
+        self.refine_eyes = eye_refiner(device)
 
     def __call__(self, image: Image, detection: Detection) -> Landmarks:
         return self.batch([image], [detection])[0]
@@ -78,11 +80,11 @@ class MeshLandmarker:
         if not detections:
             return []
         meshes = self.meshes(images, detections)
-        refined = self.refine_lids(images, [mesh.points for mesh in meshes])
-        return [replace(mesh, refined=points) for mesh, points in zip(meshes, refined, strict=True)]
+        seen = self.refine_eyes(images, [mesh.points for mesh in meshes])
+        return [replace(mesh, refined=eyes.mesh, irises=eyes.irises) for mesh, eyes in zip(meshes, seen, strict=True)]
 
     def meshes(self, images: Sequence[Image], detections: Sequence[Detection]) -> list[Landmarks]:
-        """The same without the iris network: `refined` is `points`, for `refine_lids` to improve many at once."""
+        """The same without the iris network: `refined` is `points`, for `refine_eyes` to improve many at once."""
         first = self._look(images, [_square_of_detection(d) for d in detections], UPRIGHT)
         return self._look(images, [_square_of_landmarks(each.points) for each in first], self.views)
 

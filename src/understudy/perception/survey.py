@@ -26,6 +26,7 @@ from understudy.media.footage import FrameRecord
 from understudy.perception.detect import FaceDetector, mediapipe_detector
 from understudy.perception.detect_dlib import dlib_aligner, dlib_cnn_detector, dlib_detector
 from understudy.perception.embed import dlib_embedder
+from understudy.perception.iris import RefinedEyes
 from understudy.perception.landmarks import Landmarks, MeshLandmarker, mesh_landmarker
 from understudy.perception.mtcnn import mtcnn_detector
 from understudy.perception.plausible import believable_mesh, continued_mesh
@@ -178,7 +179,7 @@ def _batches(each_frame: Iterable[Made], number: Callable[[Made], int]) -> Itera
 
 @dataclass(frozen=True)
 class _Seen:
-    """A frame whose faces have a mesh, but no lids yet."""
+    """A frame whose faces have a mesh, but no lids and irises yet."""
 
     record: FrameRecord
     thumbnail: Image
@@ -222,7 +223,7 @@ def _measured(seen: Sequence[_Seen], source: str, networks: Networks, previous: 
     """The answers for frames in a row; `previous` is the one for the frame before them."""
     images = [each.record.eight_bit for each in seen for _ in each.meshes]
     meshes = [points for each in seen for _, points in each.meshes]
-    refined = iter(networks.landmarks.refine_lids(images, meshes) if meshes else ())
+    refined = iter(networks.landmarks.refine_eyes(images, meshes) if meshes else ())
     for each in seen:
         known = () if previous is None or each.is_scene_new or each.record.index % EMBED_EVERY == 0 else previous.faces
         faces = [
@@ -273,14 +274,14 @@ def face_from_mesh(
     source: str,
     detection: Detection,
     points: FloatArray,
-    refined: FloatArray | None = None,
+    eyes: RefinedEyes | None = None,
     align: Aligner = aligned_by_mesh,
 ) -> Face:
     """The row for a face whose mesh (468, 3) lies in the frame: aligned, posed, its picture measured; no embedding yet.
 
-    refined: the same mesh with the lids refined, which is what is stored.
+    eyes: what the iris network sees of that mesh's, which is what is stored.
     """
-    refined = points if refined is None else refined
+    refined, irises = eyes or RefinedEyes(np.asarray(points, np.float64), np.full((2, 2), np.nan))
     landmarks = refined[:, :2]
     face_from_frame = align(record.eight_bit, points)
     sharp, bright, clipped = _picture_measures(record.eight_bit, landmarks, face_from_frame)
@@ -297,6 +298,7 @@ def face_from_mesh(
         embedding=np.full(128, np.nan),
         mouth_openness=mouth_openness(refined),
         eye_openness=eye_openness(refined),
+        irises=irises,
         sharpness=sharp,
         brightness=bright,
         exposure=clipped,

@@ -6,7 +6,6 @@ much remains. Neither network takes part in training.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,10 +28,6 @@ READABLE_YAW_DEGREES = 40.0
 _INNER, _RIGID, _JAW = slice(17, 68), slice(17, 48), slice(0, 17)
 
 
-IrisFinder = Callable[[Image, FloatArray], FloatArray]
-"""Finds the irises' centres (2, 2) in a frame, the eye at image left first, given its mesh (468, 3)."""
-
-
 @dataclass
 class FaceTrack:
     """What was seen of one clip's face so far, frame by frame: meshes (468, 3) in frame pixels, the same with lids as the iris
@@ -44,21 +39,14 @@ class FaceTrack:
     embeddings: list[FloatArray] = field(default_factory=list)
     alignments: list[FloatArray] = field(default_factory=list)
 
-    def look(
-        self,
-        image: Image,
-        detection: Detection | None,
-        face_from_frame: FloatArray,
-        networks: Networks,
-        find_irises: IrisFinder,
-    ) -> None:
+    def look(self, image: Image, detection: Detection | None, face_from_frame: FloatArray, networks: Networks) -> None:
         """Add the next frame; `detection` is where its face must be, None where there is none to be seen."""
         mesh, embedding = np.full((468, 3), np.nan), np.full(128, np.nan)
         refined, irises = mesh, np.full((2, 2), np.nan)
         if detection is not None:
             found = networks.landmarks(image, detection)
             if found.presence >= LEAST_PRESENCE:
-                mesh, refined, irises = found.points, found.refined, find_irises(image, found.points)
+                mesh, refined, irises = found.points, found.refined, found.irises
                 if len(self.meshes) % EMBED_EVERY == 0:
                     embedding = np.asarray(networks.embed(image, mesh), np.float64)
         self.meshes.append(mesh)

@@ -21,7 +21,7 @@ from understudy.media import VideoWriter, read_frames
 from understudy.perception.survey import Networks
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.stages._evaluation_clips import Clip, FrameSet, Whereabouts, read_frame_sets
-from understudy.stages._evaluation_faces import FaceTrack, IrisFinder
+from understudy.stages._evaluation_faces import FaceTrack
 from understudy.types import Box, ConvertRecipe, Detection, FloatArray, Image
 
 FLOORS = ("plate", "truth_reencoded", "truth_shifted", "truth_in_plate")
@@ -56,7 +56,6 @@ class Scene:
     truth_faces: Whereabouts | None
     networks: Networks
     detectors: Mapping[str, Callable[[Image], list[Detection]]]
-    find_irises: IrisFinder
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -94,9 +93,7 @@ def measure(scene: Scene) -> Iterator[Measurements]:
                 if name not in result.faces:
                     continue
                 detection = view.place.detections[frames.index] if view.place.is_known(frames.index) else None
-                result.faces[name].look(
-                    view.image, detection, view.place.alignment(frames.index), scene.networks, scene.find_irises
-                )
+                result.faces[name].look(view.image, detection, view.place.alignment(frames.index), scene.networks)
             now = make_moment(scene, frames, views, result.faces)
             result.rows.append(_figures(scene, frames, now, before, result.faces["plate"]))
             before = now

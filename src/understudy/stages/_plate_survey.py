@@ -65,7 +65,10 @@ def survey_plate(info: FootageInfo, out: Path, report: Reporter, frames: range =
 
 
 def reuse_survey(earlier: Path, out: Path, plate_sha256: str) -> None:
-    """Takes over the faces that an earlier conversion, finished in `earlier` by this version, found in the same plate."""
+    """Takes over the faces that an earlier conversion, finished in `earlier` by this version, found in the same plate.
+
+    Those whose irises are not known are found anew: what is told of the gaze would be missing.
+    """
     found, place = earlier / PLATE_FOLDER / INDEX_FILE, out / PLATE_FOLDER
     manifest = read_manifest(earlier) if found.is_file() and not place.exists() else None
     if manifest is None or manifest.code_version != __version__ or manifest.inputs["plate"].sha256 != plate_sha256:
@@ -74,7 +77,12 @@ def reuse_survey(earlier: Path, out: Path, plate_sha256: str) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     shutil.copyfile(found, partial / INDEX_FILE)
-    partial.rename(place)
+    with FaceSet.open(partial) as copied:
+        has_irises = all(np.isfinite(face.irises).all() for face in copied.faces(kept_only=False))
+    if has_irises:
+        partial.rename(place)
+    else:
+        shutil.rmtree(partial)
 
 
 def link(surveyed: list[FrameFaces]) -> PlateSurvey:

@@ -41,7 +41,7 @@ MAX_GALLERY = 64
 
 @dataclass(frozen=True)
 class PerformerFaces:
-    """crops: (N, 5, S, S) uint8: RGB, face mask, mask of eyes and mouth; readings: (N, 9), what was measured of expressions;
+    """crops: (N, 5, S, S) uint8: RGB, face mask, mask of eyes and mouth; readings: (N, 10), what was measured of expressions;
     shares: (N,) how often each is to be shown where sampling is balanced; gallery: (M, 128) identity embeddings."""
 
     performer: str

@@ -12,7 +12,6 @@ import numpy as np
 from understudy.imaging import metrics, metrics_statistics
 from understudy.imaging.framing import FULL
 from understudy.media import probe, read_frames
-from understudy.perception.iris import lid_refiner
 from understudy.perception.survey import DETECTORS, Networks, load_networks
 from understudy.perception.weights import licences
 from understudy.stages._evaluation_clips import (
@@ -139,11 +138,9 @@ def _find_faces(clips: Mapping[str, Clip], report: Reporter) -> Scene:
         plate_faces = surveyed_whereabouts(plate, networks, _changes(clips), _teller(plate, "finding the plate's face", report))
         tell = _teller(truth, "finding the truth's face", report) if truth else None
         truth_faces = surveyed_whereabouts(truth, networks, tell=tell) if truth and tell else None
-    refiner = lid_refiner()
     return Scene(
         *(clips["swap"], plate, truth, plate_faces, truth_faces, networks),
         detectors=_detectors(networks, truth is not None),
-        find_irises=lambda image, mesh: refiner.irises([image], [mesh])[0],
     )
 
 

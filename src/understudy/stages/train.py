@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from understudy import parallel
+from understudy.imaging.expression import MEASURES
 from understudy.model.colour import UNCHANGED, measure_standard
 from understudy.model.memory import MemoryPlan, plan_memory
 from understudy.model.swapper import best_device
@@ -21,7 +22,7 @@ from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, wr
 from understudy.stages._training_process import Clock, interrupts_between_steps, keep_freed_memory
 from understudy.stages._training_report import REPORT_FILE, write_training_report
 from understudy.stages._training_start import Start, Take, begin, write_galleries
-from understudy.stages._training_state import Budget, Progress, Until, save, take_up
+from understudy.stages._training_state import Budget, Progress, Until, save, take_up, told_in
 from understudy.stages._training_terms import licences_of_terms, make_adversary, make_features
 from understudy.stages._training_watchdog import Watchdog, note_incident, roll_back
 from understudy.store.checkpoints import latest_valid
@@ -134,7 +135,9 @@ def _prepare(
     """Load the faces, hold some out, and take the run up where it was, or begin it."""
     keep_freed_memory()
     performers, held_out = split_faces(load_performers(face_sets, recipe), recipe.held_out_fraction)
-    trainer = build_trainer(performers, recipe, freeze)
+    _warn_of_unknown_gazes(performers, recipe, report)
+    checkpoint = latest_valid(out, report)
+    trainer = build_trainer(performers, recipe, freeze, len(MEASURES) if checkpoint is None else told_in(checkpoint))
     has_judge = all(len(each.crops) for each in held_out)
     memory = plan_memory(recipe, len(performers), sum(len(each.crops) for each in performers))
     if memory.micro_batch == 0:
@@ -142,15 +145,23 @@ def _prepare(
     judge = Judge(held_out) if has_judge else None
     trainer.micro_batch = max(1, memory.micro_batch)
     begin_anew = partial(begin, trainer, start)
-    checkpoint = latest_valid(out, report)
     progress = begin_anew() if checkpoint is None else take_up(trainer, checkpoint)
     if checkpoint is not None:
         progress.lineage.append({"resumed_at_step": checkpoint.step})
     return _Session(performers, trainer, judge, progress, begin_anew, memory)
 
 
-def build_trainer(performers: Sequence[PerformerFaces], recipe: TrainRecipe, freeze: Sequence[str] = ()) -> Trainer:
-    """A trainer with the faces on the device that it runs on."""
+def _warn_of_unknown_gazes(performers: Sequence[PerformerFaces], recipe: TrainRecipe, report: Reporter) -> None:
+    for each in performers:
+        if recipe.is_expression_measured and bool(each.readings[:, -1].isnan().all()):
+            message = f"{each.performer}'s face set is older than the gaze that decoders are told: extract it again to have it"
+            report(Event(STAGE, "warning", message=message))
+
+
+def build_trainer(
+    performers: Sequence[PerformerFaces], recipe: TrainRecipe, freeze: Sequence[str] = (), num_told: int = len(MEASURES)
+) -> Trainer:
+    """A trainer with the faces on the device that it runs on; num_told: how many numbers of the expression."""
     device = best_device()
     crops: dict[str, Tensor] = {each.performer: each.crops.to(device) for each in performers}
     if recipe.is_first_shifted_to_second:
@@ -161,7 +172,7 @@ def build_trainer(performers: Sequence[PerformerFaces], recipe: TrainRecipe, fre
     standards = {name: measure_standard(faces) if recipe.standardise_colour else UNCHANGED for name, faces in crops.items()}
     adversary, features = make_adversary(recipe, list(crops), device), make_features(recipe, device)
     shares = {each.performer: each.shares for each in performers} if recipe.balance_fraction else {}
-    readings = {each.performer: each.readings for each in performers}
+    readings = {each.performer: each.readings[:, : 1 + num_told] for each in performers}  # the pitch is not told
     return Trainer(crops, standards, recipe, MARGIN, adversary, freeze, features, shares, readings)
 
 

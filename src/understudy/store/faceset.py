@@ -236,11 +236,14 @@ class FaceSet:
         return self.folder / crop
 
     def sha256(self) -> str:
-        """The digest of what training sees: the kept faces, their alignments, landmarks and pictures' names."""
+        """The digest of what training sees: the kept faces, their alignments, landmarks, irises and pictures' names.
+
+        That of a face set without irises is what it was before they were stored.
+        """
         digest = hashlib.sha256(self.performer.encode())
-        columns = "source, frame, landmarks, face_from_frame, embedding, crop, crop_size_px"
+        columns = "source, frame, landmarks, face_from_frame, embedding, crop, crop_size_px, irises"
         for row in self._query(f"SELECT {columns} FROM faces WHERE kept = 1 ORDER BY source, frame, id"):
-            for value in row:
+            for value in row[:-1] if row[-1] is None else row:
                 data = value if isinstance(value, bytes) else str(value).encode()
                 digest.update(len(data).to_bytes(8, "little") + data)
         return digest.hexdigest()

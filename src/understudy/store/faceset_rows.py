@@ -11,7 +11,7 @@ import numpy as np
 from understudy.store.atomic import temporary_beside
 from understudy.types import Box, Face, FloatArray
 
-SCHEMA = 2
+SCHEMA = 3
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -37,6 +37,7 @@ CREATE TABLE faces (
     embedding BLOB NOT NULL,            -- (128,) float32
     sharpness REAL,
     mouth_openness REAL, eye_openness REAL, brightness REAL, exposure REAL, occlusion REAL,
+    irises BLOB,                        -- (2, 2) float32, frame pixels; NULL: not known
     shot INTEGER NOT NULL,
     track INTEGER NOT NULL,
     is_bridged INTEGER NOT NULL,
@@ -50,9 +51,11 @@ CREATE INDEX faces_by_frame ON faces (source, frame);
 COLUMNS = (
     "id, source, frame, time_seconds, left_px, top_px, right_px, bottom_px, score, landmarks, face_from_frame, "
     "raw_face_from_frame, yaw_degrees, pitch_degrees, roll_degrees, embedding, sharpness, mouth_openness, eye_openness, "
-    "brightness, exposure, occlusion, shot, track, is_bridged, kept, reason, crop, crop_size_px"
+    "brightness, exposure, occlusion, irises, shot, track, is_bridged, kept, reason, crop, crop_size_px"
 )
-NEW_IN_SCHEMA_2 = ("mouth_openness", "eye_openness", "brightness", "exposure", "occlusion")
+MEASURES = ("mouth_openness", "eye_openness", "brightness", "exposure", "occlusion")
+ADDED = {**dict.fromkeys(MEASURES, "REAL"), "irises": "BLOB"}
+"""Columns that older indexes lack, and their types: schema 1 all, schema 2 the irises."""
 
 
 def write_empty_index(path: Path, performer: str) -> None:
@@ -69,22 +72,25 @@ def write_empty_index(path: Path, performer: str) -> None:
 
 
 def migrate(connection: sqlite3.Connection, is_writable: bool) -> None:
-    """Bring an index of schema 1 up to date in one transaction; one that cannot be written to, for this connection only."""
+    """Bring an older index up to date in one transaction; one that cannot be written to, for this connection only."""
     if not is_writable:
-        nothing = ", ".join(f"NULL AS {column}" for column in NEW_IN_SCHEMA_2)
-        connection.execute(f"CREATE TEMP VIEW faces AS SELECT *, {nothing} FROM main.faces")
+        columns = ", ".join(["*", *(f"NULL AS {column}" for column in _lacking(connection))])
+        connection.execute(f"CREATE TEMP VIEW faces AS SELECT {columns} FROM main.faces")
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        there = {row[1] for row in connection.execute("PRAGMA table_info(faces)")}
-        for column in NEW_IN_SCHEMA_2:
-            if column not in there:  # another process may have been faster
-                connection.execute(f"ALTER TABLE faces ADD COLUMN {column} REAL")
+        for column in _lacking(connection):  # none, where another process was faster
+            connection.execute(f"ALTER TABLE faces ADD COLUMN {column} {ADDED[column]}")
         connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(SCHEMA),))
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _lacking(connection: sqlite3.Connection) -> list[str]:
+    there = {row[1] for row in connection.execute("PRAGMA table_info(faces)")}
+    return [column for column in ADDED if column not in there]
 
 
 def blob(array: FloatArray, dtype: str) -> bytes:
@@ -107,7 +113,8 @@ def row_from_face(face: Face) -> tuple[object, ...]:
         *(float(angle) for angle in face.pose),
         blob(face.embedding, "<f4"),
         float(face.sharpness),
-        *(float(getattr(face, column)) for column in NEW_IN_SCHEMA_2),
+        *(float(getattr(face, column)) for column in MEASURES),
+        None if np.isnan(face.irises).all() else blob(face.irises, "<f4"),
         int(face.shot),
         int(face.track),
         int(face.is_bridged),
@@ -137,6 +144,7 @@ def face_from_row(row: sqlite3.Row) -> Face:
         brightness=_real(row["brightness"]),
         exposure=_real(row["exposure"]),
         occlusion=_real(row["occlusion"]),
+        irises=np.full((2, 2), np.nan) if row["irises"] is None else np.frombuffer(row["irises"], "<f4").reshape(2, 2),
         shot=row["shot"],
         track=row["track"],
         is_bridged=bool(row["is_bridged"]),
