@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from understudy.imaging.matte import LEAST_SIZE_PX, enlarge, face_matte, fade, mesh_triangles, silhouette, skin_mask
-from understudy.imaging.meanface import LEFT_EYE, mean_face, raise_forehead
+from understudy.imaging.meanface import LEFT_EYE, face_outline, mean_face, raise_forehead
 
 
 def landmarks(size_px: int, yaw_degrees: float = 0.0) -> np.ndarray:
@@ -27,10 +27,20 @@ def test_the_silhouette_of_a_frontal_face_is_its_hull():
 def test_in_profile_the_hollow_below_the_nose_is_outside(yaw):
     points = landmarks(256, yaw)
     mask = silhouette(points, 256)
-    hull_area = cv2.contourArea(cv2.convexHull(raise_forehead(points).astype(np.float32)))
+    hull_area = cv2.contourArea(cv2.convexHull(face_outline(points).astype(np.float32)))
     assert mask.sum() < 0.97 * hull_area
     assert mask.sum() > 0.8 * hull_area
     assert mask[mask > 0].mean() > 0.95  # no holes where the far side folds over
+
+
+@pytest.mark.parametrize("yaw", [-60, 60])
+def test_in_profile_the_outline_reaches_down_to_the_jaw_and_in_front_it_stays(yaw):
+    turned, front = landmarks(256, yaw), landmarks(256, 0)
+    np.testing.assert_allclose(face_outline(front), raise_forehead(front))
+    moved = face_outline(turned) - raise_forehead(turned)
+    way = turned[152, 1] - turned[168, 1]
+    assert 0.07 * way < moved[152, 1] < 0.11 * way
+    assert np.all(moved[[33, 263, 1, 13, 234, 454]] == 0)
 
 
 def test_the_triangles_use_every_landmark():

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.imaging.masks import Mask, erode, feather, polygon_mask
-from understudy.imaging.meanface import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, mean_face, raise_forehead
+from understudy.imaging.meanface import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, face_outline, mean_face
 from understudy.imaging.similarity import scaling
 from understudy.imaging.warp import warp_image
 from understudy.types import FloatArray
@@ -69,13 +69,13 @@ def skin_mask(matte: Mask, landmarks: FloatArray) -> Mask:
 
 
 def silhouette(landmarks: FloatArray, size_px: int) -> Mask:
-    """1 where the face's mesh (468, 2), raised to mid-forehead, covers the square.
+    """1 where the face's mesh (468, 2), drawn out to mid-forehead and jaw, covers the square.
 
     Exact in profile too, where an outline of fixed points folds over.
     """
     shift_bits, supersample = 4, 2
     canvas = np.zeros((size_px * supersample, size_px * supersample), np.uint8)
-    corners = (raise_forehead(landmarks)[mesh_triangles()] * supersample - 0.5) * 2**shift_bits
+    corners = (face_outline(landmarks)[mesh_triangles()] * supersample - 0.5) * 2**shift_bits
     for triangle in np.round(corners).astype(np.int32):
         cv2.fillConvexPoly(canvas, triangle, 255, lineType=cv2.LINE_8, shift=shift_bits)
     return cv2.resize(canvas, (size_px, size_px), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)

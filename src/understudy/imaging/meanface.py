@@ -60,6 +60,10 @@ FOREHEAD_SHARES = {10: 1, 338: 1, 109: 1, 297: 0.9, 67: 0.9, 332: 0.75, 103: 0.7
 
 FOREHEAD_RISE = 0.2
 
+CHIN, CHEEKS = 152, (234, 454)
+JAW_DROP = 0.1
+"""In profile, as a share of the way from the nose's root to the chin."""
+
 
 # ---- the mean face --------------------------------------------------------------------------------------------------------
 
@@ -86,6 +90,41 @@ def raise_forehead(landmarks: FloatArray) -> NDArray[np.float64]:
     for point, share in FOREHEAD_SHARES.items():
         raised[point] += FOREHEAD_RISE * share * up
     return raised
+
+
+def face_outline(landmarks: FloatArray) -> NDArray[np.float64]:
+    """Landmarks (468, 2) that reach as far as the face does: to mid-forehead, and in profile down to the jaw; a copy.
+
+    Of a head that is turned away the mesh draws the jaw too high, of 60 degrees by a twelfth of the way from the nose's root to
+    the chin (true landmarks of both virtual actors). Lowered, the overlap with their true masks rises beyond 40 degrees from
+    0.82 to 0.87 and from 0.86 to 0.90, between 20 and 40 from 0.87 to 0.89 and from 0.93 to 0.94; in front it stays.
+    """
+    outline = raise_forehead(landmarks)
+    down = outline[CHIN] - outline[NOSE_ROOT]
+    for point, share in _jaw_shares().items():
+        outline[point] += JAW_DROP * _profile_share(outline) * share * down
+    return outline
+
+
+def _profile_share(landmarks: FloatArray) -> float:
+    """0 for a head that is turned by less than some 15 degrees, 1 for one in profile; landmarks (468, 2).
+
+    It is how far the middle between the cheeks lies from the nose's root, as the picture shows them.
+    """
+    down = landmarks[CHIN] - landmarks[NOSE_ROOT]
+    sideways = np.array([-down[1], down[0]])
+    left, right = ((landmarks[cheek] - landmarks[NOSE_ROOT]) @ sideways for cheek in CHEEKS)
+    return float(np.clip((abs(left + right) / max(abs(left - right), 1e-9) - 0.35) / 0.55, 0, 1))
+
+
+@cache
+def _jaw_shares() -> dict[int, float]:
+    """The outline's points below the mouth's height, and how much of the drop each takes part in: the chin in all."""
+    face = mean_face()[:, :2]
+    down = face[CHIN] - face[NOSE_ROOT]
+    heights = (face - face[NOSE_ROOT]) @ down / (down @ down)
+    shares = {point: float(np.clip((heights[point] - 0.45) / 0.45, 0, 1)) for point in FACE_OVAL}
+    return {point: share for point, share in shares.items() if share}
 
 
 def mirror_points(points: FloatArray, width: float) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from understudy.imaging.expression import read_expressions
 from understudy.imaging.framing import STORED, crop_from_face, framing
 from understudy.imaging.masks import dilate, hull_mask
-from understudy.imaging.meanface import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, raise_forehead
+from understudy.imaging.meanface import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, face_outline
 from understudy.imaging.sampling import balanced_shares
 from understudy.imaging.similarity import Matrix, apply, compose, invert, scale_of
 from understudy.imaging.warp import warp_image
@@ -104,4 +104,4 @@ def face_masks(face: Face, crop_from_frame: Matrix, size_px: int) -> tuple[NDArr
         np.maximum.reduce(parts),
         FEATURE_RIM * scale_of(crop_from_frame) / scale_of(np.asarray(face.face_from_frame, np.float64)),
     )
-    return hull_mask(raise_forehead(points), size), widened
+    return hull_mask(face_outline(points), size), widened
