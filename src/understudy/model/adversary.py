@@ -206,7 +206,7 @@ class Discriminators:
         if not all(bool(torch.isfinite(each).all()) for each in gradients):
             return
         for parameter, gradient in zip(self.networks.parameters(), gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = gradient.contiguous()
         for group in self._optimizer.param_groups:
             group["lr"] = now.learning_rate * self.recipe.discriminator_speed
         self._optimizer.step()

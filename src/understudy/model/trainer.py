@@ -135,9 +135,11 @@ class Trainer:
         """The step's gradients, in place, and their norm; in float16 under the largest scale of the loss that they bear."""
         while True:
             part = self._within_memory(performers, now)
-            for parameter in parameters_of(optimizer):
-                parameter.grad = part.gradients[parameter]
-            gradients = [part.gradients[parameter] for parameter in parameters_of(optimizer)]
+            parameters = parameters_of(optimizer)
+            # As the weights lie, whatever the layout in which they flowed back: the fused optimiser insists on that.
+            gradients = [part.gradients[parameter].contiguous() for parameter in parameters]
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
             parallel.sum_over_ranks(gradients)
             if self.loss_scale != 1:
                 torch._foreach_div_(gradients, self.loss_scale)
