@@ -239,6 +239,7 @@ def test_in_half_precision_weights_and_average_stay_float32_and_learn_nearly_the
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler still uses what torch calls deprecated
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("how", ["off", "default", "cuda-graphs"])
 def test_on_a_gpu_the_step_learns_in_half_precision_compiled_or_not(how: str) -> None:

@@ -76,10 +76,9 @@ def answer(question: Question, work: Path, report: Reporter) -> Json:
     with clock.running("convert"):
         swap = make_ready(question, model, work, report).composite(work / "swaps" / name, report)
     with clock.running("evaluate"):
-        footage = question.footage
-        evaluated = understudy.evaluate(
-            swap, plate=footage.plate, truth=footage.truth, out=work / "reports" / name, report=clock.ticking(report)
-        )
+        footage, out = question.footage, work / "reports" / name
+        shutil.rmtree(out, ignore_errors=True)  # one that was begun is of a swap that was signed at another time
+        evaluated = understudy.evaluate(swap, plate=footage.plate, truth=footage.truth, out=out, report=clock.ticking(report))
     result = _result(question, trained, evaluated, alone, clock.seconds())
     write_json(path, result)
     return read_json(path)

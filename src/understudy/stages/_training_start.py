@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from understudy.model.folder import ANCESTORS_FILE, GALLERIES_FILE, people_in
+from understudy.model.starter import starter_sha256, starter_tensors
 from understudy.model.trainer import Trainer
 from understudy.stages._training_faces import PerformerFaces
 from understudy.stages._training_state import Progress
@@ -21,6 +22,7 @@ from understudy.trust.permission import may_train_from
 from understudy.types import BadInput, FloatArray, Json
 
 Take = Literal["all", "encoder"]
+STARTER = "the rendered starter"
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,7 @@ class Start:
 def begin(trainer: Trainer, start: Start | None) -> Progress:
     """Start a run anew. Raises BadInput where the start model's network has nothing in common with this one."""
     if start is None:
-        trainer.begin()
-        return Progress()
+        return _begin_fresh(trainer)
     file = "ema" if (start.checkpoint.path / "ema.safetensors").is_file() else "weights"
     tensors = load_tensors(start.checkpoint, file)
     if start.take == "encoder":
@@ -71,6 +72,16 @@ def begin(trainer: Trainer, start: Start | None) -> Progress:
         "performers": sorted(start.people()),
     }
     return Progress(lineage=[entry])
+
+
+def _begin_fresh(trainer: Trainer) -> Progress:
+    """At random, or with what fits of the starter that comes with the package, where the recipe says so."""
+    if trainer.recipe.starter == "none":
+        trainer.begin()
+        return Progress()
+    taken = trainer.begin(starter_tensors(trainer.performers))
+    share = f"{len(taken)} of {len(trainer.network.state_dict())}"
+    return Progress(lineage=[{"began_from": STARTER, "sha256": starter_sha256(), "layers_taken": share}])
 
 
 def write_galleries(out: Path, performers: list[PerformerFaces], start: Start | None) -> None:

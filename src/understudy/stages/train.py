@@ -21,7 +21,7 @@ from understudy.stages._training_judge import Judge, has_stopped_improving, spli
 from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, write_preview
 from understudy.stages._training_process import Clock, interrupts_between_steps, keep_freed_memory
 from understudy.stages._training_report import REPORT_FILE, write_training_report
-from understudy.stages._training_start import Start, Take, begin, write_galleries
+from understudy.stages._training_start import STARTER, Start, Take, begin, write_galleries
 from understudy.stages._training_state import Budget, Progress, Until, save, take_up, told_in
 from understudy.stages._training_terms import licences_of_terms, make_adversary, make_features
 from understudy.stages._training_watchdog import Watchdog, note_incident, roll_back
@@ -369,5 +369,11 @@ def _describe(face_sets: Sequence[Path]) -> dict[str, InputFile]:
 def _opening_words(session: _Session) -> str:
     counts = ", ".join(f"{len(each.crops)} faces of {each.performer}" for each in session.performers)
     num_steps = session.progress.num_steps
-    going_on = f", going on at step {num_steps}" if num_steps else ""
-    return f"training on {counts}{going_on}; {session.memory}"
+    begun = f", going on at step {num_steps}" if num_steps else _starter_words(session.progress)
+    return f"training on {counts}{begun}; {session.memory}"
+
+
+def _starter_words(progress: Progress) -> str:
+    """How much of the starter a new run began with; "" where it was not asked for."""
+    shares = [entry["layers_taken"] for entry in progress.lineage if entry.get("began_from") == STARTER]
+    return f", beginning with {shares[0]} layers of {STARTER}" if shares else ""
