@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed import PERFORMERS, gigaflops_per_face
+from understudy.imaging.expression import READINGS
 from understudy.model.colour import UNCHANGED
 from understudy.model.trainer import Trainer
 from understudy.recipes import parse_settings, train_recipe
@@ -106,7 +107,7 @@ def made_up_trainer(recipe: TrainRecipe) -> Trainer:
     """A trainer whose faces are noise, and lie on the GPU."""
     side = round(recipe.resolution_px * MARGIN * DENSITY)
     crops = {name: torch.randint(0, 256, (NUM_FACES, 5, side, side), dtype=torch.uint8, device="cuda") for name in PERFORMERS}
-    readings = {name: torch.rand(NUM_FACES, 9) for name in PERFORMERS}
+    readings = {name: torch.rand(NUM_FACES, len(READINGS)) for name in PERFORMERS}
     adversary, features = make_adversary(recipe, list(PERFORMERS), "cuda"), make_features(recipe, "cuda")
     return Trainer(crops, dict.fromkeys(PERFORMERS, UNCHANGED), recipe, MARGIN, adversary, (), features, None, readings)
 

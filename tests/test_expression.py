@@ -14,14 +14,17 @@ from understudy.imaging.expression import (
     FORMER_MEASURES,
     MEASURES,
     READINGS,
+    Drive,
     ExpressionStandard,
     measure_standards,
     readings_of,
 )
 from understudy.imaging.meanface import mean_face, mirror_points
 from understudy.model.augment import mirror_expressions
+from understudy.model.colour import UNCHANGED
 from understudy.model.folder import expressions_from_json, told_by
 from understudy.model.networks import build_network
+from understudy.model.swapper import EMPHASIS, Swapper
 from understudy.types import BadInput, TrainRecipe
 
 NEUTRAL = {"abel": np.linspace(0.1, 0.7, 8), "bea": np.linspace(0.3, 0.2, 8)}
@@ -172,6 +175,22 @@ def test_a_standard_of_before_the_gaze_was_told_measures_the_rest() -> None:
     told = former.apply(readings["bea"])
     assert told.shape == (100, len(FORMER_MEASURES))
     np.testing.assert_array_equal(told, measure_standards(readings)["bea"].apply(readings["bea"])[:, :-1])
+
+
+@pytest.mark.parametrize("num_told", [len(MEASURES), len(FORMER_MEASURES)])
+def test_a_swap_is_told_each_measure_by_its_own_emphasis_and_the_yaw_as_it_is(
+    num_told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = TrainRecipe(resolution_px=32, width=0.125, code_size=16, is_expression_measured=True)
+    network, heard = build_network(recipe, ["abel", "bea"], num_told), []
+    readings = _acted("abel", *_performance(3, 7))
+    standards = measure_standards({name: _acted(name, *_performance(100, 5))[:, : 1 + num_told] for name in ("abel", "bea")})
+    swapper = Swapper(network, recipe, dict.fromkeys(standards, UNCHANGED), standards, {}, Path("000001"), {})
+    monkeypatch.setattr(network, "draw", lambda codes, performer, told: heard.append(told) or torch.zeros(3, 4, 32, 32))
+    swapper.swap(np.zeros((3, 32, 32, 3), np.uint8), "abel", "bea", Drive(readings, 0.5))
+    emphasis = np.array([1, *EMPHASIS])[:num_told]
+    np.testing.assert_allclose(heard[0], standards["abel"].apply(readings, 0.5) * emphasis, rtol=1e-6)
+    assert len(EMPHASIS) == len(MEASURES) - 1
 
 
 def test_what_is_told_takes_part_of_the_code_and_changes_what_is_drawn() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from understudy.project import Planned, Records, Step, plan, run_project, set_aside, steps_of, with_earlier
 from understudy.projectfile import Project, read_project
+from understudy.store.json_files import read_json, write_json
 from understudy.store.manifest import Manifest, write_manifest
 from understudy.types import BadInput
 
@@ -182,6 +183,17 @@ def test_a_changed_plate_redoes_only_its_swap_and_report(folder: Path) -> None:
     project = finished(folder)
     (folder / "shots/010.mp4").write_bytes(b"another take")
     assert [name for name, state in states(plan(project)).items() if state != "up to date"] == ["swaps/010", "reports/010"]
+
+
+def test_a_setting_that_is_newer_than_the_project_changes_nothing_where_it_is_off(folder: Path) -> None:
+    project_with(folder, "batch_size = 8", 'batch_size = 8, starter = "none"')
+    finished(folder)
+    records = read_json(folder / "made/stages.json")
+    del records["stages"]["model"]["recipe"]["starter"]
+    write_json(folder / "made/stages.json", records)
+    assert states(plan(read_project(folder / "film.toml"))) == dict.fromkeys(NAMES, "up to date")
+    planned = plan(project_with(folder, "batch_size = 8", 'batch_size = 8, starter = "rendered"'))
+    assert planned[2].reason == "starter: None, now rendered"
 
 
 def test_a_changed_setting_says_what_it_was(folder: Path) -> None:

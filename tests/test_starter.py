@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import runpy
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tiny_training import TINY
+from drawn_faces import draw_face_set
+from tiny_training import TINY, weights
+from understudy import parallel
 from understudy.model.networks import begin_from, build_network
-from understudy.model.starter import FILE, packed, starter_bytes, starter_tensors, unpacked
+from understudy.model.starter import packed, starter_bytes, starter_sha256, starter_tensors, unpacked
 from understudy.recipes import train_recipe
-from understudy.stages.train import train
+from understudy.stages.train import _check_all_have_the_same, train
 from understudy.store.checkpoints import latest_valid
-from understudy.types import Event
+from understudy.store.hashing import sha256_of_json
+from understudy.trust.consent import create_record
+from understudy.types import BadInput, Event
+
+TOOL = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "starter_performers.py"))
 
 
 def test_quick_takes_all_of_the_starter_and_every_performer_begins_with_the_same_decoder() -> None:
@@ -69,4 +76,45 @@ def test_a_run_says_how_much_of_the_starter_it_began_with(
     checkpoint = latest_valid(tmp_path / "model")
     assert checkpoint is not None
     assert "rendered starter" in str(checkpoint.state["lineage"])
-    assert FILE.endswith(".safetensors")
+
+
+def test_a_performer_who_joins_a_trained_model_begins_with_the_starter_and_the_others_as_they_were(
+    face_sets: list[Path], consented: Path, tmp_path: Path
+) -> None:
+    recipe = replace(TINY, starter="rendered", width=1.0, code_size=256, learning_rate=1e-9)
+    train(face_sets, tmp_path / "old", recipe=replace(recipe, starter="none"), steps=1, consent=consented)
+    create_record(consented, "carol", "synthetic")
+    carol = draw_face_set(tmp_path / "carol", "carol", (120, 120, 180))
+    new = tmp_path / "new"
+    train([*face_sets, carol], new, recipe=recipe, steps=1, start_from=tmp_path / "old", consent=consented)
+    there = {**starter_tensors(["carol"]), **weights(tmp_path / "old")}
+    for name, tensor in weights(new).items():
+        torch.testing.assert_close(tensor, there[name], rtol=0, atol=1e-5)
+    (from_model, from_starter) = latest_valid(new).state["lineage"]
+    assert (from_model["num_layers_taken"], from_starter["layers_taken"]) == (42, "14 of 56")
+
+
+def test_processes_that_hold_another_starter_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = sha256_of_json({"starter": starter_sha256()})
+    monkeypatch.setattr(parallel, "ranks_that_differ", lambda sha256: [1] * (sha256 == held))
+    _check_all_have_the_same(asdict(TINY), {})
+    with pytest.raises(BadInput, match="process 1 of this run was given another version's starter than process 0"):
+        _check_all_have_the_same(asdict(replace(TINY, starter="rendered")), {})
+
+
+def test_a_rendered_performer_follows_from_its_number_has_two_like_sides_and_is_adult(tmp_path: Path) -> None:
+    for group, (count, _) in TOOL["CHANGES"].items():
+        (tmp_path / group).mkdir()
+        for name in (f"{side}-{group}-{kind}" for side in "lr" for kind in range(2 * count)):
+            (tmp_path / group / f"{name}.target").touch()
+    several = [TOOL["performer"](number, tmp_path) for number in range(20)]
+    assert several[3] == TOOL["performer"](3, tmp_path)
+    assert len({str(each) for each in several}) == len(several)
+    for each in several:
+        shape = each["shape"]
+        left = {name: weight for name, weight in shape.items() if "/l-" in name}
+        assert left
+        assert all(shape[name.replace("/l-", "/r-")] == weight for name, weight in left.items())
+        build = {name: weight for name, weight in shape.items() if name.startswith("macrodetails/")}
+        assert sum(weight for name, weight in build.items() if "universal" in name) == pytest.approx(1)
+        assert all("-young" in name or "-old" in name for name in build), "25 years and more"

@@ -183,13 +183,25 @@ def test_the_same_contents_in_another_place_are_the_same_input_and_other_content
         open_run(tmp_path / "swap", "convert", {}, {"plate": describe_input(moved)})
 
 
+def test_a_setting_that_is_newer_than_the_folder_and_off_is_no_difference(tmp_path: Path):
+    recipe = {"seed": 3}
+    open_run(tmp_path, "train", recipe, {}).close()
+    with open_run(tmp_path, "train", {**recipe, "starter": "none"}, {}) as run:
+        run.finish({}, {})
+    written = read_json(tmp_path / "recipe.json")
+    assert written["recipe"] == recipe
+    assert read_manifest(tmp_path).recipe_sha256 == sha256_of_json(recipe)
+    with pytest.raises(BadInput, match="starter: none there, rendered now"):
+        open_run(tmp_path, "train", {**recipe, "starter": "rendered"}, {})
+
+
 def test_differences_name_nested_and_absent_fields():
     there = {"recipe": {"warp": {"size": 5}, "old": None}}
     now = {"recipe": {"warp": {"size": 6}, "new": 1}}
     assert recipe_differences(there, now) == [
         "warp.size: 5 there, 6 now",
-        "old: None there, nothing now",
-        "new: nothing there, 1 now",
+        "old: None there, none now",
+        "new: none there, 1 now",
     ]
 
 

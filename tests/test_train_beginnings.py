@@ -26,12 +26,14 @@ from understudy.store.manifest import read_manifest
 from understudy.trust.consent import create_record
 from understudy.types import BadInput, Event, Refused
 
+SHARED = replace(TINY, batch_size=4, code_size=256, starter="rendered")
+
 
 def _train_as_rank(rank: int, port: int, face_sets: list[Path], out: Path, consent: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     os.environ["MASTER_PORT"] = str(port)
     torch.set_num_threads(1)
-    result = train(face_sets, out, recipe=replace(TINY, batch_size=4), steps=6, consent=consent)
+    result = train(face_sets, out, recipe=SHARED, steps=6, consent=consent)
     assert result.figures["step"] == 6
 
 
@@ -70,7 +72,7 @@ def test_a_run_that_two_processes_share_ends_as_one_alone(face_sets: list[Path],
     for process in ranks:
         process.join(180)
         assert process.exitcode == 0
-    train(face_sets, tmp_path / "alone", recipe=replace(TINY, batch_size=4), steps=6)
+    train(face_sets, tmp_path / "alone", recipe=SHARED, steps=6)
     for file in ("weights", "ema"):
         shared, alone = weights(tmp_path / "shared", file), weights(tmp_path / "alone", file)
         for name in alone:

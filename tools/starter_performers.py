@@ -115,13 +115,14 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     for number in range(asked.first, asked.first + asked.performers):
         name = f"p{number:03d}"
-        if (asked.out / f"{name}.mp4").is_file():
+        frames = asked.out / "frames"
+        if (asked.out / f"{name}.mp4").is_file() and not (frames / name).is_dir():
             continue
+        shutil.rmtree(frames / name, ignore_errors=True)  # of a run that was killed
         random = np.random.default_rng([7, number])
         identities.ACTORS[name] = performer(number, Path(model.ASSETS) / "mh" / "targets")
         shirt = tuple(float(each) for each in random.uniform(0.03, 0.2, 3))
         performance.CLIPS[name] = (name, lambda number=number: performance.train(1000 + number, FRAMES), number, shirt)
-        frames = asked.out / "frames"
         sys.argv = ["render_clips", str(frames), name, "--step", str(STEP), "--size", str(SIZE_PX)]
         render_clips.main()
         for place, path in enumerate(sorted((frames / name).glob("*.png"))):
@@ -129,10 +130,10 @@ def main() -> None:
         encode.CRF = {name: 12}
         sys.argv = ["encode", str(frames), str(asked.out)]
         encode.main()
-        for left in (frames / name, frames / f"{name}_mask"):
-            shutil.rmtree(left)
         for unneeded in (asked.out / f"{name}.json", asked.out / f"{name}_mask.mp4"):
             unneeded.unlink()
+        for left in (frames / f"{name}_mask", frames / name):  # the frames last: as long as they lie there the clip is not done
+            shutil.rmtree(left)
 
 
 def _parser() -> argparse.ArgumentParser:

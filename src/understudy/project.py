@@ -230,6 +230,10 @@ def _reads_from(step: Step, other: Step) -> bool:
     return any(path.is_relative_to(other.out) for path in step.inputs().values())
 
 
+_OFF = (None, "none")
+"""What a record from before there was a setting says of it, and what one of after does where the setting is off."""
+
+
 def _differences(then: object, now: object, name: str = "") -> dict[str, str]:
     """Each field that differs between two records, with a few words: `{"recipe.seed": "seed: 0, now 1"}`."""
     if isinstance(then, dict) and isinstance(now, dict):
@@ -237,7 +241,7 @@ def _differences(then: object, now: object, name: str = "") -> dict[str, str]:
             _differences(then.get(key), now.get(key), f"{name}.{key}" if name else key) for key in dict.fromkeys((*then, *now))
         ]
         return {field: words for part in parts for field, words in part.items()}
-    if then == now:
+    if then == now or (then in _OFF and now in _OFF):
         return {}
     if not name:
         return {name: "what is there was made by hand or by another version"}

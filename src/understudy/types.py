@@ -150,9 +150,8 @@ class Face:
         distances under 0.6 usually mean the same person. sharpness: variance of its luminance's Laplacian (0..255, at 128 px).
     mouth_openness: gap between the inner lips, in face units (imaging/facemeasures.py): shut under 0.02, a wide vowel 0.15.
     eye_openness: gap between the lids over the eye's width, mean of those that can be seen: open 0.3, less when they shut.
-    brightness: mean luminance of the face, 0..1. exposure: share of the face that is clipped, black or white, 0..1.
-    occlusion: estimated share of the face that something hides, 0..1 (imaging/visibility.py).
-        These five are NaN where they are not known (occlusion apart, in bridged faces; in other people's; in older face sets).
+    brightness: mean luminance of the face, 0..1. exposure: share of it that is black or white, 0..1. occlusion: share that
+        something hides, 0..1 (imaging/visibility.py). These five: NaN in bridged (occlusion apart), others', older sets' faces.
     is_bridged: True where no detector saw the face and its alignment was interpolated within the track.
     crop: the stored picture in the face set's folder (`crops/ab/name.jpg`), "" for none. id: its row, from 1; 0 until stored.
     """

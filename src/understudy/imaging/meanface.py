@@ -100,9 +100,9 @@ def face_outline(landmarks: FloatArray) -> NDArray[np.float64]:
     0.82 to 0.87 and from 0.86 to 0.90, between 20 and 40 from 0.87 to 0.89 and from 0.93 to 0.94; in front it stays.
     """
     outline = raise_forehead(landmarks)
-    down = outline[CHIN] - outline[NOSE_ROOT]
+    drop = JAW_DROP * _profile_share(outline) * (outline[CHIN] - outline[NOSE_ROOT])
     for point, share in _jaw_shares().items():
-        outline[point] += JAW_DROP * _profile_share(outline) * share * down
+        outline[point] += share * drop
     return outline
 
 

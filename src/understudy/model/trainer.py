@@ -51,10 +51,9 @@ class Trainer:
 
     crops: by performer, (N, 5, S, S) uint8: RGB, face mask, feature mask, `margin` times as wide as the network's framing.
     frozen: parts that do not learn: "encoder", or performers' names. micro_batch: faces of each performer that go through the
-    network at once; it halves when memory runs out, the batch that a step learns from stays.
-    features: what a frozen face network sees, for the perceptual loss.
-    shares: (N,) by performer: how often each face is to be shown where sampling is balanced (imaging/sampling.py); without
-    them all faces are shown alike. readings: (N, 10) by performer, if the recipe has the network told (imaging/expression.py).
+    network at once; it halves when memory runs out, the batch that a step learns from stays. features: what a frozen face
+    network sees, for the perceptual loss. shares: (N,) by performer: how often each face is to be shown where sampling is
+    balanced (imaging/sampling.py). readings: (N, 10) by performer, if the network is told (imaging/expression.py).
     The draw of step n follows from (seed, attempt, n) alone, so a resumed run goes on exactly as an unbroken one, and a run
     that several processes share (parallel.py) sees the same batches: each takes its share of every batch.
     """

@@ -1,7 +1,8 @@
-"""Where a run begins: from nothing, or from a trained model, with everything that this inherits."""
+"""Where a run begins: at random, with the starter, or from a trained model, with everything that this inherits."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,14 +53,23 @@ class Start:
 
 
 def begin(trainer: Trainer, start: Start | None) -> Progress:
-    """Start a run anew. Raises BadInput where the start model's network has nothing in common with this one."""
+    """Start a run anew, from the start model if there is one, at random if not.
+
+    Where the recipe asks for the starter, it takes the place of chance: all over, or for performers whom the start model cannot
+    draw. Raises BadInput where the start model's network has nothing in common with this one.
+    """
+    starter = starter_tensors(trainer.performers) if trainer.recipe.starter == "rendered" else {}
     if start is None:
-        return _begin_fresh(trainer)
+        taken = trainer.begin(starter)
+        return Progress(lineage=[_starter_entry(trainer, taken)] if starter else [])
     file = "ema" if (start.checkpoint.path / "ema.safetensors").is_file() else "weights"
     tensors = load_tensors(start.checkpoint, file)
     if start.take == "encoder":
         tensors = {name: each for name, each in tensors.items() if name.startswith("encoder.")}
-    taken = trainer.begin(tensors)
+    known = _whose_decoders(tensors)
+    new = {name: each for name, each in starter.items() if _whose_decoders([name]) - known}
+    all_taken = trainer.begin({**new, **tensors})
+    taken = [name for name in all_taken if name not in new]
     if not taken:
         raise BadInput(
             f"--from {start.model}: none of its layers fits this recipe; take the same architecture, or leave --from out"
@@ -71,17 +81,19 @@ def begin(trainer: Trainer, start: Start | None) -> Progress:
         "num_layers_taken": len(taken),
         "performers": sorted(start.people()),
     }
-    return Progress(lineage=[entry])
+    from_starter = [name for name in all_taken if name in new]
+    return Progress(lineage=[entry, *([_starter_entry(trainer, from_starter)] if from_starter else [])])
 
 
-def _begin_fresh(trainer: Trainer) -> Progress:
-    """At random, or with what fits of the starter that comes with the package, where the recipe says so."""
-    if trainer.recipe.starter == "none":
-        trainer.begin()
-        return Progress()
-    taken = trainer.begin(starter_tensors(trainer.performers))
+def _whose_decoders(names: Iterable[str]) -> set[str]:
+    """The performers whose decoders are among these tensors."""
+    return {name.split(".")[1] for name in names if name.startswith("decoders.")}
+
+
+def _starter_entry(trainer: Trainer, taken: Sequence[str]) -> Json:
+    """What a run's lineage says of the starter that comes with the package."""
     share = f"{len(taken)} of {len(trainer.network.state_dict())}"
-    return Progress(lineage=[{"began_from": STARTER, "sha256": starter_sha256(), "layers_taken": share}])
+    return {"began_from": STARTER, "sha256": starter_sha256(), "layers_taken": share}
 
 
 def write_galleries(out: Path, performers: list[PerformerFaces], start: Start | None) -> None:

@@ -14,6 +14,7 @@ from understudy import parallel
 from understudy.imaging.expression import MEASURES
 from understudy.model.colour import UNCHANGED, measure_standard
 from understudy.model.memory import MemoryPlan, plan_memory
+from understudy.model.starter import starter_sha256
 from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
 from understudy.stages._training_faces import MARGIN, PerformerFaces, load_performers
@@ -350,9 +351,12 @@ def _asked(recipe: TrainRecipe, inputs: Mapping[str, InputFile], start: Start | 
 
 
 def _check_all_have_the_same(asked: Json, inputs: Mapping[str, InputFile]) -> None:
-    """Raises BadInput, in every process, where they were given different faces or recipes: each would learn something else."""
-    faces = {"faces": [[name, each.sha256] for name, each in inputs.items()]}
-    for what, given in (("other faces than process 0, or in another order", faces), ("another recipe than process 0", asked)):
+    """Raises BadInput, in every process, where faces, recipe or starter are not the same: each would learn something else."""
+    faces: Json = {"faces": [[name, each.sha256] for name, each in inputs.items()]}
+    checks = [("other faces than process 0, or in another order", faces), ("another recipe than process 0", asked)]
+    if asked["starter"] != "none":
+        checks.append(("another version's starter than process 0", {"starter": starter_sha256()}))
+    for what, given in checks:
         if others := parallel.ranks_that_differ(sha256_of_json(given)):
             remedy = "start all with the same command and copies of the same face sets"
             raise BadInput(f"process {others[0]} of this run was given {what}; {remedy}")

@@ -126,7 +126,8 @@ def open_run(folder: Path, stage: str, recipe: object, inputs: Mapping[str, Inpu
     except BaseException:
         os.close(lock)
         raise
-    plain_recipe = asked["recipe"]
+    # That of the folder may lack a setting that is newer, and off: the manifest states the hash of what lies there.
+    plain_recipe = (asked if state == "fresh" else read_json(folder / RECIPE_FILE))["recipe"]
     assert isinstance(plain_recipe, dict)
     return Run(folder, stage, plain_recipe, inputs, "finished" if manifest else state, manifest, lock)
 
@@ -192,14 +193,17 @@ def _remove_work_on_other_terms(folder: Path, asked: Json) -> None:
 
 
 def recipe_differences(there: Json, now: Json) -> list[str]:
-    """What differs between two `recipe.json`, a sentence for each field: "resolution_px: 64 there, 96 now"."""
+    """What differs between two `recipe.json`, a sentence for each field: "resolution_px: 64 there, 96 now".
+
+    A setting that one of them lacks is as good as "none": a folder from before there was such a setting goes on without it.
+    """
     fields_there, fields_now = _comparable(there), _comparable(now)
     names = [*fields_there, *(name for name in fields_now if name not in fields_there)]
-    absent = "nothing"
+    absent = "none"
     return [
         f"{name}: {fields_there.get(name, absent)} there, {fields_now.get(name, absent)} now"
         for name in names
-        if fields_there.get(name) != fields_now.get(name)
+        if fields_there.get(name, absent) != fields_now.get(name, absent)
     ]
 
 
