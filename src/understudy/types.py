@@ -264,7 +264,7 @@ class TrainRecipe:
     is_target_aligned_to_warp: bool = False
     half_pixel_fault: bool = False
     # The run
-    default_minutes: float = 9.0
+    default_minutes: float = 5.0
     held_out_fraction: float = 0.08
     checkpoint_seconds: float = 60.0
     preview_seconds: float = 60.0
