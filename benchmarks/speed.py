@@ -27,6 +27,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from understudy.imaging.expression import READINGS
 from understudy.model.colour import UNCHANGED
 from understudy.model.networks import FaceSwapNetwork, build_network
 from understudy.model.trainer import Trainer
@@ -114,7 +115,8 @@ def ours(recipe: TrainRecipe, num_steps: int = 1) -> Callable[[], float]:
     """Our trainer, on made-up faces: each step whole, from the draw to the averaged weights."""
     side = round(recipe.resolution_px * MARGIN * DENSITY)
     crops = {name: torch.randint(0, 256, (64, 5, side, side), dtype=torch.uint8) for name in PERFORMERS}
-    trainer = Trainer(crops, dict.fromkeys(PERFORMERS, UNCHANGED), recipe, MARGIN)
+    readings = {name: torch.rand(64, len(READINGS)) for name in PERFORMERS}
+    trainer = Trainer(crops, dict.fromkeys(PERFORMERS, UNCHANGED), recipe, MARGIN, readings=readings)
 
     def run() -> float:
         for _ in range(num_steps):
