@@ -19,13 +19,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed import PERFORMERS, gigaflops_per_face
-from understudy.imaging.expression import READINGS
-from understudy.model.colour import UNCHANGED
+from benchmarks.speed import PERFORMERS, gigaflops_per_face, made_up_trainer
 from understudy.model.trainer import Trainer
 from understudy.recipes import parse_settings, train_recipe
-from understudy.stages._training_faces import DENSITY, MARGIN
-from understudy.stages._training_terms import make_adversary, make_features
 from understudy.types import TrainRecipe
 
 MATRIX_SIDE = 8192
@@ -82,7 +78,7 @@ def timed(recipe: TrainRecipe, num_steps: int, is_profiled: bool) -> dict[str, f
     """Faces a second and what they amount to."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    trainer = made_up_trainer(recipe)
+    trainer = made_up_trainer(recipe, "cuda", NUM_FACES)
     began = time.perf_counter()
     for _ in range(5):
         trainer.step(0.5)
@@ -101,15 +97,6 @@ def timed(recipe: TrainRecipe, num_steps: int, is_profiled: bool) -> dict[str, f
         "teraflops": faces * gigaflops_per_face(recipe) / 1e3,
         "gigabytes": torch.cuda.max_memory_allocated() / 1e9,
     }
-
-
-def made_up_trainer(recipe: TrainRecipe) -> Trainer:
-    """A trainer whose faces are noise, and lie on the GPU."""
-    side = round(recipe.resolution_px * MARGIN * DENSITY)
-    crops = {name: torch.randint(0, 256, (NUM_FACES, 5, side, side), dtype=torch.uint8, device="cuda") for name in PERFORMERS}
-    readings = {name: torch.rand(NUM_FACES, len(READINGS)) for name in PERFORMERS}
-    adversary, features = make_adversary(recipe, list(PERFORMERS), "cuda"), make_features(recipe, "cuda")
-    return Trainer(crops, dict.fromkeys(PERFORMERS, UNCHANGED), recipe, MARGIN, adversary, (), features, None, readings)
 
 
 def profile(trainer: Trainer) -> None:

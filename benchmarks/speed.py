@@ -34,6 +34,7 @@ from understudy.model.trainer import Trainer
 from understudy.recipes import train_recipe
 from understudy.stages._training_faces import DENSITY, MARGIN
 from understudy.stages._training_process import keep_freed_memory
+from understudy.stages._training_terms import make_adversary, make_features
 from understudy.types import TrainRecipe
 
 PERFORMERS = ("abel", "bea")
@@ -113,10 +114,7 @@ def _adam(network: FaceSwapNetwork, name: str, recipe: TrainRecipe, is_fused: bo
 
 def ours(recipe: TrainRecipe, num_steps: int = 1) -> Callable[[], float]:
     """Our trainer, on made-up faces: each step whole, from the draw to the averaged weights."""
-    side = round(recipe.resolution_px * MARGIN * DENSITY)
-    crops = {name: torch.randint(0, 256, (64, 5, side, side), dtype=torch.uint8) for name in PERFORMERS}
-    readings = {name: torch.rand(64, len(READINGS)) for name in PERFORMERS}
-    trainer = Trainer(crops, dict.fromkeys(PERFORMERS, UNCHANGED), recipe, MARGIN, readings=readings)
+    trainer = made_up_trainer(recipe)
 
     def run() -> float:
         for _ in range(num_steps):
@@ -124,6 +122,17 @@ def ours(recipe: TrainRecipe, num_steps: int = 1) -> Callable[[], float]:
         return num_steps * len(PERFORMERS) * recipe.batch_size
 
     return run
+
+
+def made_up_trainer(recipe: TrainRecipe, device: str = "cpu", num_faces: int = 64) -> Trainer:
+    """A trainer whose faces, and what was measured of them, are noise; with everything that the recipe's losses need."""
+    side = round(recipe.resolution_px * MARGIN * DENSITY)
+    shape = (num_faces, 5, side, side)
+    crops = {name: torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for name in PERFORMERS}
+    readings = {name: torch.rand(num_faces, len(READINGS)) for name in PERFORMERS}
+    adversary, features = make_adversary(recipe, list(PERFORMERS), device), make_features(recipe, device)
+    standards = dict.fromkeys(PERFORMERS, UNCHANGED)
+    return Trainer(crops, standards, recipe, MARGIN, adversary, features=features, readings=readings)
 
 
 def measure(contenders: Mapping[str, Callable[[], float]], num_rounds: int) -> dict[str, object]:

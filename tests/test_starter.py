@@ -48,6 +48,20 @@ def test_the_starter_draws_a_face_before_any_training() -> None:
     assert abs(float(masks[1][middle, middle].detach().mean() - masks[1][corner, corner].detach().mean())) < 0.5
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_damaged_or_missing_starter_is_said_in_one_line(is_there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    beginning = starter_bytes()[:1000]
+
+    def read() -> bytes:
+        if not is_there:
+            raise FileNotFoundError("starter_quick.safetensors")
+        return beginning
+
+    monkeypatch.setattr("understudy.model.starter.starter_bytes", read)
+    with pytest.raises(BadInput, match=r"missing or damaged .*install Understudy again"):
+        starter_tensors(["abel"])
+
+
 def test_packing_changes_a_weight_by_less_than_half_a_step_of_its_row() -> None:
     tensors = {
         "encoder.a.weight": torch.randn(5, 7),

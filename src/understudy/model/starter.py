@@ -13,10 +13,12 @@ from importlib import resources
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from understudy.store.atomic import atomic_write_bytes
+from understudy.types import BadInput
 
 FILE = "starter_quick.safetensors"
 ROWS = ".rows"
@@ -34,9 +36,18 @@ def starter_sha256() -> str:
 
 
 def starter_tensors(performers: Sequence[str]) -> dict[str, Tensor]:
-    """The starter as the weights of a network of `performers`: they all begin with the same decoder."""
+    """The starter as the weights of a network of `performers`: they all begin with the same decoder.
+
+    Raises BadInput where the file is missing or damaged.
+    """
+    try:
+        stored = load(starter_bytes())
+    except (OSError, SafetensorError) as error:
+        raise BadInput(
+            f"{FILE}, with which training begins, is missing or damaged ({error}); install Understudy again"
+        ) from error
     tensors: dict[str, Tensor] = {}
-    for name, tensor in unpacked(load(starter_bytes())).items():
+    for name, tensor in unpacked(stored).items():
         part, _, rest = name.partition(".")
         names = [f"decoders.{each}.{rest}" for each in performers] if part == "decoder" else [name]
         tensors |= dict.fromkeys(names, tensor)
