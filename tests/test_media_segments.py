@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from clips import make_clip, number_in, packets_of, picture, seconds_of
 from killing import kill, start, wait_for_changes
 from understudy.media import probe, read_frames
 from understudy.media.codecs import Track
+from understudy.media.encode import PictureEncoder
 from understudy.media.segments import Layer, SegmentedWriter
 
 EVERY = 8
@@ -157,3 +159,22 @@ def test_discarding_leaves_nothing(tmp_path: Path) -> None:
             writer.write(frame, {"swap": Layer(picture(1))})
         writer.discard()
     assert [path.name for path in tmp_path.iterdir()] == ["plate.mp4"]
+
+
+def encode_often(plate: Path, num_times: int, answers: Path) -> None:
+    info, frames = probe(plate), list(read_frames(plate, stop=EVERY))
+    digests = set()
+    for _ in range(num_times):
+        encoder = PictureEncoder(Track(plate.with_name("swap.mp4"), "h264"), info)
+        packets = [packet for frame in frames for packet in encoder.encode(frame.image, frame.pts, frame.time_base)]
+        digests.add(hashlib.sha256(b"".join(bytes(packet) for packet in [*packets, *encoder.flush()])).hexdigest())
+    answers.write_text("\n".join(digests))
+
+
+def test_a_busy_machine_encodes_the_same_pictures_to_the_same_bytes(tmp_path: Path) -> None:
+    plate = long_plate(tmp_path / "plate.mp4")
+    answers = [tmp_path / f"{number}.txt" for number in range(8)]
+    processes = [start(encode_often, plate, 60, answer) for answer in answers]
+    for process in processes:
+        process.join()
+    assert len({digest for answer in answers for digest in answer.read_text().split()}) == 1

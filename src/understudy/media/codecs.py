@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+import cv2
+
 from understudy.media.encoders import available_encoders
 from understudy.media.footage import FootageInfo, HdrMetadata
 from understudy.types import BadInput, Codec
 
 MOST_CRF = 51
 """The coarsest quality, as x264 counts; encoders that count to another number get their share of it."""
+
+AVX512 = 13
+"""What OpenCV calls AVX-512F (CV_CPU_AVX_512F); its Python names leave it out."""
 
 STILLS = frozenset({"png", "tiff", "exr"})
 """Written as a folder of numbered pictures."""
@@ -166,6 +171,11 @@ def options_for(track: Track, info: FootageInfo) -> dict[str, str]:
     if kind.most_crf:
         options["crf"] = str(min(kind.most_crf, round(track.crf * kind.most_crf / MOST_CRF)))
     settings = _hdr_settings(codec, info)
+    if codec == "h264" and _has_avx512():
+        # x264's AVX-512 code now and then writes another file of the same pictures on a busy machine: 2 of 100 encodings of
+        # 8 frames at 96 by 64, 4 of 1,000 at 360 by 288, one thread or many. What AVX2 writes is always the same, and the same
+        # as AVX-512 mostly writes, in 1.04 times the time.
+        settings = ["asm=avx2", *settings]
     if codec == "h264" and info.is_interlaced:
         settings = ["pic-struct=1", f"{'bff' if info.is_bottom_field_first else 'tff'}=1", *settings]
     if codec == "h265":
@@ -174,6 +184,10 @@ def options_for(track: Track, info: FootageInfo) -> dict[str, str]:
     if key and settings:
         options[key] = ":".join(settings)
     return options
+
+
+def _has_avx512() -> bool:
+    return bool(cv2.checkHardwareSupport(AVX512))
 
 
 def _hdr_settings(codec: Codec, info: FootageInfo) -> list[str]:
