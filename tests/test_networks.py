@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from understudy.model.cost import network_cost
 from understudy.model.networks import begin_from, build_network, num_parameters
@@ -121,6 +122,19 @@ def test_the_original_with_a_mask_differs_from_it_in_its_last_layer_only() -> No
         assert masked(torch.rand(1, 3, 64, 64), "abel").shape == (1, 4, 64, 64)
 
 
+def test_the_second_system_can_be_told_the_expression_and_the_original_cannot() -> None:
+    told = replace(ORIGINAL, architecture="original-mask", is_expression_measured=True, width=0.125)
+    network, untold = (build_network(each, ["abel"]) for each in (told, replace(told, is_expression_measured=False)))
+    assert num_parameters(network) < num_parameters(untold), "what is told takes the place of what is read"
+    faces, smile = torch.rand(2, 3, 64, 64), torch.randn(2, 9)
+    with torch.inference_mode():
+        codes = network.read(faces)
+        assert torch.equal(network.draw(codes, "abel", smile), network(faces, "abel", smile))
+        assert not torch.allclose(network.draw(codes, "abel", -smile), network(faces, "abel", smile))
+    with pytest.raises(BadInput, match="the original reads all from the picture"):
+        build_network(replace(told, architecture="original"), ["abel"])
+
+
 def test_the_original_can_be_made_narrower_and_larger() -> None:
     network = build_network(replace(ORIGINAL, width=0.125, resolution_px=128), ["abel"])
     assert network.encoder.to_code.out_features == 128
@@ -129,7 +143,7 @@ def test_the_original_can_be_made_narrower_and_larger() -> None:
 
 
 @pytest.mark.parametrize("sharing", SHARINGS)
-@pytest.mark.parametrize("architecture", ["quick", "deep"])
+@pytest.mark.parametrize("architecture", ["quick", "deep", "pyramid"])
 def test_every_variant_draws_each_of_three_performers_differently(architecture: str, sharing: str) -> None:
     torch.manual_seed(0)
     network = build_network(replace(SMALL, architecture=architecture, sharing=sharing), PERFORMERS)
@@ -173,6 +187,49 @@ def test_the_deep_network_learns_at_any_resolution(resolution_px: int) -> None:
     assert drawn.shape == (1, 4, resolution_px, resolution_px)
     drawn.mean().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("resolution_px", "core_px"), [(96, 96), (160, 160), (192, 96), (256, 128), (384, 96), (512, 128)])
+def test_a_pyramid_draws_a_small_picture_and_what_it_lacks_at_each_doubling(resolution_px: int, core_px: int) -> None:
+    torch.manual_seed(0)
+    network = build_network(replace(SMALL, architecture="pyramid", resolution_px=resolution_px), ["abel"])
+    faces = torch.rand(1, 3, resolution_px, resolution_px)
+    decoder = network.decoders["abel"]
+    assert network.encoder.side == core_px // 16
+    assert core_px << len(decoder.finer) == resolution_px
+    drawn = network(faces, "abel")
+    assert drawn.shape == (1, 4, resolution_px, resolution_px)
+    drawn.square().mean().backward()
+    assert all(finer.to_detail.weight.grad.abs().max() > 0 for finer in decoder.finer)
+
+
+def test_a_pyramid_begins_as_the_small_network_whose_weights_it_takes() -> None:
+    small = build_network(replace(SMALL, architecture="quick", resolution_px=96), ["abel"])
+    large = build_network(replace(SMALL, architecture="pyramid", resolution_px=192), ["abel"])
+    assert set(begin_from(large, small.state_dict())) == set(small.state_dict())
+    faces = torch.rand(1, 3, 192, 192)
+    with torch.inference_mode():
+        drawn, smaller = large(faces, "abel"), small(functional.avg_pool2d(faces, 2), "abel")
+    enlarged = functional.interpolate(smaller.logit(), scale_factor=2, mode="bilinear").sigmoid()
+    torch.testing.assert_close(drawn, enlarged, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", ["quick", "original"])
+def test_what_codes_innermost_features_of_another_size_is_resampled(architecture: str) -> None:
+    torch.manual_seed(0)
+    recipe = replace(SMALL, architecture=architecture, resolution_px=96)
+    small, large = (build_network(replace(recipe, resolution_px=each), ["abel"]) for each in (96, 128))
+    assert set(begin_from(large, small.state_dict())) == set(large.state_dict())
+    with torch.inference_mode():
+        faces = functional.interpolate(torch.rand(8, 3, 3, 3), size=(128, 128), mode="bicubic")  # smooth: alike at any size
+        smaller = functional.interpolate(faces, size=(96, 96), mode="bilinear", antialias=True)
+        codes, expected = large.encoder.read(faces), small.encoder.read(smaller)
+    assert torch.corrcoef(torch.stack([codes.flatten(), expected.flatten()]))[0, 1] > 0.9
+
+
+def test_a_pyramid_of_an_odd_size_is_refused_in_words() -> None:
+    with pytest.raises(BadInput, match="multiple of 32, got 208"):
+        build_network(replace(SMALL, architecture="pyramid", resolution_px=208), ["abel"])
 
 
 def test_the_deep_network_starts_without_a_checkerboard() -> None:

@@ -32,6 +32,13 @@ def test_quick_takes_all_of_the_starter_and_every_performer_begins_with_the_same
     assert torch.equal(weights["decoders.abel.to_picture.weight"], weights["decoders.bea.to_picture.weight"])
 
 
+def test_laptop_takes_all_of_the_starter_too_and_begins_without_detail_of_its_own() -> None:
+    network = build_network(train_recipe("laptop"), ["abel"])
+    starter = starter_tensors(["abel"])
+    assert set(begin_from(network, starter)) == set(starter)
+    assert not any(bool(finer.to_detail.weight.any()) for finer in network.decoders["abel"].finer)
+
+
 def test_the_starter_is_small_enough_to_come_with_the_package() -> None:
     assert len(starter_bytes()) < 10_000_000
 
@@ -78,7 +85,7 @@ def test_packing_changes_a_weight_by_less_than_half_a_step_of_its_row() -> None:
 
 @pytest.mark.parametrize(
     ("width", "words"),
-    [(1.0, "beginning with 39 of 42 layers of the rendered starter"), (0.25, "beginning with 3 of 42 layers")],
+    [(1.0, "beginning with 42 of 42 layers of the rendered starter"), (0.25, "beginning with 3 of 42 layers")],
 )
 def test_a_run_says_how_much_of_the_starter_it_began_with(
     face_sets: list[Path], consented: Path, tmp_path: Path, width: float, words: str

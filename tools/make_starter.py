@@ -25,7 +25,8 @@ from understudy.imaging.expression import measure_standards
 from understudy.model.augment import make_batch
 from understudy.model.colour import COMMON_MEAN, COMMON_SPREAD, measure_standard
 from understudy.model.losses import reconstruction_loss
-from understudy.model.networks import FaceSwapNetwork, QuickDecoder, QuickEncoder, build_network
+from understudy.model.networks import FaceSwapNetwork, build_network
+from understudy.model.networks_quick import QuickDecoder, QuickEncoder
 from understudy.model.optimisers import make_optimizer
 from understudy.model.precision import autocast, working_type
 from understudy.model.schedule import moment, step_generator

@@ -159,7 +159,7 @@ def _face_numbers(option: str, values: Sequence[str]) -> tuple[int, ...]:
 def train(
     face_sets: Annotated[list[Path], typer.Argument(metavar="FACES", help="Face sets of two or more performers.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the model.")],
-    recipe: Annotated[str, typer.Option(metavar="NAME", help="Preset: quick, portrait, cinema or original.")] = "quick",
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="Preset: quick, laptop, portrait, cinema or original.")] = "quick",
     minutes: Minutes = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Train for this many steps in all.")] = None,
     until: Annotated[

@@ -206,7 +206,7 @@ class TrainRecipe:
     """
 
     name: str = "quick"
-    architecture: Literal["original", "original-mask", "quick", "deep"] = "quick"
+    architecture: Literal["original", "original-mask", "quick", "deep", "pyramid"] = "quick"
     sharing: Literal["separate", "identity-code", "two-inters"] = "separate"
     resolution_px: int = 96
     framing: Literal["core", "face", "full", "head"] = "full"

@@ -7,6 +7,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+class CodingEncoder(nn.Module):
+    """An encoder with a code in its middle: its first `num_told` numbers are told, the others read from the picture."""
+
+    num_told: int = 0
+
+    def forward(self, faces: Tensor, expressions: Tensor | None = None) -> Tensor:
+        """faces (B, 3, H, W), expressions (B, num_told) -> features; without expressions every face has an ordinary one."""
+        return self.expand(self.read(faces), expressions)
+
+    def read(self, faces: Tensor) -> Tensor:
+        """What of the code is read from the picture."""
+        raise NotImplementedError
+
+    def expand(self, code: Tensor, expressions: Tensor | None = None) -> Tensor:
+        """What `read` gave, and the expressions (B, num_told) -> features."""
+        raise NotImplementedError
+
+    def with_told(self, code: Tensor, expressions: Tensor | None) -> Tensor:
+        """The whole code (B, K)."""
+        if not self.num_told:
+            return code
+        told = expressions if expressions is not None else code.new_zeros(len(code), self.num_told)
+        return torch.cat([told.to(code.dtype), code], dim=1)
+
+
 class SmoothDownscale(nn.Module):
     """Halves the size by averaging before the convolution, so that a small shift of the face shifts the features smoothly."""
 

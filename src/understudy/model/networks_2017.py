@@ -9,30 +9,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from understudy.model.layers import scaled
+from understudy.model.layers import CodingEncoder, scaled
 
 
-class OriginalEncoder(nn.Module):
+class OriginalEncoder(CodingEncoder):
     """(B, 3, 64, 64) -> (B, 512, 8, 8): four strided convolutions, two linear layers, one upscale. 69,662,976 parameters.
 
-    width scales every layer, and other resolutions change the side of the map between the layers; 1 and 64 are those of 2017.
+    width scales every layer, and other resolutions change the side of the map between the layers; 1 and 64 are those of 2017,
+    which was told nothing: num_told is of the second system alone, and leaves the code as large as it is.
     """
 
-    def __init__(self, resolution_px: int = 64, width: float = 1.0) -> None:
+    def __init__(self, resolution_px: int = 64, width: float = 1.0, num_told: int = 0) -> None:
         super().__init__()
+        self.num_told = num_told
         a, b, c, d = (scaled(num, width) for num in (128, 256, 512, 1024))
         self.num_channels, self.side = d, resolution_px // 16
         self.convolutions = nn.Sequential(
             OriginalDownscale(3, a), OriginalDownscale(a, b), OriginalDownscale(b, c), OriginalDownscale(c, d)
         )
-        self.to_code = nn.Linear(d * self.side**2, d)
+        self.to_code = nn.Linear(d * self.side**2, d - num_told)
         self.from_code = nn.Linear(d, d * self.side**2)
         self.upscale = OriginalUpscale(d, c)
         _initialise_as_keras_did(self)
 
-    def forward(self, faces: Tensor) -> Tensor:
-        code = self.to_code(self.convolutions(faces).flatten(1))  # B 16384 -> B 1024
-        upscaled: Tensor = self.upscale(self.from_code(code).view(-1, self.num_channels, self.side, self.side))
+    def read(self, faces: Tensor) -> Tensor:
+        code: Tensor = self.to_code(self.convolutions(faces).flatten(1))  # B 16384 -> B 1024
+        return code
+
+    def expand(self, code: Tensor, expressions: Tensor | None = None) -> Tensor:
+        features = self.from_code(self.with_told(code, expressions))
+        upscaled: Tensor = self.upscale(features.view(-1, self.num_channels, self.side, self.side))
         return upscaled
 
 
