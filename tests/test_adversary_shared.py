@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import killing
+from understudy.imaging.expression import READINGS
 from understudy.model.adversary import Discriminators
 from understudy.model.colour import UNCHANGED
 from understudy.model.trainer import Trainer
@@ -37,8 +38,9 @@ def learned() -> dict[str, Tensor]:
     """Network and discriminators after a few steps, and what the last step told of the discriminators."""
     random = torch.Generator().manual_seed(4)
     crops = {name: torch.randint(0, 256, (12, 5, 108, 108), generator=random, dtype=torch.uint8) for name in PERFORMERS}
+    readings = {name: torch.randn(12, len(READINGS), generator=random) for name in PERFORMERS}
     adversary = Discriminators(RECIPE, PERFORMERS)
-    trainer = Trainer(crops, dict.fromkeys(PERFORMERS, UNCHANGED), RECIPE, 1.35, adversary)
+    trainer = Trainer(crops, dict.fromkeys(PERFORMERS, UNCHANGED), RECIPE, 1.35, adversary, readings=readings)
     before = {name: weight.clone() for name, weight in adversary.networks.state_dict().items()}
     steps = [trainer.step(number / NUM_STEPS) for number in range(NUM_STEPS)]
     assert all(step.is_applied and set(step.adversary) == {"loss", "real", "drawn"} for step in steps)

@@ -131,6 +131,8 @@ def test_the_second_system_can_be_told_the_expression_and_the_original_cannot() 
         codes = network.read(faces)
         assert torch.equal(network.draw(codes, "abel", smile), network(faces, "abel", smile))
         assert not torch.allclose(network.draw(codes, "abel", -smile), network(faces, "abel", smile))
+    with pytest.raises(BadInput, match="a width whose code has more than the 9 told numbers"):
+        build_network(replace(told, width=0.005), ["abel"])
     with pytest.raises(BadInput, match="the original reads all from the picture"):
         build_network(replace(told, architecture="original"), ["abel"])
 

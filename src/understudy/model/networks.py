@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from understudy.imaging.expression import MEASURES
-from understudy.model.layers import CodingEncoder
+from understudy.model.layers import CodingEncoder, scaled
 from understudy.model.networks_2017 import OriginalDecoder, OriginalEncoder
 from understudy.model.networks_quick import IdentityCode, Inter, QuickDecoder, QuickEncoder, shape_of
 from understudy.types import BadInput, TrainRecipe
@@ -132,6 +132,8 @@ def _original_network(recipe: TrainRecipe, performers: Sequence[str], num_told: 
         raise BadInput(f"sharing={recipe.sharing} needs architecture=quick or deep; the original has separate decoders")
     if num_told and recipe.architecture == "original":
         raise BadInput("is_expression_measured needs another architecture; the original reads all from the picture")
+    if scaled(1024, recipe.width) <= num_told:
+        raise BadInput(f"expected a width whose code has more than the {num_told} told numbers, got {recipe.width:g}")
     num_out = 4 if recipe.architecture == "original-mask" else 3
     encoder = OriginalEncoder(recipe.resolution_px, recipe.width, num_told)
     return FaceSwapNetwork(encoder, {name: OriginalDecoder(recipe.width, num_out) for name in performers})
