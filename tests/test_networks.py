@@ -176,7 +176,7 @@ def test_a_shared_decoder_costs_one_performer_more_a_hundredth_of_a_separate_one
 
 
 def test_a_variant_that_an_architecture_does_not_have_is_refused_in_words() -> None:
-    with pytest.raises(BadInput, match="sharing=two-inters needs architecture=quick or deep"):
+    with pytest.raises(BadInput, match="sharing=two-inters needs architecture=quick, pyramid or deep"):
         build_network(replace(ORIGINAL, sharing="two-inters"), ["abel"])
 
 

@@ -60,7 +60,7 @@ def measure_standard(crops: Tensor) -> ColourStandard:
     The mask's rim is left out: hair and background there would pass for dark skin.
     """
     total = torch.zeros(3, 3, dtype=torch.float64)  # rows: weight, sum, sum of squares
-    for some in crops.split(64):
+    for some in crops.split(16):
         pictures, mask = some[:, :3].double() / 255, without_rim(some[:, 3:4].float() / 255).double()
         for row, values in enumerate((mask.expand_as(pictures), pictures * mask, pictures**2 * mask)):
             total[row] += values.sum((0, 2, 3)).cpu()

@@ -129,7 +129,9 @@ def _original_network(recipe: TrainRecipe, performers: Sequence[str], num_told: 
     if recipe.resolution_px % 16:
         raise BadInput(f"expected resolution_px to be a multiple of 16, got {recipe.resolution_px}")
     if recipe.sharing != "separate":
-        raise BadInput(f"sharing={recipe.sharing} needs architecture=quick or deep; the original has separate decoders")
+        raise BadInput(
+            f"sharing={recipe.sharing} needs architecture=quick, pyramid or deep; the original has separate decoders"
+        )
     if num_told and recipe.architecture == "original":
         raise BadInput("is_expression_measured needs another architecture; the original reads all from the picture")
     if scaled(1024, recipe.width) <= num_told:

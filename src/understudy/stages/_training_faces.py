@@ -72,12 +72,12 @@ def _load_performer(folder: Path, recipe: TrainRecipe) -> PerformerFaces:
         performer = face_set.performer
     size_px = round(recipe.resolution_px * MARGIN * DENSITY)
     region = framing(recipe.framing)
+    crops = np.empty((len(faces), 5, size_px, size_px), np.uint8)  # filled in place: a second copy may be gigabytes
     with ThreadPoolExecutor() as pool:
-        crops = list(pool.map(partial(_load_face, region=region, size_px=size_px), faces, paths))
-    stacked = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+        list(pool.map(partial(_load_face, region=region), crops, faces, paths))
     chosen = np.linspace(0, len(gallery) - 1, min(len(gallery), MAX_GALLERY)).round().astype(int)
     readings, shares = (torch.from_numpy(each) for each in (read_expressions(faces), balanced_shares(_measures(faces))))
-    return PerformerFaces(performer, stacked, readings, shares, gallery[chosen])
+    return PerformerFaces(performer, torch.from_numpy(crops), readings, shares, gallery[chosen])
 
 
 def _measures(faces: Sequence[Face]) -> FloatArray:
@@ -85,14 +85,16 @@ def _measures(faces: Sequence[Face]) -> FloatArray:
     return np.array([(face.pose[0], face.pose[1], face.mouth_openness, face.eye_openness) for face in faces])
 
 
-def _load_face(face: Face, path: Path, region: Framing, size_px: int) -> NDArray[np.uint8]:
-    """(S, S, 5) uint8: one face and its masks in the training crop."""
+def _load_face(crop: NDArray[np.uint8], face: Face, path: Path, region: Framing) -> None:
+    """Fill a training crop (5, S, S) uint8 with one face and its masks."""
+    size_px = crop.shape[-1]
     wide = Framing(region.name, region.centre, region.side * MARGIN)
     training_from_face = crop_from_face(wide, size_px)
     training_from_stored = compose(training_from_face, invert(crop_from_face(STORED, face.crop_size_px)))
     picture = warp_image(read_image(path), training_from_stored, (size_px, size_px))
     masks = face_masks(face, compose(training_from_face, np.asarray(face.face_from_frame, np.float64)), size_px)
-    return np.concatenate([picture, *(np.round(mask * 255).astype(np.uint8)[..., None] for mask in masks)], axis=2)
+    crop[:3] = picture.transpose(2, 0, 1)
+    crop[3:] = np.round(np.stack(masks) * 255)
 
 
 def face_masks(face: Face, crop_from_frame: Matrix, size_px: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
