@@ -229,6 +229,15 @@ def test_what_codes_innermost_features_of_another_size_is_resampled(architecture
     assert torch.corrcoef(torch.stack([codes.flatten(), expected.flatten()]))[0, 1] > 0.9
 
 
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_every_variant_of_a_pyramid_draws_detail(sharing: str) -> None:
+    torch.manual_seed(0)
+    network = build_network(replace(SMALL, architecture="pyramid", resolution_px=192, sharing=sharing), PERFORMERS)
+    network(torch.rand(1, 3, 192, 192), "bea").square().mean().backward()
+    moved = {name for name, parameter in network.named_parameters() if parameter.grad is not None and parameter.grad.any()}
+    assert any("finer.0.to_detail" in name for name in moved)
+
+
 def test_a_pyramid_of_an_odd_size_is_refused_in_words() -> None:
     with pytest.raises(BadInput, match="multiple of 32, got 208"):
         build_network(replace(SMALL, architecture="pyramid", resolution_px=208), ["abel"])

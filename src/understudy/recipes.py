@@ -47,8 +47,8 @@ def laptop() -> TrainRecipe:
     """A face of 256 px without a GPU: `quick` with a finer size drawn on top. It begins with the rendered starter too.
 
     Command: `understudy train faces/abel faces/bea --out model --recipe laptop`
-    Time:    6 minutes on two cores of a server CPU (12,000 faces take one core 11 minutes)
-    Memory:  3.2 GB
+    Time:    5 minutes on two cores of a server CPU (14,000 faces)
+    Memory:  4 GB with 600 faces of training, 0.9 MB for each more
     Score:   after 12,000 faces 10.4 dB nearer to the truth than the plate, leak 0.12, edges 0.57 (docs/benchmark.md)
     """
     return TrainRecipe(
@@ -57,7 +57,7 @@ def laptop() -> TrainRecipe:
         resolution_px=256,
         is_expression_measured=True,
         starter="rendered",
-        default_minutes=6.0,
+        default_minutes=5.0,
     )
 
 
