@@ -122,7 +122,7 @@ def original_gan() -> TrainRecipe:
     Command: `understudy train faces/abel faces/bea --out model --recipe original-gan --steps 40000`
     Time:    an H200 takes 800 to 1,500 faces a second; on a CPU at width 0.125 a step takes twice that of the original
     Memory:  3 GB (computed; 2.4 GB measured on a GPU)
-    Score:   after 207,000 faces (6 shared minutes) 7.1 dB nearer than the plate, leak 0.24, contrast 1.24 (docs/log.md)
+    Score:   untold, after 207,000 faces 7.1 dB nearer than the plate, leak 0.24; told, not measured at full width (docs/log.md)
 
     After shaoanlu/faceswap-GAN (2018), with the root article's words for what each part does. Variants, as settings:
     "harmonious but different" (the swap must look like the performer and differ from the plate as little as that allows):
