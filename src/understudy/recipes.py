@@ -33,7 +33,7 @@ CURATE_RECIPES: Mapping[str, Callable[[], CurateRecipe]] = {"default": curation}
 
 
 def quick() -> TrainRecipe:
-    """A small modern model for two CPU cores: the demo, first looks, tests of learning. It begins with the rendered starter.
+    """A small modern model for two CPU cores: first looks, tests of learning. It begins with the rendered starter.
 
     Command: `understudy train faces/abel faces/bea --out model --recipe quick`
     Time:    5 minutes on two cores of a server CPU (36,000 faces take one core 7 minutes)

@@ -172,9 +172,8 @@ def options_for(track: Track, info: FootageInfo) -> dict[str, str]:
         options["crf"] = str(min(kind.most_crf, round(track.crf * kind.most_crf / MOST_CRF)))
     settings = _hdr_settings(codec, info)
     if codec == "h264" and _has_avx512():
-        # x264's AVX-512 code now and then writes another file of the same pictures on a busy machine: 2 of 100 encodings of
-        # 8 frames at 96 by 64, 4 of 1,000 at 360 by 288, one thread or many. What AVX2 writes is always the same, and the same
-        # as AVX-512 mostly writes, in 1.04 times the time.
+        # x264's AVX-512 code now and then writes other bytes of the same pictures on a busy machine, in one thread or many.
+        # What AVX2 writes is always the same, and what AVX-512 mostly writes, in 1.04 times the time (docs/log.md).
         settings = ["asm=avx2", *settings]
     if codec == "h264" and info.is_interlaced:
         settings = ["pic-struct=1", f"{'bff' if info.is_bottom_field_first else 'tff'}=1", *settings]
