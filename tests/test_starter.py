@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,12 +17,14 @@ from understudy.model.networks import begin_from, build_network
 from understudy.model.starter import packed, starter_bytes, starter_sha256, starter_tensors, unpacked
 from understudy.recipes import train_recipe
 from understudy.stages.train import _check_all_have_the_same, train
-from understudy.store.checkpoints import latest_valid
+from understudy.store.checkpoints import latest_valid, save_checkpoint
 from understudy.store.hashing import sha256_of_json
 from understudy.trust.consent import create_record
 from understudy.types import BadInput, Event
 
-TOOL = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "starter_performers.py"))
+TOOLS = Path(__file__).parents[1] / "tools"
+TOOL = runpy.run_path(str(TOOLS / "starter_performers.py"))
+MAKER = runpy.run_path(str(TOOLS / "make_starter.py"))
 
 
 def test_quick_takes_all_of_the_starter_and_every_performer_begins_with_the_same_decoder() -> None:
@@ -139,3 +142,30 @@ def test_a_rendered_performer_follows_from_its_number_has_two_like_sides_and_is_
         build = {name: weight for name, weight in shape.items() if name.startswith("macrodetails/")}
         assert sum(weight for name, weight in build.items() if "universal" in name) == pytest.approx(1)
         assert all("-young" in name or "-old" in name for name in build), "25 years and more"
+
+
+def test_a_starter_whose_making_was_stopped_goes_on_and_ends_the_same(face_sets: list[Path], tmp_path: Path) -> None:
+    recipe = replace(train_recipe("quick"), resolution_px=32, width=0.125, batch_size=4, warmup_steps=2)
+    faces = MAKER["load_faces"](face_sets, recipe)
+
+    def learner() -> Any:
+        return MAKER["Learner"](faces, recipe, num_steps=6)
+
+    whole, stopped, resumed = learner(), learner(), learner()
+    MAKER["learn"](whole, tmp_path / "whole", {"made_by": "a test"})
+    for _ in range(3):
+        stopped.step()
+    save_checkpoint(tmp_path / "stopped", stopped.steps_done, stopped.tensors(), {"made_by": "a test"})
+    MAKER["learn"](resumed, tmp_path / "stopped", {"made_by": "a test"})
+    assert whole.steps_done == resumed.steps_done == 6
+    at_first, at_the_end, again = (each.starter() for each in (learner(), whole, resumed))
+    assert all(torch.equal(tensor, again[name]) for name, tensor in at_the_end.items())
+    assert all(not torch.equal(tensor, at_the_end[name]) for name, tensor in at_first.items() if tensor.ndim > 1)
+
+
+def test_a_starter_does_not_go_on_from_the_training_of_another_one(face_sets: list[Path], tmp_path: Path) -> None:
+    recipe = replace(train_recipe("quick"), resolution_px=32, width=0.125, batch_size=4)
+    learner = MAKER["Learner"](MAKER["load_faces"](face_sets, recipe), recipe, num_steps=1)
+    MAKER["learn"](learner, tmp_path, {"made_by": "make_starter.py --seed 0"})
+    with pytest.raises(BadInput, match=r"the training of another starter \(make_starter.py --seed 0\); name another WORK"):
+        MAKER["learn"](learner, tmp_path, {"made_by": "make_starter.py --seed 1"})
