@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -39,7 +40,7 @@ from understudy.store.hashing import sha256_of_footage
 from understudy.trust.consent import create_record
 from understudy.trust.permission import gate_face_sets, may_train
 from understudy.trust.records import Footage
-from understudy.types import BadInput, TrainRecipe
+from understudy.types import BadInput, TrainRecipe, UnderstudyError
 
 UNTOLD_SHARE = 0.2
 """Of the faces that the decoder draws without being told whose they are."""
@@ -250,4 +251,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UnderstudyError as error:
+        sys.exit(str(error))
