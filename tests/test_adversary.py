@@ -12,7 +12,7 @@ from torch import Tensor
 from understudy.model.adversary import GAN_LOSSES, Discriminators, PatchDiscriminator, cut_out, gradient_penalty
 from understudy.model.augment import Batch
 from understudy.model.schedule import moment
-from understudy.model.swaps import Drawing, Swap, cycle_loss, harmony_loss, partner
+from understudy.model.swaps import Drawing, Swap, cycle_loss, equivariance_loss, harmony_loss, partner
 from understudy.types import BadInput, TrainRecipe
 
 TINY = TrainRecipe(resolution_px=32, width=0.125, warmup_steps=0, adversarial_weight=1.0, learning_rate=3e-4)
@@ -149,6 +149,18 @@ def test_a_face_that_is_no_number_changes_nothing() -> None:
 # ---- what is asked of swaps -----------------------------------------------------------------------------------------------
 
 
+def test_a_discriminator_steps_so_many_times_as_far_as_the_network_does() -> None:
+    moved = []
+    for speed in (1.0, 4.0):
+        recipe, random = replace(TINY, discriminator_speed=speed), torch.Generator().manual_seed(0)
+        opponent = Discriminators(recipe, ["abel"])
+        before = opponent.networks["abel"].stem.weight.detach().clone()
+        real = batch_of(striped(4, random))
+        opponent.step({"abel": (Drawing(real, opaque(torch.rand(4, 3, 32, 32, generator=random))),)}, moment(recipe, 0, 0.5))
+        moved.append((opponent.networks["abel"].stem.weight.detach() - before).abs().max())
+    assert float(moved[1] / moved[0]) == pytest.approx(4, rel=0.01)
+
+
 def test_harmony_counts_what_the_composite_changes_of_the_plate() -> None:
     plate = batch_of(torch.full((1, 3, 4, 4), 0.25))
     drawn = torch.full((1, 3, 4, 4), 0.75)
@@ -163,6 +175,15 @@ def test_a_cycle_that_leads_back_costs_nothing() -> None:
     swap = Swap("bea", opaque(1 - plate.target), plate, plate)
     assert cycle_loss(swap, lambda pictures: 1 - pictures).item() == pytest.approx(0, abs=1e-6)
     assert cycle_loss(swap, lambda pictures: pictures).item() > 0.1
+
+
+def test_a_swap_that_moves_with_its_plate_costs_nothing_and_one_that_stays_costs_something() -> None:
+    smooth = torch.nn.functional.interpolate(torch.rand(2, 3, 4, 4), size=(32, 32), mode="bilinear")
+    plate = batch_of(smooth)
+    swap = Swap("bea", opaque(1 - smooth), plate, plate)
+    zoom = torch.tensor([[[1.1, 0.0, 0.05], [0.0, 1.1, 0.0]]])
+    assert equivariance_loss(swap, zoom, lambda pictures: opaque(1 - pictures)).item() == pytest.approx(0, abs=1e-5)
+    assert equivariance_loss(swap, zoom, lambda _: swap.drawn).item() > 0.01
 
 
 def test_everybody_is_drawn_as_each_of_the_others_in_turn() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from understudy.model.colour import COMMON_MEAN, COMMON_SPREAD, ColourStandard, mean_skin, measure_standard, without_rim
+from understudy.model.colour import COMMON_MEAN, COMMON_SPREAD, ColourStandard, measure_standard
 from understudy.types import BadInput
 
 
@@ -34,12 +34,3 @@ def test_a_standard_comes_back_from_json_and_a_damaged_one_is_refused() -> None:
     assert ColourStandard.from_json(standard.as_json()) == standard  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="mean and spread"):
         ColourStandard.from_json({"mean": [1, 2, 3]})
-
-
-def test_mean_skin_counts_what_the_mask_shows() -> None:
-    pictures = torch.zeros(1, 3, 64, 64)
-    pictures[:, 0, :, 32:] = 1.0
-    mask = torch.zeros(1, 1, 64, 64)
-    mask[..., 16:48, 16:48] = 1
-    assert mean_skin(pictures, mask).tolist() == pytest.approx([0.5, 0, 0])
-    assert float(without_rim(mask).sum()) < float(mask.sum())

@@ -33,3 +33,12 @@ def test_each_further_performer_and_each_face_held_costs_memory() -> None:
     two, three = (plan_memory(quick, num_performers=number, free_gb=8) for number in (2, 3))
     assert three.face_gb > two.face_gb
     assert plan_memory(quick, num_faces=100_000, free_gb=64).fixed_gb > two.fixed_gb + 5
+
+
+def test_every_further_term_of_the_loss_costs_memory() -> None:
+    quick = train_recipe("quick")
+    plain = plan_memory(quick, free_gb=8)
+    for term in ("perceptual_weight", "adversarial_weight", "adversarial_swap_weight", "cycle_weight", "equivariance_weight"):
+        assert plan_memory(replace(quick, **{term: 0.1}), free_gb=8).face_gb > 1.2 * plain.face_gb, term
+    judged = plan_memory(replace(quick, adversarial_weight=0.1), free_gb=8)
+    assert judged.fixed_gb > plain.fixed_gb, "the discriminators' weights"

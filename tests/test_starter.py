@@ -115,7 +115,7 @@ def test_a_performer_who_joins_a_trained_model_begins_with_the_starter_and_the_o
     for name, tensor in weights(new).items():
         torch.testing.assert_close(tensor, there[name], rtol=0, atol=1e-5)
     (from_model, from_starter) = latest_valid(new).state["lineage"]
-    assert (from_model["num_layers_taken"], from_starter["layers_taken"]) == (42, "14 of 56")
+    assert (from_model["layers_taken"], from_starter["layers_taken"]) == ("42 of 56", "14 of 56")
 
 
 def test_processes_that_hold_another_starter_refuse(monkeypatch: pytest.MonkeyPatch) -> None:

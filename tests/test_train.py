@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from drawn_faces import draw_face, draw_face_set, drawn_irises, drawn_landmarks
 from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY, assert_same_weights, weights
@@ -23,7 +24,9 @@ from understudy.imaging.framing import STORED, crop_from_face, framing
 from understudy.imaging.similarity import compose, invert
 from understudy.imaging.warp import warp_image
 from understudy.model.swapper import load_swapper
-from understudy.stages.train import train
+from understudy.model.trainer import Trainer
+from understudy.stages._training_faces import load_performers
+from understudy.stages.train import build_trainer, train
 from understudy.store.checkpoints import latest_valid
 from understudy.trust import label
 from understudy.trust.verify import verify
@@ -174,6 +177,21 @@ def test_taking_turns_gives_each_performer_moments_of_its_own_for_the_encoder(fa
     assert owners == {"0", "1"}
     train(face_sets, tmp_path / "together", recipe=TINY, steps=2)
     assert {name.split("/")[0] for name in weights(tmp_path / "together", "optimizer")} == {"0"}
+
+
+def test_the_first_performers_mean_colour_is_shifted_to_the_seconds_where_the_recipe_says_so(face_sets: list[Path]) -> None:
+    abel, bea = load_performers(face_sets, TINY)
+    plain, shifted = (
+        build_trainer([replace(abel, crops=abel.crops // 2), bea], replace(TINY, is_first_shifted_to_second=is_on))
+        for is_on in (False, True)
+    )
+
+    def mean(trainer: Trainer, name: str) -> torch.Tensor:
+        return trainer.crops[name][:, :3].float().mean((0, 2, 3))
+
+    assert float((mean(plain, "abel") - mean(plain, "bea")).abs().max()) > 20, "the two differ in their colours"
+    assert torch.equal(shifted.crops["bea"], plain.crops["bea"])
+    assert float((mean(shifted, "abel") - mean(shifted, "bea")).abs().max()) < 4, "but for what is cut off at black and white"
 
 
 def test_progress_tells_the_step_the_losses_and_how_much_is_left(face_sets: list[Path], tmp_path: Path) -> None:

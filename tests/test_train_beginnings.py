@@ -18,7 +18,9 @@ from drawn_faces import draw_face_set
 from tiny_training import TINY, weights
 from understudy.imaging.expression import FORMER_MEASURES, Drive, read_expressions
 from understudy.model.folder import read_ancestors
+from understudy.model.memory import plan_memory
 from understudy.model.swapper import load_swapper
+from understudy.model.trainer import StepResult, Trainer
 from understudy.stages.train import train
 from understudy.store.checkpoints import latest_valid
 from understudy.store.faceset import FaceSet
@@ -94,6 +96,43 @@ def test_a_run_may_begin_from_a_model_and_add_a_performer(face_sets: list[Path],
     assert read_manifest(tmp_path / "new").consent.keys() == {"abel", "bea", "carol"}
 
 
+@pytest.mark.parametrize("change", [{"width": 0.5}, {"architecture": "deep", "resolution_px": 64}])
+def test_a_model_of_which_only_biases_fit_is_not_begun_from(
+    face_sets: list[Path], tmp_path: Path, change: dict[str, object]
+) -> None:
+    train(face_sets, tmp_path / "old", recipe=TINY, steps=1)
+    with pytest.raises(BadInput, match=r"--from .*old: none of its layers fits this recipe"):
+        train(face_sets, tmp_path / "new", recipe=replace(TINY, **change), steps=1, start_from=tmp_path / "old")
+
+
+def test_a_run_says_how_much_of_a_model_it_began_with(face_sets: list[Path], tmp_path: Path) -> None:
+    train(face_sets, tmp_path / "old", recipe=TINY, steps=1)
+    heard: list[Event] = []
+    train(face_sets, tmp_path / "new", recipe=TINY, steps=1, start_from=tmp_path / "old", take="encoder", report=heard.append)
+    encoder = sum(name.startswith("encoder.") for name in weights(tmp_path / "new"))
+    words = f"beginning with {encoder} of {len(weights(tmp_path / 'new'))} layers of {tmp_path / 'old'}"
+    assert any(words in event.message for event in heard)
+
+
+def test_a_run_goes_on_in_smaller_pieces_where_less_memory_is_free_by_now(
+    face_sets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, pieces = replace(TINY, batch_size=4), []
+    step = Trainer.step
+
+    def watched(trainer: Trainer, progress: float) -> StepResult:
+        pieces.append(trainer.micro_batch)
+        return step(trainer, progress)
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    train(face_sets, tmp_path, recipe=recipe, steps=1)
+    plan = plan_memory(recipe, num_faces=64)
+    little = (plan.fixed_gb + 2.5 * plan.face_gb) / 0.85
+    monkeypatch.setattr("understudy.model.memory.free_memory_gb", lambda: little)
+    train(face_sets, tmp_path, recipe=recipe, steps=2)
+    assert pieces == [4, 2]
+
+
 def test_a_model_of_before_the_gaze_was_told_swaps_goes_on_and_can_be_begun_from(
     face_sets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +150,7 @@ def test_a_model_of_before_the_gaze_was_told_swaps_goes_on_and_can_be_begun_from
     assert train(face_sets, old, recipe=TINY, steps=4).figures["step"] == 4
     train(face_sets, new, recipe=TINY, steps=1, start_from=old)
     assert len(weights(new)["encoder.to_code.bias"]) == TINY.code_size - 9
-    assert latest_valid(new).state["lineage"][0]["num_layers_taken"] == len(weights(new))
+    assert latest_valid(new).state["lineage"][0]["layers_taken"] == f"{len(weights(new))} of {len(weights(new))}"
 
 
 def test_a_face_set_without_irises_is_trained_on_and_said_to_be_older(face_sets: list[Path], tmp_path: Path) -> None:

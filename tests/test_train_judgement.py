@@ -12,7 +12,8 @@ import torch
 from tiny_training import TINY
 from understudy.model.swapper import load_swapper
 from understudy.model.trainer import StepResult, Trainer
-from understudy.stages._training_judge import has_stopped_improving, is_held_out, verdict
+from understudy.stages._training_faces import is_held_out
+from understudy.stages._training_judge import has_stopped_improving, verdict
 from understudy.stages._training_state import Judgement
 from understudy.stages.train import train
 from understudy.store.checkpoints import best_valid, latest_valid

@@ -16,6 +16,8 @@ from tiny_training import TINY, weights
 from understudy.model.augment import Batch
 from understudy.model.schedule import Moment
 from understudy.model.trainer import StepResult, Trainer
+from understudy.stages._training_state import Judgement
+from understudy.stages._training_watchdog import Watchdog
 from understudy.stages.train import train
 from understudy.store.checkpoints import latest_valid
 from understudy.types import Event, TrainingDiverged
@@ -89,6 +91,77 @@ def test_spoiled_weights_are_passed_over_for_an_older_checkpoint(face_sets: list
     assert result.figures["step"] == 4
     assert "went back to step 1" in latest_valid(tmp_path).state["incidents"][-1]["remedy"]
     assert all(bool(torch.isfinite(tensor).all()) for tensor in weights(tmp_path).values())
+
+
+def test_a_run_that_collapses_goes_back_to_before_the_collapse_and_a_second_collapse_is_noticed_too(
+    face_sets: list[Path], tmp_path: Path
+) -> None:
+    recipe = replace(TINY, keep_checkpoints=60)
+    with _ruined_after({160, 300}):
+        train(face_sets, tmp_path, recipe=recipe, steps=340)
+    state = latest_valid(tmp_path).state
+    went_back = [int(each["remedy"].split("step ")[1].split(",")[0]) for each in state["incidents"]]
+    assert len(went_back) == 2
+    assert went_back[0] < 160 < state["incidents"][0]["step"]
+    assert went_back[1] < 300 < state["incidents"][1]["step"]
+    assert state["losses"][-1][1] < 2 * state["losses"][100][1]
+    assert state["num_faces_undone"] > 0
+
+
+@contextmanager
+def _ruined_after(steps: set[int]) -> Iterator[None]:
+    """Within it, the decoders draw black from each of these steps on, once: weights that are numbers, and good for nothing."""
+    step, left = Trainer.step, set(steps)
+
+    def ruined(trainer: Trainer, progress: float) -> StepResult:
+        result = step(trainer, progress)
+        if trainer.num_steps in left:
+            left.remove(trainer.num_steps)
+            with torch.no_grad():
+                for decoder in trainer.network.decoders.values():
+                    decoder.to_picture.bias.fill_(-1000.0)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", ruined)
+        yield
+
+
+def _step(loss: float, norm: float = 1.0, is_applied: bool = True) -> StepResult:
+    return StepResult({"abel": loss, "bea": loss / 2}, norm, is_applied)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [(_step(0.41), "the loss rose to 4.1 times what it was"), (_step(0.1, norm=101.0), "the gradient grew to 101 times")],
+)
+def test_a_rise_that_lasts_is_a_collapse_and_what_was_before_it_is_sound(bad: StepResult, words: str) -> None:
+    watchdog = Watchdog()
+    assert not any(watchdog.look(_step(0.1), number) for number in range(200))
+    said = [watchdog.look(bad, number) for number in range(200, 220)]
+    assert not any(said[:10]), "a few bad steps are no collapse"
+    assert said[-1].startswith(words)
+    assert 150 < watchdog.sound_until < 200
+    watchdog.forget_collapse()
+    assert not any(watchdog.look(_step(0.1), number) for number in range(180, 200))
+    assert [watchdog.look(bad, number) for number in range(200, 220)][-1].startswith(words), "the next one is noticed too"
+
+
+@pytest.mark.parametrize("bad", [_step(0.39), _step(0.1, norm=99.0)])
+def test_less_of_a_rise_is_none(bad: StepResult) -> None:
+    watchdog = Watchdog()
+    assert not any(watchdog.look(_step(0.1), number) for number in range(200))
+    assert not any(watchdog.look(bad, number) for number in range(200, 240))
+
+
+def test_faces_that_are_all_alike_are_a_collapse_once_they_have_differed() -> None:
+    watchdog = Watchdog()
+    judged = [
+        Judgement(step, 0.1, 0.1, {"variation": varies}) for step, varies in ((10, 0.02), (20, 0.5), (30, 0.2), (40, 0.05))
+    ]
+    assert [watchdog.look_at(each) for each in judged[:3]] == ["", "", ""]
+    assert watchdog.look_at(judged[3]) == "all faces are drawn alike: they vary 0.05 times as much as true faces"
+    assert watchdog.sound_until == 20
 
 
 @contextmanager

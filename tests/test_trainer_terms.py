@@ -52,6 +52,7 @@ ALL_TERMS = {
     "adversarial_swap_weight": 0.1,
     "harmony_weight": 0.03,
     "cycle_weight": 0.5,
+    "equivariance_weight": 0.5,
 }
 
 
@@ -79,7 +80,15 @@ def test_all_terms_together_train_every_variant(sharing: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "term", ["perceptual_weight", "adversarial_weight", "adversarial_swap_weight", "harmony_weight", "cycle_weight"]
+    "term",
+    [
+        "perceptual_weight",
+        "adversarial_weight",
+        "adversarial_swap_weight",
+        "harmony_weight",
+        "cycle_weight",
+        "equivariance_weight",
+    ],
 )
 def test_each_term_changes_what_is_learned(term: str) -> None:
     alone = {"perceptual_from": 0.0, term: 0.5}

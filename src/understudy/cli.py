@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from understudy.cli_trust import consent_app, verify
+from understudy.recipes import CONVERT_RECIPES, TRAIN_RECIPES, convert_recipe, curate_recipe, parse_settings, train_recipe
 from understudy.types import BadInput, StageResult, UnderstudyError, UnfinishedFrames
 
 if TYPE_CHECKING:
@@ -131,7 +132,6 @@ def curate(
 
     Nothing is deleted: what is left out has a reason in the report, and comes back with --keep or --undo.
     """
-    from understudy.recipes import curate_recipe, parse_settings
 
     if is_undo and (settings or keep or leave_out or against):
         raise BadInput("--undo takes no other options; it keeps again everything that curate left out")
@@ -159,7 +159,7 @@ def _face_numbers(option: str, values: Sequence[str]) -> tuple[int, ...]:
 def train(
     face_sets: Annotated[list[Path], typer.Argument(metavar="FACES", help="Face sets of two or more performers.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the model.")],
-    recipe: Annotated[str, typer.Option(metavar="NAME", help="Preset: quick, laptop, portrait, cinema or original.")] = "quick",
+    recipe: Annotated[str, typer.Option(metavar="NAME", help=f"Preset: {', '.join(TRAIN_RECIPES)}.")] = "quick",
     minutes: Minutes = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Train for this many steps in all.")] = None,
     until: Annotated[
@@ -181,7 +181,6 @@ def train(
 
     The same command again goes on where it stopped; with more minutes or steps, it trains on.
     """
-    from understudy.recipes import parse_settings, train_recipe
 
     if minutes is not None and steps is not None:
         raise BadInput("--minutes and --steps were both given; give one of them")
@@ -200,7 +199,7 @@ def convert(
         list[str], typer.Option("--with", metavar="NAME", help="The performer whose face is put in; once for each --replace.")
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the swap.")],
-    recipe: Annotated[str, typer.Option(metavar="NAME", help="Preset: delivery or truth-benchmark.")] = "delivery",
+    recipe: Annotated[str, typer.Option(metavar="NAME", help=f"Preset: {', '.join(CONVERT_RECIPES)}.")] = "delivery",
     consent: Consent = None,
     settings: Settings = [],  # noqa: B006
     frames: Annotated[
@@ -211,7 +210,6 @@ def convert(
     is_dry_run: DryRun = False,
 ) -> None:
     """Replace one performer with another in a plate."""
-    from understudy.recipes import convert_recipe, parse_settings
 
     chosen = convert_recipe(recipe, parse_settings(settings))
     olds, news = (names[0] if len(names) == 1 else tuple(names) for names in (replace, with_))

@@ -18,6 +18,9 @@ START_SECONDS = 4.0
 
 CPU_GIGAFLOPS = 65.0
 
+USUAL_FACES = 300
+"""Of a performer whose face set is still to be extracted."""
+
 BASE_GIGABYTES = 0.6
 """Python, torch and OpenCV before any work."""
 
@@ -62,10 +65,12 @@ def _training(arguments: Mapping[str, object]) -> Estimate:
     recipe = cast(TrainRecipe, arguments["recipe"])
     minutes, steps = cast(float | None, arguments["minutes"]), cast(int | None, arguments["steps"])
     cost = network_cost(recipe)
-    faces = (steps or 0) * recipe.batch_size * 2
+    face_sets = cast(Sequence[Path], arguments["face_sets"])
+    num_performers, num_stored = max(2, len(face_sets)), sum(map(_num_faces, face_sets))
+    faces = (steps or 0) * recipe.batch_size * num_performers
     by_steps = faces * cost.training_gigaflop / CPU_GIGAFLOPS
     seconds = by_steps if minutes is None and steps else 60 * (minutes or recipe.default_minutes)
-    memory = plan_memory(recipe, max(2, len(cast(Sequence[Path], arguments["face_sets"]))))
+    memory = plan_memory(recipe, num_performers, num_stored or USUAL_FACES * num_performers)
     return Estimate(START_SECONDS + seconds, BASE_GIGABYTES + memory.needed_gb, str(memory))
 
 

@@ -293,13 +293,25 @@ def _read_as(key: str, kind: Any, value: object) -> object:
     return read
 
 
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "resolution_px": (1, 2048),
+    "width": (1 / 64, 8),
+    "code_size": (1, 2**14),
+    "seed": (0, 10_000_000),
+    "adam_beta1": (0, 0.9999),
+    "adam_beta2": (0, 0.999999),
+    "held_out_fraction": (0, 0.5),
+}
+"""What training can use at all, where that is less than `_check_range` lets any setting be; a model beyond was never made."""
+
+
 def _check_range(key: str, value: object) -> None:
-    """Counts and sizes are at least 1, shares at most 1, nothing is negative or infinite."""
+    """Counts and sizes are at least 1, shares at most 1, nothing is negative or infinite; and `LIMITS`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
-    low = 1 if isinstance(value, int) and key not in ("seed", "warmup_steps", "crf") else 0
-    is_share = key.endswith(("_fraction", "_probability", "_until", "_from", "_decay")) or key.startswith("adam_beta")
-    high = 1.0 if is_share else math.inf
+    low: float = 1 if isinstance(value, int) and key not in ("seed", "warmup_steps", "crf") else 0
+    high = 1.0 if key.endswith(("_fraction", "_probability", "_until", "_from", "_decay")) else math.inf
+    low, high = LIMITS.get(key, (low, high))
     if not (math.isfinite(value) and low <= value <= high):
-        wanted = f"{low} to {high:g}" if is_share else f"{low} or more"
+        wanted = f"{low:g} to {high:.10g}" if math.isfinite(high) else f"{low} or more"
         raise BadInput(f"setting {key}: expected {wanted}, got {value}")

@@ -248,6 +248,7 @@ class TrainRecipe:
     discriminator_speed: float = 4.0
     harmony_weight: float = 0.0
     cycle_weight: float = 0.0
+    equivariance_weight: float = 0.0
     # Which faces, and how they are disturbed
     balance_fraction: float = 0.0
     warp_fraction: float = 0.03
@@ -263,7 +264,6 @@ class TrainRecipe:
     is_first_shifted_to_second: bool = False
     is_target_aligned_to_warp: bool = False
     half_pixel_fault: bool = False
-    # The run
     default_minutes: float = 5.0
     held_out_fraction: float = 0.08
     checkpoint_seconds: float = 60.0
@@ -277,20 +277,20 @@ class ConvertRecipe:
     """How a swap is composited; each field can be set by `--set key=value`.
 
     Fractions are of the crop's side. `colour` says whose skin wins: `plate` matches it to the plate's colours, `performer`
-    keeps the performer's own and lets the plate's changes of light play on it, `none` leaves it as the model draws it. With
-    the first two, and if told, the plate's sharpness, grain and motion blur are matched as well; all is pooled over
-    `colour_seconds` to either side, motion blur over the clip (two faces that differ much can feign some).
-    `mask`: what limits the face: the network's mask, the mesh's silhouette or both. `is_occlusion_kept`: what stands before the
-    face stays there. `matte_seconds`, `code_seconds`: over how long the masks are steadied, and what a model that is told the
-    expression reads of the rest. `blend`: how the face meets the plate (imaging/blend.py); `relief` keeps the new face's
-    shading, `multiband` takes the plate's; both need the plate's skin, so with any other `colour` they are `feather`.
-    `is_light_linear`: mix light instead of code values. `num_crops`: how many slightly shifted crops of each face are averaged,
-    1 to 4 (each costs the network once more). `expression_strength`: how much of the expression that was measured on the plate
-    the model is told, 1 for all of it. `flow_blend_fraction`: share of the neighbouring frames' broad features, moved along the
-    optical flow; a last resort against a model that flickers. `fade_seconds`: how long a face that drops out takes to go.
-    `on_missing`: what becomes of frames without a swap: kept, blurred beyond recognition, or black. `passes`: the swap taken
-    apart for finishing elsewhere: as FFV1 or PNG at 16 bits, as EXR in linear light, or not. `notice`: where a delivery file
-    says visibly that it is AI-made; an end card is added after the last frame.
+    keeps the performer's own and lets the plate's changes of light play on it, `none` leaves it as the model draws it. With the
+    first two, and if told, the plate's sharpness, grain and motion blur are matched as well; all is pooled over
+    `colour_seconds` to either side, motion blur over the clip. `mask`: what limits the face: the network's mask, the mesh's
+    silhouette or both. `is_occlusion_kept`: what stands before the face stays there. `matte_seconds`, `code_seconds`: over how
+    long the masks are steadied, and what a model that is told the expression reads of the rest. `blend`: how the face meets the
+    plate (imaging/blend.py); `relief` keeps the new face's shading, `multiband` takes the plate's; both need the plate's skin,
+    so with any other `colour` they are `feather`. `is_light_linear`: mix light instead of code values. `num_crops`: how many
+    slightly shifted crops of each face are averaged, 1 to 4 (each costs the network once more). `expression_strength`: how much
+    of the expression that was measured on the plate the model is told, 1 for all of it. `flow_blend_fraction`: share of the
+    neighbouring frames' broad features, moved along the optical flow; a last resort against a model that flickers.
+    `fade_seconds`: how long a face that drops out takes to go. `on_missing`: what becomes of frames without a swap: kept,
+    blurred beyond recognition, or black. `passes`: the swap taken apart for finishing elsewhere: as FFV1 or PNG at 16 bits, as
+    EXR in linear light, or not. `notice`: where a delivery file says visibly that it is AI-made; an end card is added after the
+    last frame.
     """
 
     name: str = "default"

@@ -111,6 +111,12 @@ def random_similarity(num: int, recipe: TrainRecipe, random: torch.Generator, fl
     return rows.view(num, 2, 3)
 
 
+def seen_through(pictures: Tensor, similarity: Tensor) -> Tensor:
+    """Pictures (B, C, R, R) looked at through one similarity (1, 2, 3) of grid coordinates."""
+    grid = transform_grid(pixel_grid(pictures.shape[-1], pictures.device), similarity.to(pictures.device))
+    return _sample(pictures, grid.expand(len(pictures), -1, -1, -1))
+
+
 def pixel_grid(size_px: int, device: torch.device) -> Tensor:
     """(1, R, R, 2): the (x, y) of each pixel's centre."""
     centres = (2 * torch.arange(size_px, device=device) + 1) / size_px - 1

@@ -74,8 +74,3 @@ def without_rim(mask: Tensor) -> Tensor:
     """A face mask (B, 1, S, S) drawn in by RIM_FRACTION of its side."""
     rim_px = round(mask.shape[-1] * RIM_FRACTION)
     return -functional.max_pool2d(-mask, 2 * rim_px + 1, stride=1, padding=rim_px)
-
-
-def mean_skin(pictures: Tensor, mask: Tensor) -> Tensor:
-    """The mean colour (3,) of pictures (B, 3, S, S) within a mask (B, 1, S, S)."""
-    return (pictures * mask).sum((0, 2, 3)) / mask.sum().clamp_min(1e-6)

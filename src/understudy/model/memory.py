@@ -7,7 +7,10 @@ from pathlib import Path
 
 import torch
 
+from understudy.model.adversary import PatchDiscriminator
 from understudy.model.cost import network_cost
+from understudy.model.networks import num_parameters
+from understudy.model.swaps import has_swaps
 from understudy.types import BadInput, TrainRecipe
 
 # Measured as the peak of a process over its start: `quick` with 16 and 48 faces, `portrait` with 1 and 2 (docs/log.md).
@@ -17,6 +20,16 @@ BYTES_PER_ACTIVATION = 5.2
 """What is remembered of a layer's output until the gradient has passed it."""
 BYTES_PER_PIXEL = 550
 """Of the network's square, for one face: the stored crop in float, grids, masks and what the loss remembers."""
+
+# Of the further terms of the loss: `quick` with each of them, 8 and 24 faces at once (docs/log.md).
+BYTES_PER_JUDGE_PARAMETER = 40
+"""A discriminator's weight, its moments, and gradients of the gradient's own norm."""
+BYTES_PER_JUDGED_PIXEL = 2100
+"""Of a face that a discriminator of width 1 looks at."""
+BYTES_PER_FACE_SEEN = {"mesh": 14e6, "iris": 17e6}
+"""What the perceptual loss remembers of a face in MediaPipe's networks, which see it at one size."""
+BYTES_PER_PIXEL_SEEN = 2200
+"""The same in a network of the VGG kind, counted from its layers."""
 
 SHARE_OF_FREE = 0.85
 """The rest is for the allocator's gaps and for other programs."""
@@ -79,12 +92,29 @@ def free_memory_gb() -> float:
 
 
 def _needs(recipe: TrainRecipe, num_performers: int, num_faces: int) -> tuple[float, float]:
-    """Gigabytes that are needed in any case, and for one face of each performer."""
+    """Gigabytes that are needed in any case, and for one face of each performer, with every term of the loss at work."""
     cost = network_cost(recipe, [f"p{number}" for number in range(num_performers)])
     crops = num_faces * 5 * (1.7 * recipe.resolution_px) ** 2
+    num_drawn = 1 + has_swaps(recipe, progress=1) + (recipe.cycle_weight > 0) + (recipe.equivariance_weight > 0)
     fixed = cost.num_parameters * BYTES_PER_PARAMETER + crops
-    face = cost.activations * BYTES_PER_ACTIVATION + recipe.resolution_px**2 * BYTES_PER_PIXEL
-    return fixed / 1e9, num_performers * face / 1e9
+    face = num_drawn * cost.activations * BYTES_PER_ACTIVATION + recipe.resolution_px**2 * BYTES_PER_PIXEL
+    fixed_of_terms, face_of_terms = _needs_of_terms(recipe, num_performers)
+    return (fixed + fixed_of_terms) / 1e9, num_performers * (face + face_of_terms) / 1e9
+
+
+def _needs_of_terms(recipe: TrainRecipe, num_performers: int) -> tuple[float, float]:
+    """Bytes that discriminators and face networks need in any case, and for one face."""
+    fixed, face = 0.0, 0.0
+    num_judged = (recipe.adversarial_weight > 0) + (recipe.adversarial_swap_weight > 0)
+    if num_judged:
+        with torch.device("meta"):
+            judge = PatchDiscriminator(recipe.resolution_px, recipe.width)
+        fixed += num_performers * num_parameters(judge) * BYTES_PER_JUDGE_PARAMETER
+        face += num_judged * recipe.width * recipe.resolution_px**2 * BYTES_PER_JUDGED_PIXEL
+    if recipe.perceptual_weight:
+        parts = recipe.perceptual_network.split("+")
+        face += sum(BYTES_PER_FACE_SEEN.get(part, BYTES_PER_PIXEL_SEEN * recipe.resolution_px**2) for part in parts)
+    return fixed, face
 
 
 def _fits(recipe: TrainRecipe, resolution_px: int, num_performers: int, num_faces: int, free_gb: float) -> bool:

@@ -11,7 +11,7 @@ from understudy.types import TrainRecipe
 
 
 def make_optimizer(parameters: Sequence[Tensor], recipe: TrainRecipe) -> torch.optim.Optimizer:
-    """Fused AdamW over `parameters`: of all that were tried the fastest (docs/log.md)."""
+    """Fused AdamW over `parameters`: one kernel for all of them, where plain Adam runs several for each (docs/log.md)."""
     betas = (recipe.adam_beta1, recipe.adam_beta2)
     # Without weight decay AdamW is Adam. The epsilon is Keras's, and so the original's.
     return torch.optim.AdamW(parameters, recipe.learning_rate, betas, eps=1e-7, weight_decay=recipe.weight_decay, fused=True)

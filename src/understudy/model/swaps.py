@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from understudy.model.augment import Batch
+from understudy.model.augment import Batch, seen_through
 from understudy.model.losses import weighted_mean
 from understudy.types import BadInput, TrainRecipe
+
+SWAP_TERMS = "adversarial_swap_weight, harmony_weight, cycle_weight, equivariance_weight"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Drawing:
 def has_swaps(recipe: TrainRecipe, progress: float) -> bool:
     """Whether any term of the loss is about swaps at that share of the run; else none is drawn."""
     is_judged = recipe.adversarial_swap_weight > 0 and progress >= recipe.adversarial_from
-    return is_judged or recipe.harmony_weight > 0 or recipe.cycle_weight > 0
+    return is_judged or any(weight > 0 for weight in (recipe.harmony_weight, recipe.cycle_weight, recipe.equivariance_weight))
 
 
 def partner(performer: str, performers: Sequence[str], step: int) -> str:
@@ -54,9 +56,7 @@ def check_terms(recipe: TrainRecipe, has_features: bool) -> None:
     if recipe.perceptual_weight and not has_features:
         raise BadInput("perceptual_weight needs what a face network sees: give the trainer `features`")
     if has_swaps(recipe, 1.0) and recipe.alternate_performers:
-        raise BadInput(
-            "swaps are trained (adversarial_swap_weight, harmony_weight, cycle_weight): set alternate_performers=false"
-        )
+        raise BadInput(f"swaps are trained ({SWAP_TERMS}): set alternate_performers=false")
     if has_swaps(recipe, 1.0) and recipe.compile == "cuda-graphs":
         raise BadInput(
             "swaps are trained, which runs each network twice a step: set compile to something else than cuda-graphs"
@@ -86,3 +86,16 @@ def cycle_loss(swap: Swap, draw_back: Callable[[Tensor], Tensor]) -> Tensor:
     """
     back = draw_back(swap.drawn[:, :3])[:, :3]
     return weighted_mean((back - swap.plate.target).abs(), swap.plate.face)
+
+
+def equivariance_loss(swap: Swap, similarity: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
+    """The L1 difference of a swap that is moved and of the swap of a plate that is moved, within the face.
+
+    A network that answers a small zoom or shift of its input with another face, or with none, makes the swap swell and slide
+    where the alignment trembles (size pumping); on its own faces the reconstruction asks for this, on swaps nothing else does.
+    similarity: (1, 2, 3), in grid coordinates. draw: from the plate's pictures (B, 3, R, R) to swaps like `swap.drawn`. Source:
+    Eilertsen et al. 2019, "Single-frame regularization for temporally stable CNNs", eq. 6.
+    """
+    expected, face = seen_through(swap.drawn, similarity), seen_through(swap.plate.face, similarity)
+    again = draw(seen_through(swap.plate.warped, similarity))
+    return weighted_mean((again - expected).abs(), face)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from understudy import parallel
 from understudy.imaging.expression import ExpressionStandard, measure_standards
 from understudy.model.adversary import Adversary
-from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_chances
-from understudy.model.colour import ColourStandard, mean_skin, without_rim
+from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_chances, random_similarity
+from understudy.model.colour import ColourStandard
 from understudy.model.losses import reconstruction_loss
 from understudy.model.networks import FaceSwapNetwork, begin_from, build_network
 from understudy.model.optimisers import load_optimizers, make_optimizer, optimizer_tensors, parameters_of
@@ -27,10 +28,21 @@ from understudy.model.perceptual import Features, perceptual_loss
 from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank
 from understudy.model.precision import autocast, compiled, first_loss_scale, working_type
 from understudy.model.schedule import Moment, moment, step_generator
-from understudy.model.swaps import Drawing, Swap, check_terms, cycle_loss, harmony_loss, has_swaps, kept_of, partner
+from understudy.model.swaps import (
+    Drawing,
+    Swap,
+    check_terms,
+    cycle_loss,
+    equivariance_loss,
+    harmony_loss,
+    has_swaps,
+    kept_of,
+    partner,
+)
 from understudy.types import BadInput, TrainRecipe
 
-NUM_CALIBRATION_FACES = 96
+STEPS_TO_A_LARGER_SCALE = 1000
+"""So often the loss's scale, halved where gradients overflowed, is tried twice as large again; it halves at once if it must."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +120,8 @@ class Trainer:
         self._average()
         losses = {name: loss for each, _ in results for name, loss in each.losses.items()}
         is_applied, norm = all(each.is_applied for each, _ in results), max(each.gradient_norm for each, _ in results)
+        if is_applied and self.num_steps % STEPS_TO_A_LARGER_SCALE == 0:
+            self.loss_scale = min(2 * self.loss_scale, first_loss_scale(self.working_type))
         drawings = {name: each for _, drawn in results for name, each in drawn.items()}
         figures = self.adversary.step(drawings, now) if self.adversary is not None and is_applied else {}
         return StepResult(losses, norm, is_applied, figures)
@@ -120,8 +134,7 @@ class Trainer:
         self, performers: Sequence[str], optimizer: torch.optim.Optimizer, now: Moment
     ) -> tuple[StepResult, Mapping[str, Sequence[Drawing]]]:
         """A gradient step on the summed loss of `performers`."""
-        part, norm = self._finite_gradients(performers, optimizer, now)
-        losses = self._summed_over_ranks(part.losses)
+        part, losses, norm = self._finite_gradients(performers, optimizer, now)
         is_finite = math.isfinite(norm) and all(map(math.isfinite, losses.values()))
         if is_finite:
             self._clip(optimizer, norm)
@@ -130,8 +143,13 @@ class Trainer:
             optimizer.step()
         return StepResult(losses, norm, is_finite), part.drawings
 
-    def _finite_gradients(self, performers: Sequence[str], optimizer: torch.optim.Optimizer, now: Moment) -> tuple[Part, float]:
-        """The step's gradients, in place, and their norm; in float16 under the largest scale of the loss that they bear."""
+    def _finite_gradients(
+        self, performers: Sequence[str], optimizer: torch.optim.Optimizer, now: Moment
+    ) -> tuple[Part, dict[str, float], float]:
+        """The step's gradients, in place, the losses of all ranks and the gradients' norm.
+
+        In float16 under the largest scale of the loss that they bear; a loss that is no number has none.
+        """
         while True:
             part = self._within_memory(performers, now)
             parameters = parameters_of(optimizer)
@@ -142,9 +160,9 @@ class Trainer:
             parallel.sum_over_ranks(gradients)
             if self.loss_scale != 1:
                 torch._foreach_div_(gradients, self.loss_scale)
-            norm = float(nn.utils.get_total_norm(gradients))
-            if math.isfinite(norm) or self.loss_scale <= 1:
-                return part, norm
+            norm, losses = float(nn.utils.get_total_norm(gradients)), self._summed_over_ranks(part.losses)
+            if math.isfinite(norm) or self.loss_scale <= 1 or not all(map(math.isfinite, losses.values())):
+                return part, losses, norm
             self.loss_scale /= 2
 
     def _within_memory(self, performers: Sequence[str], now: Moment) -> Part:
@@ -189,7 +207,8 @@ class Trainer:
         for name, swap in swaps.items():
             losses[name] = losses[name] + self._swap_loss(name, swap, now) * shares[name]
         parameters = self._learning((*batches, *(swap.performer for swap in swaps.values())))
-        gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum() * self.loss_scale, parameters)
+        total = torch.stack(list(losses.values())).sum() * self.loss_scale
+        gradients = torch.autograd.grad(total, parameters) if parameters else ()  # these performers' parts may all be frozen
         if self.recipe.compile == "cuda-graphs":  # the graph writes its next answers into the same memory
             gradients = tuple(each.clone() for each in gradients)
         kept = (
@@ -243,15 +262,20 @@ class Trainer:
     def _swap_loss(self, performer: str, swap: Swap, now: Moment) -> Tensor:
         """What is minimised of the performer's faces drawn as somebody else: every term of the loss on swaps is added here."""
 
-        def draw_back(pictures: Tensor) -> Tensor:
-            again = replace(swap.plate, warped=pictures)
-            return self._drawn(self._codes({swap.performer: again})[swap.performer], performer)
+        def draw(pictures: Tensor, of: str, to: str) -> Tensor:
+            return self._drawn(self._codes({of: replace(swap.plate, warped=pictures)})[of], to)
 
         loss = swap.drawn.new_zeros(())
         if self.recipe.harmony_weight:
             loss = loss + self.recipe.harmony_weight * harmony_loss(swap)
         if self.recipe.cycle_weight:
-            loss = loss + self.recipe.cycle_weight * cycle_loss(swap, draw_back)
+            loss = loss + self.recipe.cycle_weight * cycle_loss(swap, partial(draw, of=swap.performer, to=performer))
+        if self.recipe.equivariance_weight:
+            # One for all faces of the step, so that it is the same in every piece of the batch and in every process.
+            random = step_generator(self.recipe.seed, now.step, len(self.performers) + self.performers.index(performer))
+            similarity = random_similarity(1, self.recipe, random, flip_probability=0.0)
+            again = partial(draw, of=performer, to=swap.performer)
+            loss = loss + self.recipe.equivariance_weight * equivariance_loss(swap, similarity, again)
         if self.adversary is not None:
             loss = loss + self.adversary.swap_loss(swap, now)
         return loss
@@ -301,25 +325,6 @@ class Trainer:
     def shown(self) -> FaceSwapNetwork:
         """The network to look at and to use: the averaged one, where the recipe keeps one."""
         return self.averaged
-
-    @torch.no_grad()
-    def skin_offsets(self) -> dict[str, dict[str, tuple[float, ...]]]:
-        """By whose face goes in and whom it is drawn as: what to add to R, G, B so that the skin is on average the performer's.
-
-        Measured on training faces. A network hands on a part of the skin it is shown, however little it is meant to.
-        """
-        offsets: dict[str, dict[str, tuple[float, ...]]] = {}
-        for performer, crops in self.crops.items():
-            chosen = torch.linspace(0, len(crops) - 1, min(len(crops), NUM_CALIBRATION_FACES)).round().long()
-            batch = self.still_batch(performer, chosen)
-            codes = self.read(self.shown, performer, batch)
-            offsets[performer] = {}
-            for other in self.performers:
-                drawn = self.shown.decode(codes, other)
-                mask = without_rim(drawn[:, 3:4] if drawn.shape[1] == 4 else batch.face)
-                own = torch.tensor(self.standards[other].mean, device=drawn.device)
-                offsets[performer][other] = tuple((own - mean_skin(drawn[:, :3], mask)).tolist())
-        return offsets
 
     def read(self, network: FaceSwapNetwork, performer: str, batch: Batch) -> Tensor:
         """What a network (the one in use, or the raw one) reads from a performer's faces."""

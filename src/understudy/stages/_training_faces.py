@@ -38,6 +38,9 @@ FEATURE_RIM = 0.05
 
 MAX_GALLERY = 64
 
+NUM_BLOCKS = 4
+"""Held-out faces are so many stretches of time: a single frame held out has twins beside it that are learned from."""
+
 
 @dataclass(frozen=True)
 class PerformerFaces:
@@ -51,33 +54,81 @@ class PerformerFaces:
     gallery: FloatArray
 
 
-def load_performers(folders: Sequence[Path], recipe: TrainRecipe) -> list[PerformerFaces]:
+@dataclass(frozen=True)
+class StoredFaces:
+    """What of a face set is to be trained on, in the order of time, before its pictures are read."""
+
+    performer: str
+    faces: tuple[Face, ...]
+    paths: tuple[Path, ...]
+    gallery: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+
+def open_performers(folders: Sequence[Path]) -> list[StoredFaces]:
     """The kept faces of each face set. Raises BadInput for too few faces, one performer twice, or less than two performers."""
     if len(folders) < 2:
         raise BadInput(f"expected two or more face sets to train on, got {len(folders)}")
-    performers = [_load_performer(folder, recipe) for folder in folders]
+    performers = [_open_performer(folder) for folder in folders]
     names = [each.performer for each in performers]
     if len(set(names)) < len(names):
         raise BadInput(f"expected face sets of different performers, got {', '.join(names)}")
     return performers
 
 
-def _load_performer(folder: Path, recipe: TrainRecipe) -> PerformerFaces:
+def _open_performer(folder: Path) -> StoredFaces:
     with FaceSet.open(folder) as face_set:
-        faces = [face for face in face_set.faces(kept_only=True) if face.crop]
+        faces = tuple(face for face in face_set.faces(kept_only=True) if face.crop)
         if len(faces) < MIN_FACES:
             raise BadInput(f"{folder} has {len(faces)} usable faces; training needs {MIN_FACES} or more")
-        paths = [face_set.crop_path(face) for face in faces]
-        gallery = face_set.gallery().embeddings
-        performer = face_set.performer
+        paths = tuple(face_set.crop_path(face) for face in faces)
+        return StoredFaces(face_set.performer, faces, paths, face_set.gallery().embeddings)
+
+
+def load_performers(folders: Sequence[Path], recipe: TrainRecipe) -> list[PerformerFaces]:
+    """All faces of each face set. Raises BadInput like `open_performers`."""
+    return [_load(each, recipe, np.ones(len(each), bool)) for each in open_performers(folders)]
+
+
+def load_split(performers: Sequence[StoredFaces], recipe: TrainRecipe) -> tuple[list[PerformerFaces], list[PerformerFaces]]:
+    """The faces to learn from, and those that are held out, none of them twice in memory."""
+    held = [is_held_out(len(each), recipe.held_out_fraction) for each in performers]
+    learned = [_load(each, recipe, ~is_held) for each, is_held in zip(performers, held, strict=True)]
+    return learned, [_load(each, recipe, is_held) for each, is_held in zip(performers, held, strict=True)]
+
+
+def is_held_out(num_faces: int, fraction: float) -> NDArray[np.bool_]:
+    """(num_faces,): which faces, in the order of time, are held out of training; always the same ones.
+
+    They are `NUM_BLOCKS` stretches at even distances (fewer where a stretch would be under two faces), none at either end.
+    """
+    held = np.zeros(num_faces, bool)
+    wanted = round(num_faces * fraction)
+    num_blocks = min(NUM_BLOCKS, wanted // 2)
+    for block in range(num_blocks):
+        length = (wanted * (block + 1)) // num_blocks - (wanted * block) // num_blocks
+        first = round((block + 0.5) / num_blocks * num_faces - length / 2)
+        held[first : first + length] = True
+    return held
+
+
+def _load(stored: StoredFaces, recipe: TrainRecipe, chosen: NDArray[np.bool_]) -> PerformerFaces:
+    """Those of a performer's faces that are chosen, (N,), of which all that is known of each is known among all."""
+    numbers = np.flatnonzero(chosen)
     size_px = round(recipe.resolution_px * MARGIN * DENSITY)
     region = framing(recipe.framing)
-    crops = np.empty((len(faces), 5, size_px, size_px), np.uint8)  # filled in place: a second copy may be gigabytes
+    crops = np.empty((len(numbers), 5, size_px, size_px), np.uint8)  # filled in place: a second copy may be gigabytes
+    faces, paths = [stored.faces[number] for number in numbers], [stored.paths[number] for number in numbers]
     with ThreadPoolExecutor() as pool:
         list(pool.map(partial(_load_face, region=region), crops, faces, paths))
-    chosen = np.linspace(0, len(gallery) - 1, min(len(gallery), MAX_GALLERY)).round().astype(int)
-    readings, shares = (torch.from_numpy(each) for each in (read_expressions(faces), balanced_shares(_measures(faces))))
-    return PerformerFaces(performer, torch.from_numpy(crops), readings, shares, gallery[chosen])
+    gallery = stored.gallery[np.linspace(0, len(stored.gallery) - 1, min(len(stored.gallery), MAX_GALLERY)).round().astype(int)]
+    shares = balanced_shares(_measures(stored.faces))[chosen]
+    readings = read_expressions(faces)
+    return PerformerFaces(
+        stored.performer, torch.from_numpy(crops), torch.from_numpy(readings), torch.from_numpy(shares), gallery
+    )
 
 
 def _measures(faces: Sequence[Face]) -> FloatArray:

@@ -7,12 +7,17 @@ from dataclasses import fields, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from understudy.imaging.framing import crop_from_face, framing
 from understudy.imaging.meanface import mean_face
-from understudy.imaging.metrics_geometry import expression_measures, frontal, identity_scores, mean_gain
+from understudy.imaging.metrics_geometry import (
+    expression_measures,
+    frontal,
+    identity_scores,
+    mean_gain,
+    pose_errors_degrees,
+)
 from understudy.imaging.similarity import apply
 from understudy.model.augment import Batch
 from understudy.model.losses import reconstruction_loss
@@ -23,9 +28,6 @@ from understudy.stages._training_faces import PerformerFaces
 from understudy.stages._training_state import Judgement
 from understudy.types import BadInput, Box, Detection, FloatArray, Image, Reporter
 
-NUM_BLOCKS = 4
-"""Held-out faces are so many stretches of time: a single frame held out has twins beside it that are learned from."""
-
 MOST_FACES = 16
 NUM_SEEN_FACES = 8
 """Faces of each performer that the two face networks look at: one judgement is then about a second on one core."""
@@ -34,28 +36,6 @@ PERCEPTION_AFTER_SECONDS = 30.0
 """Shorter runs are not worth loading the face networks for."""
 
 FEWEST_JUDGEMENTS = 6
-
-
-def is_held_out(num_faces: int, fraction: float) -> NDArray[np.bool_]:
-    """(num_faces,): which faces, in the order of time, are held out of training; always the same ones.
-
-    They are `NUM_BLOCKS` stretches at even distances (fewer where a stretch would be under two faces), none at either end.
-    """
-    held = np.zeros(num_faces, bool)
-    wanted = round(num_faces * fraction)
-    num_blocks = min(NUM_BLOCKS, wanted // 2)
-    for block in range(num_blocks):
-        length = (wanted * (block + 1)) // num_blocks - (wanted * block) // num_blocks
-        first = round((block + 0.5) / num_blocks * num_faces - length / 2)
-        held[first : first + length] = True
-    return held
-
-
-def split_faces(performers: Sequence[PerformerFaces], fraction: float) -> tuple[list[PerformerFaces], list[PerformerFaces]]:
-    """The faces to learn from, and those that are held out."""
-    held = [torch.from_numpy(is_held_out(len(each.crops), fraction)) for each in performers]
-    pairs = list(zip(performers, held, strict=True))
-    return [_only(each, ~is_held) for each, is_held in pairs], [_only(each, is_held) for each, is_held in pairs]
 
 
 def _only(performer: PerformerFaces, chosen: Tensor) -> PerformerFaces:
@@ -102,13 +82,15 @@ class Judge:
                 self._viewer = _Viewer(trainer.recipe.framing, trainer.recipe.resolution_px)
             except BadInput:
                 return {}
-        identity, expression = [], []
+        identity, expression, pose = [], [], []
         for name, (batch, drawn) in held.items():
             for other in _others(trainer.performers, name):
                 plates, swaps = (as_pictures(evenly(each, NUM_SEEN_FACES)) for each in (batch.target, drawn[other][:, :3]))
                 identity.append(self._viewer.identity(swaps, self._people[name], self._people[other]))
-                expression.append(self._viewer.expression(swaps, plates))
-        return {"identity": _mean(identity), "expression": _mean(expression)}
+                gain, degrees = self._viewer.expression_and_pose(swaps, plates)
+                expression.append(gain)
+                pose.append(degrees)
+        return {"identity": _mean(identity), "expression": _mean(expression), "pose": _mean(pose)}
 
 
 def _others(performers: Sequence[str], name: str) -> list[str]:
@@ -133,14 +115,18 @@ class _Viewer:
         embeddings = self._embedder.batch(swaps, [self._points] * len(swaps))
         return float(np.mean(identity_scores(embeddings, plate, performer)))
 
-    def expression(self, swaps: Sequence[Image], plates: Sequence[Image]) -> float:
-        """How much of the plate's play of mouth, smile, brows and eyes the swaps have: 1 all of it."""
-        return mean_gain(np.stack([self._expressions(swaps), self._expressions(plates)], axis=1))
+    def expression_and_pose(self, swaps: Sequence[Image], plates: Sequence[Image]) -> tuple[float, float]:
+        """How much of the plate's play of mouth, smile, brows and eyes the swaps have, 1 all of it; and by how many degrees
+        their heads are turned otherwise."""
+        (swap_play, swap_heads), (plate_play, plate_heads) = (self._play_and_heads(faces) for faces in (swaps, plates))
+        gain = mean_gain(np.stack([swap_play, plate_play], axis=1))
+        return gain, float(np.nanmean(pose_errors_degrees(swap_heads, plate_heads)))
 
-    def _expressions(self, faces: Sequence[Image]) -> FloatArray:
-        """(N, 4): mouth, smile, brows and eyes of each face."""
+    def _play_and_heads(self, faces: Sequence[Image]) -> tuple[FloatArray, FloatArray]:
+        """(N, 4): mouth, smile, brows and eyes of each face; (N, 3, 3): how its head is turned."""
         found = self._landmarker.batch(faces, [self._where] * len(faces))
-        return expression_measures(frontal(np.stack([each.points for each in found]))[0])
+        meshes, rotations = frontal(np.stack([each.points for each in found]))
+        return expression_measures(meshes), rotations
 
 
 def evenly(values: Tensor, most: int) -> Tensor:

@@ -23,6 +23,7 @@ NOTES = {
     "variation": "how much restored faces differ, over true ones",
     "identity": "of swaps: +1 is the performer, -1 the plate's own",
     "expression": "of swaps: 1 is all the play of the plate's face",
+    "pose": "of swaps, degrees away from the plate's",
     "num_incidents": "times that something had to be mended",
 }
 """The figures at the top of the page, and how to read them."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from understudy.model.folder import ANCESTORS_FILE, GALLERIES_FILE, people_in
 from understudy.model.starter import starter_sha256, starter_tensors
@@ -66,11 +67,12 @@ def begin(trainer: Trainer, start: Start | None) -> Progress:
     tensors = load_tensors(start.checkpoint, file)
     if start.take == "encoder":
         tensors = {name: each for name, each in tensors.items() if name.startswith("encoder.")}
-    known = _whose_decoders(tensors)
+    known = _whose_decoders(_fitting(trainer, tensors))
     new = {name: each for name, each in starter.items() if _whose_decoders([name]) - known}
     all_taken = trainer.begin({**new, **tensors})
     taken = [name for name in all_taken if name not in new]
-    if not taken:
+    own = trainer.network.state_dict()
+    if all(own[name].ndim < 2 for name in taken):  # a bias that fits by its length alone is nothing to begin with
         raise BadInput(
             f"--from {start.model}: none of its layers fits this recipe; take the same architecture, or leave --from out"
         )
@@ -78,11 +80,17 @@ def begin(trainer: Trainer, start: Start | None) -> Progress:
         "began_from": start.model.as_posix(),
         "at_step": start.checkpoint.step,
         "took": start.take,
-        "num_layers_taken": len(taken),
+        "layers_taken": f"{len(taken)} of {len(own)}",
         "performers": sorted(start.people()),
     }
     from_starter = [name for name in all_taken if name in new]
     return Progress(lineage=[entry, *([_starter_entry(trainer, from_starter)] if from_starter else [])])
+
+
+def _fitting(trainer: Trainer, tensors: Mapping[str, Tensor]) -> list[str]:
+    """The weights among a model's tensors that this network has in the same place and shape."""
+    own = trainer.network.state_dict()
+    return [name for name, each in tensors.items() if each.ndim > 1 and name in own and own[name].shape == each.shape]
 
 
 def _whose_decoders(names: Iterable[str]) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from understudy.model.folder import expressions_from_json, recipe_as_json, told_by
+from understudy.model.skin import skin_offsets
 from understudy.model.trainer import StepResult, Trainer
 from understudy.store.checkpoints import Checkpoint, load_tensors, mark_best, prune, save_checkpoint
 from understudy.types import Json
@@ -38,6 +39,8 @@ class Progress:
 
     num_steps: int = 0
     num_faces_seen: int = 0
+    num_faces_undone: int = 0
+    """Seen in steps that the run went back from."""
     seconds: float = 0.0
     smooth_loss: float = 0.0
     losses: list[tuple[int, float]] = field(default_factory=list)
@@ -63,7 +66,7 @@ class Progress:
 
     @property
     def faces_per_second(self) -> float:
-        return self.num_faces_seen / max(self.seconds, 1e-9)
+        return (self.num_faces_seen + self.num_faces_undone) / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def save(trainer: Trainer, progress: Progress, out: Path) -> None:
         "performers": list(trainer.performers),
         "colour": {name: standard.as_json() for name, standard in trainer.standards.items()},
         "expressions": {name: standard.as_json() for name, standard in trainer.expression_standards.items()},
-        "skin_offsets": trainer.skin_offsets() if trainer.recipe.standardise_colour else {},
+        "skin_offsets": skin_offsets(trainer) if trainer.recipe.standardise_colour else {},
         "random": {
             "scheme": "one generator for each (seed, attempt, step, performer)",
             "seed": trainer.recipe.seed,
@@ -114,6 +117,7 @@ def save(trainer: Trainer, progress: Progress, out: Path) -> None:
         },
         "micro_batch": trainer.micro_batch,
         "num_faces_seen": progress.num_faces_seen,
+        "num_faces_undone": progress.num_faces_undone,
         "seconds": progress.seconds,
         "smooth_loss": progress.smooth_loss,
         "losses": [list(pair) for pair in progress.losses],
@@ -143,15 +147,19 @@ def told_in(checkpoint: Checkpoint) -> int:
 
 
 def take_up(trainer: Trainer, checkpoint: Checkpoint) -> Progress:
-    """Load a checkpoint into the trainer and return where its run stood."""
+    """Load a checkpoint into the trainer and return where its run stood.
+
+    It goes on in the checkpoint's pieces of a batch, so that it goes on to the bit; in smaller ones where less fits by now.
+    """
     trainer.load({name: load_tensors(checkpoint, name) for name in trainer.tensors()}, checkpoint.step)
     state = cast(dict[str, Any], checkpoint.state)
     trainer.attempt = int(state["random"].get("attempt", 0))
-    trainer.micro_batch = int(state.get("micro_batch", trainer.recipe.batch_size))
+    trainer.micro_batch = min(trainer.micro_batch, int(state.get("micro_batch", trainer.recipe.batch_size)))
     plateau_at = state.get("plateau_at")
     return Progress(
         num_steps=checkpoint.step,
         num_faces_seen=int(state["num_faces_seen"]),
+        num_faces_undone=int(state.get("num_faces_undone", 0)),
         seconds=float(state["seconds"]),
         smooth_loss=float(state["smooth_loss"]),
         steps_between_losses=int(state["steps_between_losses"]),

@@ -17,12 +17,12 @@ from understudy.model.memory import MemoryPlan, plan_memory
 from understudy.model.starter import starter_sha256
 from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
-from understudy.stages._training_faces import MARGIN, PerformerFaces, load_performers
-from understudy.stages._training_judge import Judge, has_stopped_improving, split_faces, verdict
+from understudy.stages._training_faces import MARGIN, PerformerFaces, load_split, open_performers
+from understudy.stages._training_judge import Judge, has_stopped_improving, verdict
 from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, write_preview
 from understudy.stages._training_process import Clock, interrupts_between_steps, keep_freed_memory
 from understudy.stages._training_report import REPORT_FILE, write_training_report
-from understudy.stages._training_start import STARTER, Start, Take, begin, write_galleries
+from understudy.stages._training_start import Start, Take, begin, write_galleries
 from understudy.stages._training_state import Budget, Progress, Until, save, take_up, told_in
 from understudy.stages._training_terms import licences_of_terms, make_adversary, make_features
 from understudy.stages._training_watchdog import Watchdog, note_incident, roll_back
@@ -135,14 +135,15 @@ def _prepare(
 ) -> _Session:
     """Load the faces, hold some out, and take the run up where it was, or begin it."""
     keep_freed_memory()
-    performers, held_out = split_faces(load_performers(face_sets, recipe), recipe.held_out_fraction)
+    stored = open_performers(face_sets)
+    memory = plan_memory(recipe, len(stored), sum(map(len, stored)))  # before any of it is taken
+    if memory.micro_batch == 0:
+        raise BadInput(f"{recipe.name} {memory}")
+    performers, held_out = load_split(stored, recipe)
     _warn_of_unknown_gazes(performers, recipe, report)
     checkpoint = latest_valid(out, report)
     trainer = build_trainer(performers, recipe, freeze, len(MEASURES) if checkpoint is None else told_in(checkpoint))
     has_judge = all(len(each.crops) for each in held_out)
-    memory = plan_memory(recipe, len(performers), sum(len(each.crops) for each in performers))
-    if memory.micro_batch == 0:
-        raise BadInput(f"{recipe.name} {memory}")
     judge = Judge(held_out) if has_judge else None
     trainer.micro_batch = max(1, memory.micro_batch)
     begin_anew = partial(begin, trainer, start)
@@ -186,13 +187,16 @@ def _train_until_spent(session: _Session, budget: Budget, out: Path, report: Rep
     Stopped by the user, it saves first. Where several processes share the run, process 0 decides for all.
     """
     trainer, clock, watchdog, wrong = session.trainer, Clock(session.trainer.recipe), Watchdog(), ""
+    for judgement in session.progress.judgements:
+        watchdog.look_at(judgement)
     with interrupts_between_steps() as was_interrupted:
         while True:
-            decided = [budget.progress(session.progress), float(was_interrupted()), float(bool(wrong))]
-            share, is_stopped, has_collapsed = parallel.from_rank_zero(decided)
+            decided = [budget.progress(session.progress), float(was_interrupted()), float(bool(wrong)), watchdog.sound_until]
+            share, is_stopped, has_collapsed, sound_until = parallel.from_rank_zero(decided)
             if has_collapsed:
-                session.progress = roll_back(trainer, session.progress, out, wrong, session.begin, report)
-                watchdog, wrong = Watchdog(), ""
+                progress = roll_back(trainer, session.progress, out, wrong, int(sound_until), session.begin, report)
+                session.progress, wrong = progress, ""
+                watchdog.forget_collapse()
                 continue
             if share >= 1 or is_stopped:
                 wrong = _save_at_the_end(session, out, report) if not parallel.rank() else ""
@@ -201,8 +205,8 @@ def _train_until_spent(session: _Session, budget: Budget, out: Path, report: Rep
                 break
             step = trainer.step(share)
             session.progress.seconds += clock.tick()
-            wrong = watchdog.look(step)
             _count(session, step, report)
+            wrong = watchdog.look(step, session.progress.num_steps)
             if not wrong and not parallel.rank():
                 wrong = _look_after(session, budget, step, clock, watchdog, out, report)
             clock.leave_out()
@@ -335,7 +339,9 @@ def _budget(recipe: TrainRecipe, minutes: float | None, steps: int | None, until
     if minutes is not None and steps is not None:
         raise BadInput("expected --minutes or --steps, got both")
     if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps <= 0):
-        raise BadInput(f"expected a training time above 0, got {minutes if minutes is not None else steps}")
+        raise BadInput(
+            f"expected {f'--minutes above 0, got {minutes:g}' if minutes is not None else f'--steps above 0, got {steps}'}"
+        )
     if until == "plateau" and not recipe.held_out_fraction:
         raise BadInput("--until plateau is judged on faces held out of training; give --set held_out_fraction=0.08 too")
     if steps is not None:
@@ -373,11 +379,11 @@ def _describe(face_sets: Sequence[Path]) -> dict[str, InputFile]:
 def _opening_words(session: _Session) -> str:
     counts = ", ".join(f"{len(each.crops)} faces of {each.performer}" for each in session.performers)
     num_steps = session.progress.num_steps
-    begun = f", going on at step {num_steps}" if num_steps else _starter_words(session.progress)
+    begun = f", going on at step {num_steps}" if num_steps else _beginning_words(session.progress)
     return f"training on {counts}{begun}; {session.memory}"
 
 
-def _starter_words(progress: Progress) -> str:
-    """How much of the starter a new run began with; "" where it was not asked for."""
-    shares = [entry["layers_taken"] for entry in progress.lineage if entry.get("began_from") == STARTER]
-    return f", beginning with {shares[0]} layers of {STARTER}" if shares else ""
+def _beginning_words(progress: Progress) -> str:
+    """How much of a model and of the starter a new run began with; "" where it began at random."""
+    taken = [f"{each['layers_taken']} layers of {each['began_from']}" for each in progress.lineage if "layers_taken" in each]
+    return f", beginning with {' and '.join(taken)}" if taken else ""
