@@ -100,6 +100,18 @@ def test_a_frame_that_fails_shows_the_plate_and_is_listed_with_its_reason(plate,
         assert np.array_equal(frames[frame], record.image) == (frame in (3, 5))
 
 
+@pytest.mark.parametrize("alignment", [np.full((2, 3), np.nan), np.zeros((2, 3))], ids=["not finite", "flat"])
+def test_a_face_that_lies_nowhere_does_not_keep_the_plate_from_being_written_to_its_end(plate, tmp_path, alignment):
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    faces[3] = replace(faces[3], face_from_frame=alignment)
+    figures = written(plate, faces, tmp_path / "swap")
+    assert (figures["num_failed"], figures["num_swapped"]) == (1, NUM_FRAMES - 1)
+    assert len(list(read_frames(tmp_path / "swap/frames"))) == NUM_FRAMES
+    lines = [json.loads(line) for line in (tmp_path / "swap/passes/alignment.jsonl").read_text().splitlines()]
+    assert [len(line["faces"]) for line in lines] == [1, 1, 1, 0] + [1] * 12
+    assert "disable {{curve K x0 0 x3 1 x4 0 x16 1}}" in (tmp_path / "swap/passes/alignment.nk").read_text()
+
+
 def test_an_answer_that_is_not_finite_fails_its_frame_and_spoils_no_other(plate, tmp_path):
     class Broken(Painter):
         def swap(self, crops, from_performer, to_performer, *told):

@@ -69,9 +69,14 @@ BLENDS: dict[str, Blend] = {
 BANDED = ("multiband", "relief")
 
 
+def lies_somewhere(face: Face) -> bool:
+    """Whether the face's alignment is a place in the frame."""
+    return bool(np.isfinite(face.face_from_frame).all() and scale_of(np.asarray(face.face_from_frame, np.float64)) > 0)
+
+
 def check_usable(face: Face) -> None:
     """Raises UnusableError for a face that lies nowhere."""
-    if not (np.isfinite(face.face_from_frame).all() and scale_of(np.asarray(face.face_from_frame, np.float64)) > 0):
+    if not lies_somewhere(face):
         raise UnusableError("the face's alignment is unusable")
     if not np.isfinite(face.landmarks).all():
         raise UnusableError("the face's landmarks are not finite")

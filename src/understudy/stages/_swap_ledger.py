@@ -10,6 +10,7 @@ import numpy as np
 
 from understudy.perception.follow import jitter_px
 from understudy.perception.persons import track_embeddings
+from understudy.stages._compositing import lies_somewhere
 from understudy.stages._plate_survey import PlateSurvey
 from understudy.stages._swap_plan import Plan
 from understudy.stages._swapping import SwappedFrame
@@ -32,8 +33,12 @@ def ledger_line(finished: SwappedFrame, shot: int = 0) -> Json:
 
 
 def alignment_line(finished: SwappedFrame) -> Json:
-    """Where the faces of a frame lie; every frame has its line, those without a face too."""
-    faces = [{"track": face.track, "face_from_frame": np.asarray(face.face_from_frame).tolist()} for face in finished.faces]
+    """Where the faces of a frame lie; every frame has its line, those without a face too. One that lies nowhere is left out."""
+    faces = [
+        {"track": face.track, "face_from_frame": np.asarray(face.face_from_frame).tolist()}
+        for face in finished.faces
+        if lies_somewhere(face)
+    ]
     return {"frame": finished.record.index, "time_seconds": finished.record.time_seconds, "faces": faces}
 
 
