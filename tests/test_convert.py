@@ -223,28 +223,6 @@ def test_a_fault_of_ours_is_told_from_a_bad_frame_and_ends_with_an_error(plate, 
         check_no_faults(figures, plate)
 
 
-def test_several_performers_are_replaced_in_one_pass_each_by_whom_was_asked_for(plate):
-    class Palette(Painter):
-        def swap(self, crops, from_performer, to_performer, *told):
-            self.colour = {"bea": (0.9, 0.1, 0.1), "cesar": (0.1, 0.1, 0.9)}[to_performer]
-            return super().swap(crops, from_performer, to_performer)
-
-    galleries = {name: np.full((3, 128), value) for name, value in (("abel", 0), ("dora", 0.5), ("bea", 1), ("cesar", -1))}
-    faces = [
-        a_face(frame, track=track, x=x, size=30, embedding=value)
-        for frame in range(NUM_FRAMES)
-        for track, x, value in ((0, 60.0, 0.0), (1, 180.0, 0.5), (2, 120.0, 5.0))
-        if not (track == 1 and frame > 9)
-    ]
-    roles = replacements_of(["abel", "dora"], ["bea", "cesar"], tuple(galleries))
-    plan = planned(plate, faces, Palette(galleries=galleries), LOSSLESS, roles=roles)
-    finished = list(swapped_frames(read_frames(plate), plan))
-    assert [len(frame.faces) for frame in finished] == [2] * 10 + [1] * 6
-    assert np.all(finished[4].image[80, 60] == [230, 26, 26])
-    assert np.all(finished[4].image[80, 180] == [26, 26, 230])
-    assert np.array_equal(finished[4].image[80, 120], next(read_frames(plate, 4)).image[80, 120])
-
-
 @pytest.mark.parametrize(
     "changed", [{"num_crops": 3}, {"flow_blend_fraction": 0.3}, {"is_light_linear": True}, {"matte_seconds": 0.1}]
 )

@@ -42,7 +42,7 @@ from understudy.types import ConvertRecipe, Face
 
 
 class UnusableError(Exception):
-    """What this frame holds cannot be composited; the message says why. Anything else that is raised is a fault of ours."""
+    """This face cannot be composited; the message says why. Anything else that is raised is a fault of ours."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,11 @@ def lies_somewhere(face: Face) -> bool:
     return bool(np.isfinite(face.face_from_frame).all() and scale_of(np.asarray(face.face_from_frame, np.float64)) > 0)
 
 
-def check_usable(face: Face) -> None:
-    """Raises UnusableError for a face that lies nowhere."""
+def why_unusable(face: Face) -> str:
+    """Why a face cannot be cut out; "" for one that can."""
     if not lies_somewhere(face):
-        raise UnusableError("the face's alignment is unusable")
-    if not np.isfinite(face.landmarks).all():
-        raise UnusableError("the face's landmarks are not finite")
+        return "the face's alignment is unusable"
+    return "" if np.isfinite(face.landmarks).all() else "the face's landmarks are not finite"
 
 
 def is_usable(drawn: Drawn) -> bool:

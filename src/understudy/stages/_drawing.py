@@ -7,8 +7,8 @@ the last digits, on how many faces it is asked about at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar, cast
 
@@ -22,7 +22,7 @@ from understudy.imaging.steadiness import average_crops, jittered_from_crop, rea
 from understudy.imaging.visibility import visibility
 from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord
-from understudy.stages._compositing import Drawn, UnusableError, as_bytes, check_usable, reach_of
+from understudy.stages._compositing import Drawn, as_bytes, reach_of, why_unusable
 from understudy.stages._swap_plan import (
     Codes,
     Crops,
@@ -40,9 +40,10 @@ MOST_MEMORY_BYTES = 400_000_000
 
 @dataclass(frozen=True)
 class _Cut:
-    """A frame with the crops of its faces (of each, as many as are averaged), or the reason why they could not be cut.
+    """A frame with the crops of its faces (of each, as many as are averaged), but for those that cannot be cut.
 
     codes: what the network reads of each crop, where that is steadied; the record is dropped where only they are needed.
+    failures: by track, why a face could not be cut.
     """
 
     record: FrameRecord | None
@@ -50,17 +51,20 @@ class _Cut:
     faces: Sequence[Face] = ()
     crops: Sequence[Sequence[Crops]] = ()
     codes: Sequence[Sequence[Codes]] = ()
-    failure: str = ""
+    failures: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A frame with what the network drew of its faces; the record is dropped where only the drawings are needed."""
+    """A frame with what the network drew of its faces; the record is dropped where only the drawings are needed.
+
+    failures: by track, why a face could not be drawn.
+    """
 
     record: FrameRecord | None
     frame: int
     drawn: Sequence[Drawn] = ()
-    failure: str = ""
+    failures: Mapping[int, str] = field(default_factory=dict)
 
 
 class _OfAFrame(Protocol):
@@ -126,7 +130,7 @@ def answered_frames(frames: Iterable[FrameRecord], plan: Plan, is_measuring: boo
             for row, (face, crops) in enumerate(zip(cut.faces, cut.crops, strict=True)):
                 visible = None if is_measuring else _visible(face, crops[0], plan)
                 drawn.append(Drawn(face, crops[0], average_crops(answers[number, row]), visible))
-            yield Answered(cut.record, cut.frame, drawn, cut.failure)
+            yield Answered(cut.record, cut.frame, drawn, cut.failures)
 
 
 def _steadied(cuts: Iterable[_Cut], plan: Plan) -> Iterator[_Cut]:
@@ -194,13 +198,10 @@ def _cut(record: FrameRecord, plan: Plan, num_crops: int | None) -> _Cut:
     part, faces = plan.part_at(record.index), plan.faces.get(record.index, ())
     if not faces or (num_crops is None and not part.is_swapped):
         return _Cut(record, record.index)
-    try:
-        for face in faces:
-            check_usable(face)
-    except UnusableError as error:
-        return _Cut(record, record.index, failure=str(error))
-    crops = [_crops(record.image, face, plan, num_crops or part.recipe.num_crops) for face in faces]
-    return _Cut(record, record.index, faces, crops)
+    failures = {face.track: why for face in faces if (why := why_unusable(face))}
+    usable = [face for face in faces if face.track not in failures]
+    crops = [_crops(record.image, face, plan, num_crops or part.recipe.num_crops) for face in usable]
+    return _Cut(record, record.index, usable, crops, failures=failures)
 
 
 def _crops(image: AnyImage, face: Face, plan: Plan, num_crops: int) -> list[Crops]:

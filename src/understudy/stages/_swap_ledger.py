@@ -53,12 +53,18 @@ def counts_of(ledger: Sequence[Json]) -> dict[str, object]:
     return {
         "num_frames": len(ledger),
         "num_swapped": by_status["swapped"],
+        "num_partly_swapped": sum(is_partly_swapped(line) for line in ledger),
         "num_without_face": by_status["no_face"],
         "num_other_person": by_status["other_person"],
         "num_left_out": by_status["left_out"],
         "num_failed": by_status["failed"],
         "num_faults": sum("fault" in line for line in ledger),
     }
+
+
+def is_partly_swapped(line: Json) -> bool:
+    """Whether a frame shows a new face, and beside it one that could not be replaced: its reason says whose."""
+    return line["status"] == "swapped" and bool(line["reason"])
 
 
 def track_figures(plan: Plan, survey: PlateSurvey, ledger: Sequence[Json]) -> dict[str, object]:
@@ -74,7 +80,7 @@ def track_figures(plan: Plan, survey: PlateSurvey, ledger: Sequence[Json]) -> di
     }
     taken, left = [d for t, d in distance.items() if t in plan.ends], [d for t, d in distance.items() if t not in plan.ends]
     frames = [cast(int, line["frame"]) for line in ledger if line["status"] == "swapped"]
-    before_px, after_px = jitter_px([face for frame in frames for face in plan.faces[frame]])
+    before_px, after_px = jitter_px([face for frame in frames for face in plan.faces[frame] if lies_somewhere(face)])
     return {
         "num_tracks": len(plan.ends),
         "identity_distance": round(max(taken), 4) if taken else None,

@@ -27,6 +27,7 @@ _MOST_ROWS = 200
 _NOTES = {
     "num_frames": "as many as the plate has, at the same times",
     "num_swapped": "frames that show the new face",
+    "num_partly_swapped": "of these, frames in which one of several could not be replaced, see the table",
     "num_without_face": "passed through: nobody was found",
     "num_other_person": "passed through: only other people's faces",
     "num_left_out": "passed through: the project says so",

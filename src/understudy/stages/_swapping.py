@@ -11,7 +11,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 import cv2
@@ -44,7 +44,7 @@ NO_SWAP: Mapping[Status, str] = {
 """Why a frame that shows nobody to replace is passed through."""
 
 FAULT = "a fault of Understudy: "
-"""Begins the reason of a frame that failed through a fault of ours; all others failed by what they hold."""
+"""Begins the reason of a face that failed through a fault of ours; all others failed by what the frame holds."""
 
 MOST_WORKERS = 8
 
@@ -53,8 +53,9 @@ MOST_WORKERS = 8
 class SwappedFrame:
     """A finished frame: the record it came from, the new picture (as deep as the plate) and its matte (H, W), and its fate.
 
-    layers: the new faces, each in its place, in the order in which they were laid over the plate; drawn: what the network made
-    of each. fault: the traceback where a fault of ours made it fail.
+    faces: all that were to be replaced; layers: the new ones, each in its place, in the order in which they were laid over the
+    plate; drawn: what the network made of each of these. reason: why there is no new face, or who of several has none.
+    fault: the traceback where a fault of ours made a face fail.
     """
 
     record: FrameRecord
@@ -74,6 +75,7 @@ class SwappedFrame:
 def swapped_frames(frames: Iterable[FrameRecord], plan: Plan, wanted: range | None = None) -> Iterator[SwappedFrame]:
     """Each frame finished, in order. A frame that cannot be composited comes back as the plate, marked as failed.
 
+    Of several faces those that can be replaced are, and the reason names the others, where `on_missing` lets these be seen.
     wanted: only these come back; `frames` are then `frames_to_read`, of which the others steady the first and last of them.
     """
     answered = read_ahead(answered_frames(read_ahead(frames, num_frames=4), plan), num_frames=2)
@@ -102,39 +104,76 @@ def _finish(window: Sequence[Answered], place: int, plan: Plan) -> SwappedFrame:
     assert answered.record is not None
     record, faces = answered.record, plan.faces.get(answered.frame, ())
     part = plan.part_at(record.index)
-    nothing = np.zeros(record.image.shape[:2], np.float32)
 
     def passed_through(status: Status, reason: str, fault: str = "") -> SwappedFrame:
         image = record.image if status == "left_out" else _without_swap(record.image, part.recipe)
-        return SwappedFrame(record, image, nothing, status, reason, faces, fault=fault)
+        return SwappedFrame(record, image, _no_matte(record), status, reason, faces, fault=fault)
 
     if not part.is_swapped:
         return passed_through("left_out", NO_SWAP["left_out"])
     if not faces:
         status: Status = "other_person" if record.index in plan.strangers else "no_face"
         return passed_through(status, NO_SWAP[status])
-    if answered.failure:
-        return passed_through("failed", answered.failure)
-    try:
-        return _laid_over(record, [_around(window, place, row) for row in range(len(answered.drawn))], plan)
-    except UnusableError as error:
-        return passed_through("failed", str(error))
-    except Exception as error:  # one frame must not end a long render; the fault is raised when the rest is done
-        return passed_through("failed", FAULT + _in_words(error), traceback.format_exc())
+    laid, failures = _laid_over(window, place, plan)
+    reason = _in_one_line(failures, faces, plan)
+    fault = "\n".join(failure.fault for failure in failures.values() if failure.fault)
+    if not laid.layers or (failures and part.recipe.on_missing != "keep"):  # a face that must not be seen hides the frame
+        return passed_through("failed", reason, fault)
+    return SwappedFrame(record, laid.image, laid.matte, "swapped", reason, faces, laid.layers, laid.drawn, fault)
 
 
-def _laid_over(record: FrameRecord, faces: Sequence[tuple[Sequence[Drawn], int]], plan: Plan) -> SwappedFrame:
-    """All new faces of a frame over its plate. Raises UnusableError where one of them cannot be put there."""
-    image, matte, layers = record.image.copy(), np.zeros(record.image.shape[:2], np.float32), []
-    for around, place in faces:
-        layer = composite_face(image, around, place, plan)
-        if not layer.matte.any():
-            raise UnusableError(f"{plan.roles[around[place].face.track].with_}'s face is nowhere visible")
-        layer.over(image)
-        matte[layer.inside] = np.maximum(matte[layer.inside], layer.matte)
-        layers.append(layer)
-    drawn = [around[place] for around, place in faces]
-    return SwappedFrame(record, image, matte, "swapped", "", [each.face for each in drawn], layers, drawn)
+@dataclass
+class _Laid:
+    """A frame as far as new faces are laid over it: the picture and its matte (H, W), the faces and what was drawn of each."""
+
+    image: AnyImage
+    matte: Mask
+    layers: list[Layer] = field(default_factory=list)
+    drawn: list[Drawn] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a face is not replaced. fault: the traceback where that is a fault of ours."""
+
+    reason: str
+    fault: str = ""
+
+
+def _laid_over(window: Sequence[Answered], place: int, plan: Plan) -> tuple[_Laid, Mapping[int, _Failure]]:
+    """The new faces of a frame over its plate, as many as can be put there, and by track why the others cannot."""
+    answered = window[place]
+    assert answered.record is not None
+    laid = _Laid(answered.record.image.copy(), _no_matte(answered.record))
+    failures = {track: _Failure(reason) for track, reason in answered.failures.items()}
+    for row, drawn in enumerate(answered.drawn):
+        track = drawn.face.track
+        try:
+            layer = composite_face(laid.image, *_around(window, place, row), plan)
+            if not layer.matte.any():
+                raise UnusableError(f"{plan.roles[track].with_}'s face is nowhere visible")
+        except UnusableError as error:
+            failures[track] = _Failure(str(error))
+            continue
+        except Exception as error:  # one face must not end a long render; the fault is raised when the rest is done
+            failures[track] = _Failure(FAULT + _in_words(error), traceback.format_exc())
+            continue
+        layer.over(laid.image)
+        laid.matte[layer.inside] = np.maximum(laid.matte[layer.inside], layer.matte)
+        laid.layers.append(layer)
+        laid.drawn.append(drawn)
+    return laid, failures
+
+
+def _in_one_line(failures: Mapping[int, _Failure], faces: Sequence[Face], plan: Plan) -> str:
+    """Why faces are not replaced, and where there are several, whose."""
+    if len(faces) == 1:
+        return "".join(failure.reason for failure in failures.values())
+    return "; ".join(f"{plan.roles[track].replace} is not replaced: {failures[track].reason}" for track in sorted(failures))
+
+
+def _no_matte(record: FrameRecord) -> Mask:
+    return np.zeros(record.image.shape[:2], np.float32)
 
 
 def _around(window: Sequence[Answered], place: int, row: int) -> tuple[list[Drawn], int]:

@@ -353,8 +353,8 @@ class _Notes:
 
 
 def _check_all_swapped(figures: Mapping[str, object], out: Path) -> None:
-    num_missing = int(str(figures["num_frames"])) - int(str(figures["num_swapped"])) - int(str(figures["num_left_out"]))
-    if num_missing:
+    num_whole = int(str(figures["num_swapped"])) - int(str(figures.get("num_partly_swapped", 0)))  # older folders do not count
+    if num_missing := int(str(figures["num_frames"])) - num_whole - int(str(figures["num_left_out"])):
         raise UnfinishedFrames(
             f"{num_missing} of {figures['num_frames']} frames are not swapped; {out / LEDGER_FILE} says which and why"
         )
