@@ -24,6 +24,7 @@ from understudy.media.images import read_image
 from understudy.media.reader import read_frames
 from understudy.media.segments import SegmentedWriter
 from understudy.stages import _marked_output, _swapping
+from understudy.stages._compositing import composite_face
 from understudy.stages._plate_survey import PlateSurvey
 from understudy.stages._segment_keys import segment_keys
 from understudy.stages._swapping import swapped_frames
@@ -173,6 +174,42 @@ def test_only_the_parts_of_a_film_that_a_changed_range_touches_are_rendered_agai
     assert (tmp_path / "second/swap.mkv").read_bytes() == (tmp_path / "fresh/swap.mkv").read_bytes()
     assert (tmp_path / "second/swap.mkv").read_bytes() != (tmp_path / "first/swap.mkv").read_bytes()
     assert (tmp_path / "second/ledger.jsonl").read_bytes() == (tmp_path / "fresh/ledger.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("earlier", [None, "none yet"])
+def test_the_same_command_tries_frames_again_that_a_fault_spoiled_and_keeps_the_rest(plate, tmp_path, monkeypatch, earlier):
+    monkeypatch.setattr(_marked_output, "SegmentedWriter", partial(SegmentedWriter, every=3))
+    monkeypatch.setattr(convert_stage, "FRAMES_PER_SEGMENT", 3)
+    recipe = replace(LOSSLESS, batch_size=2, matte_seconds=0, codec="ffv1")
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+    rendered, spoiled = [], {4, 13}
+
+    def composite(image, around, place, plan):
+        rendered.append(around[place].face.frame)
+        if rendered[-1] in spoiled:
+            raise MemoryError("for now")
+        return composite_face(image, around, place, plan)
+
+    monkeypatch.setattr(_swapping, "composite_face", composite)
+
+    def render(name: str) -> tuple[dict[str, object], list[int]]:
+        rendered.clear()
+        (tmp_path / name).mkdir(exist_ok=True)
+        plan, lineage = planned(plate, faces, Painter(), recipe), Lineage({}, (), marked_recipe_sha256="one for all")
+        before = tmp_path / earlier if earlier else None
+        figures, _ = swap_footage(probe(plate), surveyed(faces), plan, tmp_path / name, lineage, earlier=before)
+        return figures, sorted(rendered)
+
+    assert render("swap")[0]["num_faults"] == 2
+    spoiled.remove(4)
+    figures, again = render("swap")
+    assert (figures["num_faults"], again) == (1, [3, 4, 5, 12, 13, 14, 15])
+    spoiled.clear()
+    figures, again = render("swap")
+    assert (figures["num_faults"], figures["num_swapped"], again) == (0, NUM_FRAMES, [12, 13, 14, 15])
+    assert (tmp_path / "swap/segments").exists() == bool(earlier)
+    render("at one go")
+    assert (tmp_path / "swap/swap.mkv").read_bytes() == (tmp_path / "at one go/swap.mkv").read_bytes()
 
 
 def test_settings_of_the_whole_film_and_faces_that_moved_render_all_of_it_again(plate, tmp_path):

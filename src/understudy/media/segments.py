@@ -14,10 +14,12 @@ is made again. Because segments begin at fixed frames and each has an encoder of
 byte wherever and however often the work was killed. Memory does not grow with the length.
 
 Segments may have keys that say what decides their pictures. One whose key has changed is made again, the others stay; `adopt`
-takes over those of an earlier work that have the same key. `missing` are the frames that are then to be written, in order.
+takes over those of an earlier work that have the same key. `missing` are the frames that are then to be written, in order. One
+with a spoiled frame is part of what is joined, but no later run finds it: it is made again.
 
     segments/plan.json                what is written, and from which plate; another one starts anew
     segments/000003/key               the segment's key, if it has one
+    segments/000003/spoiled           there if a frame of it is spoiled
     segments/000003/swap.packets      the encoder's packets with their exact times; or swap/000750.png ... for stills
     segments/000003/notes.jsonl       one line a frame
 """
@@ -46,7 +48,7 @@ from understudy.media.packets import joined_packets, record_of
 from understudy.types import AnyImage, AnyMatte, Json
 
 FRAMES_PER_SEGMENT = 250
-PLAN_FILE, NOTES_FILE, KEY_FILE = "plan.json", "notes.jsonl", "key"
+PLAN_FILE, NOTES_FILE, KEY_FILE, SPOILED_FILE = "plan.json", "notes.jsonl", "key", "spoiled"
 _ENDLESS = 2**62
 
 
@@ -104,11 +106,16 @@ class SegmentedWriter:
                 ranges.append(range(start * self._every, stop * self._every))
         return ranges
 
-    def write(self, frame: FrameRecord, layers: Mapping[str, Layer], note: Json | None = None) -> None:
-        """Adds a frame to the tracks named in `layers`, at its own time; `note` comes back from `notes`."""
+    def write(
+        self, frame: FrameRecord, layers: Mapping[str, Layer], note: Json | None = None, *, is_spoiled: bool = False
+    ) -> None:
+        """Adds a frame to the tracks named in `layers`, at its own time; `note` comes back from `notes`.
+
+        is_spoiled: a later run shall try it again.
+        """
         if self._open is None:
             self._open = _Segment(_segment_path(self._folder, self._next()), self._info, self._tracks)
-        self._open.write(frame, layers, note or {})
+        self._open.write(frame, layers, note or {}, is_spoiled)
         if self._open.num_frames == self._every:
             self._close_segment()
 
@@ -182,8 +189,10 @@ class SegmentedWriter:
         return closed
 
     def _is_whole(self, folder: Path, number: int) -> bool:
-        """Whether a segment is closed and has the right key. A short one ended a run: it is made again, as more may follow."""
+        """Whether a segment is closed, has the right key and nothing spoiled. A short one ended a run: more may follow it."""
         path = _segment_path(folder, number)
+        if (path / SPOILED_FILE).is_file():
+            return False
         key = (path / KEY_FILE).read_text(encoding="utf-8") if (path / KEY_FILE).is_file() else ""
         return _num_lines(path / NOTES_FILE) == self._every and (number >= len(self._keys) or key == self._keys[number])
 
@@ -230,22 +239,26 @@ class _Segment:
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir(parents=True)
         self._notes: list[Json] = []
+        self._is_spoiled = False
         self._sinks = {name: _sink(self._partial / name, info, track) for name, track in tracks.items()}
 
     @property
     def num_frames(self) -> int:
         return len(self._notes)
 
-    def write(self, frame: FrameRecord, layers: Mapping[str, Layer], note: Json) -> None:
+    def write(self, frame: FrameRecord, layers: Mapping[str, Layer], note: Json, is_spoiled: bool) -> None:
         for name, layer in layers.items():
             self._sinks[name].write(layer, frame)
         self._notes.append(note)
+        self._is_spoiled |= is_spoiled
 
     def close(self, key: str) -> None:
         """Flushes everything to disk, then gives the segment its name."""
         for sink in self._sinks.values():
             sink.close()
         (self._partial / KEY_FILE).write_text(key, encoding="utf-8")
+        if self._is_spoiled:
+            (self._partial / SPOILED_FILE).touch()
         lines = (json.dumps(note, ensure_ascii=False, allow_nan=False) for note in self._notes)
         with written_beside(self._partial / NOTES_FILE) as file:
             file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -60,9 +60,10 @@ class MarkedOutput:
     is_resumed: go on after the `num_done` frames that lie in closed segments of an earlier run for the same (killed or failed);
     otherwise it starts anew. is_excerpt: part of a film, shown alone from time 0, without the plate's sound. keys: of
     the segments (_segment_keys.py); earlier: the folder of an earlier conversion of the plate, from which those that would come
-    out the same are taken; with keys, the segments stay for the next one. `missing`: frames to be written. `note`: what of a
-    frame must survive a kill with it; `notes` gives them all back, in order. `path` and `figures` hold after the block. Raises
-    Refused where the content gate does; then nothing of it is kept.
+    out the same are taken; then the segments stay for the next one. They also stay where a fault of ours spoiled a frame: a
+    resumed run makes those that hold one again. `missing`: frames to be written. `note`: what of a frame must survive a kill
+    with it; `notes` gives them all back, in order. `path` and `figures` hold after the block. Raises Refused where the content
+    gate does; then nothing of it is kept.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class MarkedOutput:
         self._unsigned = folder / UNSIGNED_FOLDER
         self._marker = output_marker(lineage, info.width, info.height)
         self._last_records: list[FrameRecord] = []
-        self._has_asked, self._run, self._is_kept = False, time.time_ns(), bool(keys)
+        self._has_asked, self._run, self._is_kept = False, time.time_ns(), earlier is not None
         tags = metadata(watermark_id=lineage.watermark_id)
         self._has_alpha = recipe.codec == "prores_4444" or (info.has_alpha and bool(CODECS[recipe.codec].alpha))
         swap = Track(self._unsigned / self.path.name, recipe.codec, recipe.crf, tags, not is_excerpt, self._has_alpha)
@@ -128,7 +129,8 @@ class MarkedOutput:
             # This waits: no segment is closed before all its pictures are judged.
             held["gate"] = {**self._gate.result().as_json(), "run": self._run}
         with blaming(self.path):
-            self._writer.write(record, layers, held)
+            self._writer.write(record, layers, held, is_spoiled=bool(frame.fault))
+        self._is_kept |= bool(frame.fault)
         self._last_records = [*self._last_records[-1:], record]
 
     def notes(self) -> Iterator[Json]:

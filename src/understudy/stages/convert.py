@@ -101,7 +101,7 @@ def convert(
     nothing is taken.
     Raises Refused without consent of both performers or where the content gate says so, BadInput for unusable footage, model or
     names, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped, FaultInFrames (after writing all that
-    could be made, without finishing) if a fault of ours spoiled frames.
+    could be made, without finishing) if a fault of ours spoiled frames; the same call makes the segments that hold them again.
     """
     check_footage(footage)
     info = probe(footage)
@@ -172,7 +172,7 @@ def swap_footage(
     losses: set[str] = set()
     is_excerpt = shown != WHOLE
     note_of = _Notes(plan, [frame for frame in sorted(plan.faces or survey.shot) if frame in shown])
-    keys = _keys(plan, survey, info, lineage) if earlier is not None and not is_excerpt else ()
+    keys = () if is_excerpt else _keys(plan, survey, info, lineage)
     with MarkedOutput(
         out,
         info,
