@@ -212,6 +212,24 @@ def test_the_same_command_tries_frames_again_that_a_fault_spoiled_and_keeps_the_
     assert (tmp_path / "swap/swap.mkv").read_bytes() == (tmp_path / "at one go/swap.mkv").read_bytes()
 
 
+@pytest.mark.parametrize(("every", "changed"), [(4, 1), (4, 13), (5, 1), (16, 9)])
+def test_a_film_of_which_a_part_is_rendered_again_ends_with_the_same_card(plate, tmp_path, monkeypatch, every, changed):
+    monkeypatch.setattr(_marked_output, "SegmentedWriter", partial(SegmentedWriter, every=every))
+    monkeypatch.setattr(convert_stage, "FRAMES_PER_SEGMENT", every)
+    recipe = replace(LOSSLESS, batch_size=2, matte_seconds=0, codec="h264", notice="end-card", passes="none")
+    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+
+    def times(name: str, ranges, earlier: str) -> list[float]:
+        (tmp_path / name).mkdir()
+        plan, lineage = planned(plate, faces, Painter(), recipe, ranges), Lineage({}, (), marked_recipe_sha256="but the ranges")
+        swap_footage(probe(plate), surveyed(faces), plan, tmp_path / name, lineage, earlier=tmp_path / earlier)
+        return [record.time_seconds for record in read_frames(tmp_path / name / "swap.mp4")]
+
+    whole = times("first", [], "none yet")
+    assert whole == pytest.approx([frame / 25 for frame in range(NUM_FRAMES + 50)])
+    assert times("second", [RangeSettings(recipe, (changed, changed), is_swapped=False)], "first") == whole
+
+
 def test_settings_of_the_whole_film_and_faces_that_moved_render_all_of_it_again(plate, tmp_path):
     faces, recipe = [a_face(frame) for frame in range(NUM_FRAMES)], replace(LOSSLESS, batch_size=2, matte_seconds=0)
     moved = [a_face(frame, x=91.5) if frame == 10 else a_face(frame) for frame in range(NUM_FRAMES)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -137,6 +138,14 @@ def test_an_end_card_follows_the_last_frame_whatever_passes_there_are(plate: Pat
     assert len(frames) == NUM_FRAMES + round(END_CARD_SECONDS * probe(plate).frame_rate)
     times = [frame.time_seconds for frame in frames]
     assert times == sorted(times)
+
+
+def test_an_end_card_lasts_as_long_after_a_plate_whose_last_frames_lie_far_apart(tmp_path: Path) -> None:
+    times = [*range(0, 150, 10), 400]
+    plate = make_clip(tmp_path / "plate.mp4", times=times, time_base=Fraction(1, 250))
+    frames = carded(plate, tmp_path / "swap", "none")
+    assert [frame.time_seconds for frame in frames[: len(times)]] == pytest.approx([time / 250 for time in times])
+    assert frames[-1].time_seconds - frames[len(times)].time_seconds == pytest.approx(END_CARD_SECONDS, abs=0.15)
 
 
 def test_a_run_that_dies_after_the_last_frame_still_ends_with_its_whole_card(

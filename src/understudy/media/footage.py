@@ -97,6 +97,11 @@ class FootageInfo:
         """Whether the stored picture lies on its side."""
         return self.turn[0]
 
+    @property
+    def frame_step(self) -> int:
+        """How long a frame is shown at the (average) frame rate, in units of time_base."""
+        return max(1, round(1 / self.frame_rate / self.time_base))
+
 
 @dataclass(frozen=True, eq=False)
 class FrameRecord:

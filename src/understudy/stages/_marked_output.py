@@ -87,7 +87,7 @@ class MarkedOutput:
         self._is_delivery = recipe.codec in DELIVERY_CODECS
         self._unsigned = folder / UNSIGNED_FOLDER
         self._marker = output_marker(lineage, info.width, info.height)
-        self._last_records: list[FrameRecord] = []
+        self._last: FrameRecord | None = None
         self._has_asked, self._run, self._is_kept = False, time.time_ns(), earlier is not None
         tags = metadata(watermark_id=lineage.watermark_id)
         self._has_alpha = recipe.codec == "prores_4444" or (info.has_alpha and bool(CODECS[recipe.codec].alpha))
@@ -131,7 +131,7 @@ class MarkedOutput:
         with blaming(self.path):
             self._writer.write(record, layers, held, is_spoiled=bool(frame.fault))
         self._is_kept |= bool(frame.fault)
-        self._last_records = [*self._last_records[-1:], record]
+        self._last = record
 
     def notes(self) -> Iterator[Json]:
         """The notes of all frames, those of earlier runs too. After it nothing more can be written."""
@@ -185,17 +185,17 @@ class MarkedOutput:
     def _write_end_card(self) -> None:
         if not self._is_delivery or self._recipe.notice != "end-card":
             return
-        records = self._last_records
-        if self.num_done and (len(records) < 2 or records[0].index + 1 != records[1].index):
-            # A run that was killed, or that had little to make again, has left only the end, or only the card.
-            records = list(deque(read_frames(self._info.path), maxlen=2))
-        if not records:
+        last, num_closed = self._last, self.missing[-1].start
+        if (
+            last is None or last.index < num_closed
+        ):  # the film ends in a segment of an earlier run, perhaps with some of the card
+            last = next(iter(deque(read_frames(self._info.path), maxlen=1)), None)
+        if last is None:
             return
-        first, last = records[0], records[-1]
-        num_cards_done = max(0, self.num_done - last.index - 1)
+        num_cards_done = max(0, num_closed - last.index - 1)
         card = end_card(self._info.width, self._info.height, self._recipe.notice_language)
         card_in_depth = self._marker.mark(codes_from_unit(unit_from_codes(card) * np.float32(self._white), like=last.image))
-        step = max(last.pts - first.pts, 1) if first is not last else round(1 / self._info.frame_rate / last.time_base)
+        step = self._info.frame_step
         for number in range(num_cards_done + 1, max(1, round(END_CARD_SECONDS * self._info.frame_rate)) + 1):
             seconds = last.time_seconds + float(Fraction(step * number) * last.time_base)
             record = replace(last, index=last.index + number, pts=last.pts + step * number, time_seconds=seconds)
