@@ -44,8 +44,12 @@ def make_clip(
     num_sounds: int = 0,
     sound_seconds: float = 0.4,
     muxing: Mapping[str, str] | None = None,
+    last_duration: int = 1,
 ) -> Path:
-    """A clip of `picture`s at `times`; turn: (degrees counterclockwise, mirrored); tags: primaries, transfer, matrix, range."""
+    """A clip of `picture`s at `times`; turn: (degrees counterclockwise, mirrored); tags: primaries, transfer, matrix, range.
+
+    last_duration: how long the last picture is shown, in units of time_base.
+    """
     with av.open(str(path), "w", container_options=muxing or {}) as container:
         stream = container.add_stream(codec, rate=round(1 / time_base), options={"crf": "10"} | dict(options or {}))
         stream.width, stream.height, stream.pix_fmt = (*size, pixel_format)
@@ -61,7 +65,9 @@ def make_clip(
             frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
             frame.pts, frame.time_base = time, time_base
             container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        for packet in stream.encode(None):
+            packet.duration = last_duration if packet.pts == times[-1] else packet.duration
+            container.mux(packet)
         for tone, sound in enumerate(sounds):
             for start in range(0, int(sound_seconds * 48000), 1024):
                 wave = np.sin((start + np.arange(1024)) * (0.05 + 0.02 * tone)).astype(np.float32)[None] * 0.3

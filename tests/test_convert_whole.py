@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from clips import make_clip
 from painted_plates import (
     HEIGHT,
     LOSSLESS,
@@ -100,6 +101,13 @@ def test_a_clip_that_is_shown_alone_starts_at_time_zero_without_sound_or_timecod
     times = [record.time_seconds for record in read_frames(swap.path)]
     assert times == pytest.approx([0, 0.04, 0.08, 0.12])
     assert figures["credentials"] == "embedded"
+
+
+def test_one_frame_that_is_shown_alone_lasts_as_long_as_in_the_film(tmp_path):
+    clip = make_clip(tmp_path / "clip.mp4", times=range(NUM_FRAMES), size=(WIDTH, HEIGHT))
+    shown_alone(clip, tmp_path / "alone", replace(LOSSLESS, codec="h264", passes="none"), range(6, 7))
+    swap = probe(tmp_path / "alone/swap.mp4")
+    assert (swap.frame_rate, swap.duration_seconds) == (25, 0.04)
 
 
 @pytest.mark.parametrize("given", ["9-6", "-3", "6-", "a-b", "6-9-12"])

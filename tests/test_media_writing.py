@@ -208,3 +208,20 @@ def test_outputs_that_cannot_be_are_refused_in_words(tmp_path: Path) -> None:
         VideoWriter(tmp_path / "full", plate=plate, codec="png")
     with pytest.raises(BadInput, match="cannot be written"), VideoWriter(plate / "swap.mp4", plate=plate):
         pass
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("num_frames", [1, 2, 10])
+def test_the_last_frame_is_shown_as_long_as_in_the_plate(tmp_path: Path, suffix: str, num_frames: int) -> None:
+    for last_duration in (1, 50):
+        plate = make_clip(tmp_path / f"plate{last_duration}{suffix}", times=range(num_frames), last_duration=last_duration)
+        output = tmp_path / f"output{last_duration}{suffix}"
+        copy_through_writer(plate, output)
+        assert probe(output).duration_seconds == pytest.approx((num_frames - 1 + last_duration) / 25, abs=0.001)
+
+
+def test_a_single_picture_is_shown_for_one_frame(tmp_path: Path) -> None:
+    write_png(tmp_path / "plate" / "0001.png", picture(1))
+    copy_through_writer(tmp_path / "plate", tmp_path / "output.mp4")
+    made = probe(tmp_path / "output.mp4")
+    assert (made.frame_rate, made.duration_seconds) == (25, 0.04)

@@ -148,6 +148,14 @@ def test_an_end_card_lasts_as_long_after_a_plate_whose_last_frames_lie_far_apart
     assert frames[-1].time_seconds - frames[len(times)].time_seconds == pytest.approx(END_CARD_SECONDS, abs=0.15)
 
 
+def test_an_end_card_waits_until_a_last_frame_that_is_held_has_been_seen(tmp_path: Path) -> None:
+    plate = make_clip(tmp_path / "plate.mp4", times=range(NUM_FRAMES), last_duration=30)
+    frames = carded(plate, tmp_path / "swap", "none")
+    card = frames[NUM_FRAMES:]
+    assert card[0].time_seconds == pytest.approx((NUM_FRAMES - 1 + 30) / 25)
+    assert card[1].time_seconds - card[0].time_seconds == pytest.approx(1 / probe(plate).frame_rate, abs=1e-3)
+
+
 def test_a_run_that_dies_after_the_last_frame_still_ends_with_its_whole_card(
     plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

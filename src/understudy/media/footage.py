@@ -111,6 +111,7 @@ class FrameRecord:
     alpha: the footage's own transparency (height, width) in the same depth, 0 = see-through; None where it has none.
     pts: time in units of time_base, strictly increasing; time_seconds = pts * time_base. The clock is the container's own,
     except in streams whose clock starts anywhere (MPEG): there zero is the start of the stream.
+    duration: how long the file says that it is shown, in the same units; 0 where it does not.
     """
 
     index: int
@@ -119,6 +120,7 @@ class FrameRecord:
     time_base: Fraction
     image: AnyImage
     alpha: AnyMatte | None = None
+    duration: int = 0
 
     @cached_property
     def eight_bit(self) -> Image:

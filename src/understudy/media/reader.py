@@ -95,7 +95,7 @@ def _read_file(
         last_pts = pts
         if index >= start:
             image, alpha = _upright(frame, info, converter, losses)
-            yield FrameRecord(index, float(pts * info.time_base), pts, info.time_base, image, alpha)
+            yield FrameRecord(index, float(pts * info.time_base), pts, info.time_base, image, alpha, frame.duration or 0)
     for message in losses.messages(path):
         on_loss(message)
 

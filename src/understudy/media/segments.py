@@ -49,6 +49,9 @@ from understudy.types import AnyImage, AnyMatte, Json
 
 FRAMES_PER_SEGMENT = 250
 PLAN_FILE, NOTES_FILE, KEY_FILE, SPOILED_FILE = "plan.json", "notes.jsonl", "key", "spoiled"
+LAYOUT = 2
+"""How segments lie on disk, counted up with each change: those of another layout are made again."""
+
 _ENDLESS = 2**62
 
 
@@ -162,6 +165,7 @@ class SegmentedWriter:
         """Keeps the segments of a run that was asked for the same, else starts anew; what was in work is made again."""
         plan = json.dumps(
             {
+                "layout": LAYOUT,
                 "every": self._every,
                 "plate": os.fsdecode(self._info.path.name),
                 "size": [self._info.width, self._info.height],
@@ -225,7 +229,9 @@ class SegmentedWriter:
         files = [segment / f"{name}.packets" for segment in self._closed_paths()]
         with written_beside(track.path) as partial:
             partial.touch()
-            write_movie(partial, track, self._info, joined_packets(files, self._info.time_base), self._on_loss)
+            write_movie(
+                partial, track, self._info, joined_packets(files, self._info.time_base, self._info.frame_step), self._on_loss
+            )
 
 
 # ---- one segment ----------------------------------------------------------------------------------------------------------
@@ -312,11 +318,13 @@ class _Packets:
     def __init__(self, path: Path, info: FootageInfo, track: Track) -> None:
         self._info = info
         self._encoder = PictureEncoder(track, info)
+        self._durations: dict[int, int] = {}  # by time: encoders do not hand them all through
         self._file = path.open("wb")
 
     def write(self, layer: Layer, frame: FrameRecord) -> None:
         image = turned_back(layer.image, self._info.turn)
         alpha = None if layer.alpha is None else turned_back(layer.alpha, self._info.turn)
+        self._durations[frame.pts] = frame.duration
         self._put(self._encoder.encode(image, frame.pts, frame.time_base, alpha))
 
     def close(self) -> None:
@@ -331,7 +339,7 @@ class _Packets:
     def _put(self, packets: Sequence[Packet[VideoStream]]) -> None:
         for packet in packets:
             if packet.size:
-                self._file.write(record_of(packet))
+                self._file.write(record_of(packet, self._durations.pop(packet.pts or 0, 0)))
 
 
 def _segment_path(folder: Path, number: int) -> Path:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -195,10 +194,11 @@ class MarkedOutput:
         num_cards_done = max(0, num_closed - last.index - 1)
         card = end_card(self._info.width, self._info.height, self._recipe.notice_language)
         card_in_depth = self._marker.mark(codes_from_unit(unit_from_codes(card) * np.float32(self._white), like=last.image))
-        step = self._info.frame_step
+        step, begin = self._info.frame_step, last.pts + (last.duration or self._info.frame_step)
         for number in range(num_cards_done + 1, max(1, round(END_CARD_SECONDS * self._info.frame_rate)) + 1):
-            seconds = last.time_seconds + float(Fraction(step * number) * last.time_base)
-            record = replace(last, index=last.index + number, pts=last.pts + step * number, time_seconds=seconds)
+            pts = begin + step * (number - 1)
+            seconds = float(pts * last.time_base)
+            record = replace(last, index=last.index + number, pts=pts, time_seconds=seconds, duration=step)
             self._writer.write(record, {SWAP: Layer(card_in_depth)}, {})
 
     # ---- the end ----
