@@ -174,6 +174,16 @@ def test_frames_after_a_damaged_one_keep_their_numbers_wherever_reading_starts(t
     assert [(frame.index, frame.pts) for frame in read_frames(clip, 25)] == whole[25:]
 
 
+@pytest.mark.parametrize("start", [0, 15, 20])
+def test_what_is_lost_is_counted_over_the_whole_file_wherever_reading_starts(tmp_path: Path, start: int) -> None:
+    large, small = make_clip(tmp_path / "large.ts"), make_clip(tmp_path / "small.ts", size=(64, 48))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(large.read_bytes() + small.read_bytes())
+    told: list[str] = []
+    assert len(list(read_frames(joined, start, on_loss=told.append))) == 20 - start
+    assert any("10 frames were scaled to the size of the first" in message for message in told)
+
+
 def test_an_animated_gif_is_footage(tmp_path: Path) -> None:
     clip = make_clip(
         tmp_path / "moving.gif", codec="gif", pixel_format="rgb8", time_base=Fraction(1, 10), options={"crf": "10"}

@@ -93,22 +93,25 @@ def _read_file(
             losses.num_retimed += 1
             pts = 0 if last_pts is None else last_pts + max(1, frame.duration)
         last_pts = pts
+        if index >= start or not is_sought:  # what lies before a part that is sought is no part of what is asked for
+            losses.num_rescaled += (frame.width, frame.height) != _size_in_file(info, upright_turn(frame))
+            losses.num_damaged += frame.is_corrupt
         if index >= start:
-            image, alpha = _upright(frame, info, converter, losses)
+            image, alpha = _upright(frame, info, converter)
             yield FrameRecord(index, float(pts * info.time_base), pts, info.time_base, image, alpha, frame.duration or 0)
     for message in losses.messages(path):
         on_loss(message)
 
 
-def _upright(
-    frame: av.VideoFrame, info: FootageInfo, converter: Converter, losses: _Losses
-) -> tuple[AnyImage, AnyMatte | None]:
+def _upright(frame: av.VideoFrame, info: FootageInfo, converter: Converter) -> tuple[AnyImage, AnyMatte | None]:
     turn = upright_turn(frame)
-    stored_size = (info.height, info.width) if turn[0] else (info.width, info.height)
-    losses.num_rescaled += (frame.width, frame.height) != stored_size
-    losses.num_damaged += frame.is_corrupt
+    stored_size = _size_in_file(info, turn)
     alpha = converter.alpha_from_frame(frame, stored_size) if info.has_alpha else None
     return turned(converter.image_from_frame(frame, stored_size), turn), None if alpha is None else turned(alpha, turn)
+
+
+def _size_in_file(info: FootageInfo, turn: tuple[bool, bool, bool]) -> tuple[int, int]:
+    return (info.height, info.width) if turn[0] else (info.width, info.height)
 
 
 # ---- decoding -------------------------------------------------------------------------------------------------------------
