@@ -267,6 +267,16 @@ def test_passes_and_report_cover_every_frame(plate, tmp_path):
     assert "4-15" in report
 
 
+def test_the_transparency_of_a_folder_of_pictures_comes_through(tmp_path):
+    (plate := tmp_path / "plate").mkdir()
+    alpha = np.tile(np.arange(WIDTH).astype(np.uint8), (HEIGHT, 1))
+    for frame in range(NUM_FRAMES):
+        cv2.imwrite(str(plate / f"{frame:04d}.png"), np.dstack([soft_texture(0), alpha]))
+    written(plate, [a_face(frame) for frame in range(NUM_FRAMES)], tmp_path / "swap", replace(LOSSLESS, codec="ffv1"))
+    for frame in read_frames(tmp_path / "swap/swap.mkv"):
+        assert np.array_equal(frame.alpha, alpha)
+
+
 def test_performers_who_are_unknown_or_do_not_pair_up_are_named():
     for replaced, with_, words in (
         ("cesar", "bea", "abel, bea"),

@@ -85,6 +85,17 @@ def test_transparency_goes_with_the_picture(tmp_path: Path, codec: Codec) -> Non
     assert np.abs(copy.alpha.astype(int) - alpha).max() <= (64 if codec == "prores_4444" else 0)
 
 
+def test_transparency_of_eight_bits_is_kept_to_the_code(tmp_path: Path) -> None:
+    plate = make_clip(tmp_path / "plate.mp4")
+    alpha = np.linspace(0, 255, 96 * 64).reshape(64, 96).astype(np.uint8)
+    with VideoWriter(tmp_path / "copy.mkv", plate=plate, codec="ffv1", has_alpha=True) as writer:
+        for frame in read_frames(plate):
+            writer.write(frame.image, frame, alpha)
+    for frame, copy in zip(read_frames(plate), read_frames(tmp_path / "copy.mkv"), strict=True):
+        np.testing.assert_array_equal(copy.image, frame.image)
+        np.testing.assert_array_equal(copy.alpha, alpha)
+
+
 @pytest.mark.parametrize(("codec", "suffix"), [("h264", ".mp4"), ("prores_422_hq", ".mov"), ("ffv1", ".mkv")])
 @pytest.mark.parametrize("first", ["tff", "bff"])
 def test_woven_fields_stay_woven_and_say_which_comes_first(tmp_path: Path, codec: Codec, suffix: str, first: str) -> None:

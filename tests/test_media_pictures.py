@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
-from clips import number_in, picture, seconds_of
-from understudy.media import encode_jpeg, probe, read_frames, read_image, write_jpeg, write_png
+from clips import make_clip, number_in, picture, seconds_of
+from understudy.media import VideoWriter, encode_jpeg, probe, read_frames, read_image, write_jpeg, write_png
 from understudy.media.images import read_small_image
 from understudy.types import BadInput
 
@@ -90,3 +92,80 @@ def test_a_small_picture_keeps_what_is_asked_for(tmp_path):
         np.testing.assert_allclose(small[:, 0, 0], rows.reshape(height, -1).mean(axis=1), atol=2)
     with pytest.raises(BadInput, match=r"missing\.jpg"):
         read_small_image(tmp_path / "missing.jpg", 64)
+
+
+# ---- transparency ---------------------------------------------------------------------------------------------------------
+
+
+def see_through(number: int, dtype: type = np.uint8) -> np.ndarray:
+    """A picture (height, width, 4), as OpenCV writes it, that is more opaque to the right, and less from number to number."""
+    unit = 257 if dtype is np.uint16 else 1
+    alpha = np.tile(np.linspace(255 - 10 * number, 0, 96)[::-1].astype(np.uint8), (64, 1))
+    return np.dstack([picture(number)[:, :, ::-1], alpha]).astype(dtype) * dtype(unit)
+
+
+def folder_of(folder: Path, suffix: str, pictures: Sequence[np.ndarray]) -> Path:
+    folder.mkdir()
+    for number, each in enumerate(pictures):
+        options = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else []  # more than 100: without loss
+        assert cv2.imwrite(str(folder / f"{number}{suffix}"), each, options)
+    return folder
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), [(".png", np.uint8), (".png", np.uint16), (".webp", np.uint8)])
+def test_transparency_of_a_folder_of_pictures_is_read_and_written(tmp_path: Path, suffix: str, dtype: type) -> None:
+    pictures = [see_through(number, dtype) for number in range(3)]
+    plate = folder_of(tmp_path / "plate", suffix, [*pictures, see_through(3, dtype)[:, :, :3]])
+    assert probe(plate).has_alpha
+    told: list[str] = []
+    with VideoWriter(tmp_path / "copy.mkv", plate=plate, codec="ffv1", has_alpha=True, on_loss=told.append) as writer:
+        for frame in read_frames(plate):
+            writer.write(frame.image, frame, frame.alpha)
+    opaque = np.full((64, 96), np.iinfo(dtype).max, dtype)
+    for frame, expected in zip(read_frames(tmp_path / "copy.mkv"), [*(each[..., 3] for each in pictures), opaque], strict=True):
+        np.testing.assert_array_equal(frame.alpha, expected)
+    assert not [message for message in told if "alpha" in message]
+
+
+def test_transparency_that_only_later_pictures_have_is_told(tmp_path: Path) -> None:
+    plate = folder_of(tmp_path / "plate", ".png", [see_through(0)[:, :, :3], see_through(1), see_through(2)])
+    told: list[str] = []
+    assert [frame.alpha for frame in read_frames(plate, on_loss=told.append)] == [None] * 3
+    assert [message.split(": ", 1)[1] for message in told] == [
+        "2 pictures have an alpha channel, which is not read because the first one has none"
+    ]
+
+
+def exr_with_alpha(folder: Path) -> Path:
+    context = av.CodecContext.create("exr", "w")
+    context.width, context.height, context.pix_fmt, context.time_base = 96, 64, "gbrapf32le", Fraction(1, 25)
+    frame = av.VideoFrame(96, 64, "gbrapf32le")
+    for plane in frame.planes:
+        plane.update(np.full((64, plane.line_size // 4), 0.5, np.float32).tobytes())
+    frame.pts = 0
+    folder.mkdir()
+    (folder / "0.exr").write_bytes(b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)]))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["tiff", "deep tiff", "exr", "vp9", "vp8"])
+def test_transparency_that_cannot_be_read_is_told(tmp_path: Path, kind: str) -> None:
+    if kind == "exr":
+        plate = exr_with_alpha(tmp_path / "plate")
+    elif "tiff" in kind:
+        plate = folder_of(tmp_path / "plate", ".tif", [see_through(0, np.uint16 if kind == "deep tiff" else np.uint8)])
+    else:
+        codec, options = ("libvpx-vp9", {}) if kind == "vp9" else ("libvpx", {"auto-alt-ref": "0"})
+        plate = make_clip(tmp_path / "plate.webm", codec=codec, pixel_format="yuva420p", options=options)
+    told: list[str] = []
+    with VideoWriter(tmp_path / "copy.mkv", plate=plate, codec="ffv1", on_loss=told.append) as writer:
+        for frame in read_frames(plate):
+            writer.write(frame.image, frame)
+    assert len([message for message in told if "its alpha channel cannot be read" in message]) == 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg", ".bmp"])
+def test_nothing_is_told_of_pictures_without_transparency(tmp_path: Path, suffix: str) -> None:
+    info = probe(folder_of(tmp_path / "plate", suffix, [picture(1)]))
+    assert not info.has_alpha
+    assert not info.has_unread_alpha

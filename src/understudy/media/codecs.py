@@ -154,6 +154,8 @@ def unkept(codec: Codec, info: FootageInfo, is_matroska: bool, has_alpha: bool =
         yield f"{info.path}: has {info.bits_per_channel} bits a channel, {codec} writes {written}; {deeper} keeps more"
     if info.has_alpha and not (kind.alpha and has_alpha):
         yield f"{info.path}: its alpha channel is not written; prores_4444 and ffv1 keep it"
+    if info.has_unread_alpha:
+        yield f"{info.path}: its alpha channel cannot be read; give PNG, ProRes 4444 or FFV1 to keep it"
     if info.is_interlaced and not kind.is_interlaceable:
         yield f"{info.path}: is interlaced; its frames are written as they are, marked progressive ({codec} has no fields here)"
     if codec in STILLS and not info.is_folder:

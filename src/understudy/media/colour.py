@@ -135,16 +135,16 @@ class Converter:
         height, width = image.shape[:2]
         target = av.VideoFormat(pixel_format)
         bits = max(component.bits for component in target.components if not component.is_alpha)
+        alpha = alpha if any(component.is_alpha for component in target.components) else None
         if target.is_rgb:
-            picture = sixteen_bit(image) if bits > 8 else eight_bit(image)
-            whole = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb48le" if bits > 8 else "rgb24")
+            whole = _rgb_frame(image, alpha, bits)
         else:
             unit, top = (1 << (bits - 8)), (1 << bits) - 1
             matrix = _ycc_from_rgb(tags, width, height, code_max(image), unit, top)
             planes = np.minimum(_transformed(image, matrix, np.uint8 if bits <= 8 else np.uint16), top)
             whole = _frame_of_planes(planes, "yuv444p" if bits <= 8 else f"yuv444p{bits}le")
         frame = self._sampled(whole, (width, height), pixel_format)
-        if any(component.is_alpha for component in target.components) and alpha is not None:
+        if alpha is not None and not target.is_rgb:
             _set_alpha(frame, alpha, bits)
         frame.color_primaries, frame.color_trc = tags.primaries, tags.transfer
         frame.colorspace, frame.color_range = tags.matrix, tags.range
@@ -218,6 +218,14 @@ def _frame_of_planes(planes: AnyImage, pixel_format: str) -> av.VideoFrame:
     for number, plane in enumerate(frame.planes):
         _fill(plane, planes[..., number])
     return frame
+
+
+def _rgb_frame(image: AnyImage, alpha: AnyMatte | None, bits: int) -> av.VideoFrame:
+    """A packed frame at 8 or 16 bits, with the transparency where there is one."""
+    picture = image if alpha is None else cast(AnyImage, np.dstack([image, alpha]))
+    codes = np.ascontiguousarray(sixteen_bit(picture) if bits > 8 else eight_bit(picture))
+    formats = ("rgb24", "rgb48le") if alpha is None else ("rgba", "rgba64le")
+    return av.VideoFrame.from_ndarray(codes, format=formats[bits > 8])
 
 
 def _set_alpha(frame: av.VideoFrame, alpha: AnyMatte, bits: int) -> None:

@@ -21,6 +21,7 @@ from understudy.imaging.depth import eight_bit
 from understudy.imaging.transfer import PQ
 from understudy.media.colour import FULL, RGB_MATRIX, UNSTATED, ColourTags, bits_of, has_alpha, tags_of
 from understudy.media.images import MAX_PIXELS, footage_images, is_exr, picture_kind, read_deep_image
+from understudy.media.transparency import has_unread_transparency, read_transparency
 from understudy.types import AnyImage, AnyMatte, BadInput, Image
 
 FOLDER_FRAME_RATE = Fraction(25)
@@ -62,6 +63,7 @@ class FootageInfo:
     clock_start_seconds is taken off the times of the file: where an MPEG stream's clock starts, 0 for other containers.
     display_matrix: the nine numbers of libavutil/display.h by which the file asks to be turned, None where it does not.
     timecode: of the first frame, "HH:MM:SS:FF" or with ";" before FF where frames are dropped; "" where none is stated.
+    has_unread_alpha: it is transparent in places, but how cannot be read.
     duration_seconds and num_frames_estimate come from the header; 0 where it does not say.
     """
 
@@ -86,6 +88,7 @@ class FootageInfo:
     display_matrix: tuple[int, ...] | None = None
     timecode: str = ""
     hdr: HdrMetadata | None = None
+    has_unread_alpha: bool = False
 
     @property
     def turn(self) -> tuple[bool, bool, bool]:
@@ -251,6 +254,7 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, frame: av.
         display_matrix=_display_matrix(frame),
         timecode=_timecode(container, stream),
         hdr=_hdr_metadata(frame),
+        has_unread_alpha=not has_alpha(frame) and stream.metadata.get("alpha_mode") == "1",  # VP8, VP9: a stream of its own
     )
 
 
@@ -317,8 +321,9 @@ def _probe_folder(path: Path, frame_rate: Fraction) -> FootageInfo:
         clock_start_seconds=Fraction(0),
         colour=ColourTags(UNSTATED, PQ if is_exr(images[0]) else UNSTATED, RGB_MATRIX, FULL, is_rgb=True),
         bits_per_channel=8 * first.itemsize,
-        has_alpha=False,
+        has_alpha=read_transparency(images[0]) is not None,
         is_interlaced=False,
+        has_unread_alpha=has_unread_transparency(images[0]),
     )
 
 

@@ -208,6 +208,12 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _tiff_size(data: bytes) -> tuple[int, int] | None:
+    found = tiff_tags(data)
+    return (found[256], found[257]) if {256, 257} <= found.keys() else None
+
+
+def tiff_tags(data: bytes) -> dict[int, int]:
+    """The numbers in the first directory of a TIFF by tag, where there is one alone. Raises struct.error for a broken one."""
     order = "<" if data.startswith(b"II") else ">"
     (directory,) = struct.unpack_from(f"{order}I", data, 4)
     (num_entries,) = struct.unpack_from(f"{order}H", data, directory)
@@ -215,7 +221,7 @@ def _tiff_size(data: bytes) -> tuple[int, int] | None:
     for entry in range(directory + 2, directory + 2 + 12 * num_entries, 12):
         tag, kind = struct.unpack_from(f"{order}HH", data, entry)
         (found[tag],) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, entry + 8)
-    return (found[256], found[257]) if {256, 257} <= found.keys() else None
+    return found
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:

@@ -8,9 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from understudy.imaging.depth import code_max
 from understudy.media.colour import Converter
 from understudy.media.footage import (
     FOLDER_FRAME_RATE,
@@ -26,6 +28,7 @@ from understudy.media.footage import (
 )
 from understudy.media.images import footage_images, is_exr, read_deep_image
 from understudy.media.seeking import FrameIndex, frame_index
+from understudy.media.transparency import read_transparency
 from understudy.types import AnyImage, AnyMatte, BadInput
 
 CUT_SHORT_SECONDS = 0.25
@@ -55,14 +58,14 @@ def read_frames(
     `on_loss` in words when the reading ends. Raises BadInput naming the file where there is nothing to read at all.
     """
     if path.is_dir():
-        return _read_folder(path, start, stop, folder_frame_rate)
+        return _read_folder(path, start, stop, folder_frame_rate, on_loss)
     return _read_file(path, start, stop, on_loss, info, is_sought)
 
 
-def _read_folder(path: Path, start: int, stop: int | None, frame_rate: Fraction) -> Iterator[FrameRecord]:
+def _read_folder(path: Path, start: int, stop: int | None, frame_rate: Fraction, on_loss: LossReport) -> Iterator[FrameRecord]:
     images = footage_images(path)
-    first = read_deep_image(images[0])
-    time_base = 1 / frame_rate
+    first, first_alpha = read_deep_image(images[0]), read_transparency(images[0])
+    time_base, num_unread = 1 / frame_rate, 0
     for index, image_path in list(enumerate(images))[start:stop]:
         image = read_deep_image(image_path)
         if (image.shape, image.dtype, is_exr(image_path)) != (first.shape, first.dtype, is_exr(images[0])):
@@ -70,7 +73,14 @@ def _read_folder(path: Path, start: int, stop: int | None, frame_rate: Fraction)
                 f"{image_path}: is {_size_in_words(image)}, the first picture of the folder is {_size_in_words(first)}; "
                 "give pictures of one size, depth and kind"
             )
-        yield FrameRecord(index, float(index * time_base), index, time_base, image)
+        alpha = read_transparency(image_path)
+        if first_alpha is None:
+            num_unread, alpha = num_unread + (alpha is not None), None
+        elif alpha is None:
+            alpha = np.full_like(first_alpha, code_max(image))  # opaque, like any picture without
+        yield FrameRecord(index, float(index * time_base), index, time_base, image, alpha)
+    if num_unread:
+        on_loss(f"{path}: {num_unread} pictures have an alpha channel, which is not read because the first one has none")
 
 
 def _size_in_words(image: AnyImage) -> str:
