@@ -11,7 +11,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import cv2
@@ -114,22 +114,10 @@ def _finish(window: Sequence[Answered], place: int, plan: Plan) -> SwappedFrame:
     if not faces:
         status: Status = "other_person" if record.index in plan.strangers else "no_face"
         return passed_through(status, NO_SWAP[status])
-    laid, failures = _laid_over(window, place, plan)
-    reason = _in_one_line(failures, faces, plan)
-    fault = "\n".join(failure.fault for failure in failures.values() if failure.fault)
-    if not laid.layers or (failures and part.recipe.on_missing != "keep"):  # a face that must not be seen hides the frame
-        return passed_through("failed", reason, fault)
-    return SwappedFrame(record, laid.image, laid.matte, "swapped", reason, faces, laid.layers, laid.drawn, fault)
-
-
-@dataclass
-class _Laid:
-    """A frame as far as new faces are laid over it: the picture and its matte (H, W), the faces and what was drawn of each."""
-
-    image: AnyImage
-    matte: Mask
-    layers: list[Layer] = field(default_factory=list)
-    drawn: list[Drawn] = field(default_factory=list)
+    swapped = _laid_over(window, place, record, faces, plan)
+    if not swapped.layers or (swapped.reason and part.recipe.on_missing != "keep"):  # a face that must not be seen hides all
+        return passed_through("failed", swapped.reason, swapped.fault)
+    return swapped
 
 
 @dataclass(frozen=True)
@@ -140,29 +128,27 @@ class _Failure:
     fault: str = ""
 
 
-def _laid_over(window: Sequence[Answered], place: int, plan: Plan) -> tuple[_Laid, Mapping[int, _Failure]]:
-    """The new faces of a frame over its plate, as many as can be put there, and by track why the others cannot."""
-    answered = window[place]
-    assert answered.record is not None
-    laid = _Laid(answered.record.image.copy(), _no_matte(answered.record))
-    failures = {track: _Failure(reason) for track, reason in answered.failures.items()}
-    for row, drawn in enumerate(answered.drawn):
+def _laid_over(window: Sequence[Answered], place: int, record: FrameRecord, faces: Sequence[Face], plan: Plan) -> SwappedFrame:
+    """The new faces of a frame over its plate, as many as can be put there."""
+    image, matte, layers, laid = record.image.copy(), _no_matte(record), [], []
+    failures = {track: _Failure(reason) for track, reason in window[place].failures.items()}
+    for row, drawn in enumerate(window[place].drawn):
         track = drawn.face.track
         try:
-            layer = composite_face(laid.image, *_around(window, place, row), plan)
+            layer = composite_face(image, *_around(window, place, row), plan)
             if not layer.matte.any():
                 raise UnusableError(f"{plan.roles[track].with_}'s face is nowhere visible")
+            layer.over(image)
         except UnusableError as error:
             failures[track] = _Failure(str(error))
-            continue
         except Exception as error:  # one face must not end a long render; the fault is raised when the rest is done
             failures[track] = _Failure(FAULT + _in_words(error), traceback.format_exc())
-            continue
-        layer.over(laid.image)
-        laid.matte[layer.inside] = np.maximum(laid.matte[layer.inside], layer.matte)
-        laid.layers.append(layer)
-        laid.drawn.append(drawn)
-    return laid, failures
+        else:
+            matte[layer.inside] = np.maximum(matte[layer.inside], layer.matte)
+            layers.append(layer)
+            laid.append(drawn)
+    fault = "\n".join(failure.fault for failure in failures.values() if failure.fault)
+    return SwappedFrame(record, image, matte, "swapped", _in_one_line(failures, faces, plan), faces, layers, laid, fault)
 
 
 def _in_one_line(failures: Mapping[int, _Failure], faces: Sequence[Face], plan: Plan) -> str:
