@@ -15,6 +15,7 @@ import understudy
 from understudy import cli
 from understudy.cli import main, run_command
 from understudy.console import duration
+from understudy.estimate import estimate
 from understudy.recipes import TRAIN_RECIPES, parse_settings, train_recipe
 from understudy.types import BadInput, Event, StageResult, TrainRecipe, UnfinishedFrames
 
@@ -153,6 +154,11 @@ def test_a_dry_run_refuses_what_is_not_there(
     clip = str(sample / "abel_test.mp4")
     assert run_command([*(part.format(clip=clip) for part in command.split()), "--dry-run"]) == 2
     assert f"understudy: {words}" in capsys.readouterr().err
+
+
+def test_a_longer_film_is_expected_to_need_more_memory(sample: Path) -> None:
+    one, ten = (estimate("extract", {"footage": (sample / "abel_train.mp4",) * times}) for times in (1, 10))
+    assert ten.memory_gb > one.memory_gb
 
 
 def test_dry_run_of_the_demo_shows_each_stage_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 """The smoother against tracks whose truth is known: steadier, closer, without lag, sound over gaps and at the ends."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,6 +48,14 @@ def nodding_head(seed, num_frames=300):
         is_missing[start : start + random.integers(1, 7)] = True
     observed[is_missing] = np.nan
     return truth, observed, is_missing
+
+
+def many_channels(num_frames):
+    """A mesh's worth of channels that wander, each with noise of its own and one gap: (T, 940)."""
+    random = np.random.default_rng(9)
+    course = np.cumsum(random.normal(size=(num_frames, 940)), axis=0) + random.normal(size=(num_frames, 940))
+    course[num_frames // 2 : num_frames // 2 + 5] = np.nan
+    return course
 
 
 def interpolated(observed):
@@ -241,6 +251,30 @@ def test_lids_and_lips_of_a_mesh_follow_what_is_fast_and_other_points_are_kept_s
     assert depth[1] > 0.65
     assert depth[2] < 0.85 * depth[0]
     assert smooth[:50, 50, 1].std() < smooth[:50, 159, 1].std() < 0.001
+
+
+# ---- many channels --------------------------------------------------------------------------------------------------------
+
+
+def test_each_of_many_channels_comes_out_as_it_would_alone():
+    observed, agility = many_channels(60), np.linspace(0.1, 2.0, 940)
+    stiffness = np.linspace(1.0, 3.0, 940)
+    together = rts_smooth(observed, stiffness=stiffness, least_agility=agility)
+    for channel in (0, 187, 188, 500, 939):
+        one = slice(channel, channel + 1)
+        alone = rts_smooth(observed[:, one], stiffness=stiffness[one], least_agility=agility[one])
+        assert np.array_equal(together[:, one], alone)
+
+
+def test_the_memory_for_many_channels_is_a_few_times_that_of_what_is_smoothed():
+    observed = many_channels(200)
+    tracemalloc.start()
+    try:
+        rts_smooth(observed)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * observed.nbytes
 
 
 # ---- meshes that locked on wrongly ----------------------------------------------------------------------------------------

@@ -26,6 +26,10 @@ WINDOW_FRAMES = 7
 NUM_REFINEMENTS = 6
 MOST_AGILITY = 30.0
 
+CHANNELS_AT_ONCE = 188
+"""Channels smoothed together, a fifth of a mesh with its irises: all at once a long take would need gigabytes, and a few at a
+time are slow, because every frame is a step in Python."""
+
 FAR_STRIDE = 4
 """Second differences over this many frames show motion, over one frame noise; nods last ten frames and more."""
 
@@ -185,6 +189,16 @@ def rts_smooth(
     in this shot, so more acceleration is allowed there. `stiffness` multiplies the averaging time; `least_agility` is the
     least acceleration in noise deviations per frame². Every channel needs at least one observation.
     """
+    stiffness, least_agility = (np.broadcast_to(each, observations.shape[1:]) for each in (stiffness, least_agility))
+    smooth = np.empty(observations.shape)
+    for start in range(0, observations.shape[1], CHANNELS_AT_ONCE):
+        some = slice(start, start + CHANNELS_AT_ONCE)
+        smooth[:, some] = _smooth_channels(observations[:, some], stiffness[some], least_agility[some])
+    return smooth
+
+
+def _smooth_channels(observations: FloatArray, stiffness: FloatArray, least_agility: FloatArray) -> FloatArray:
+    """`rts_smooth` of so few channels (T, D) that some fifteen numbers for each observation fit into memory."""
     noise = estimate_noise(observations)
     measurement = np.maximum(noise.measurement, LEAST_NOISE)
     usual_agility = np.clip(AGILITY * noise.acceleration / measurement, least_agility, MOST_AGILITY)
@@ -202,7 +216,8 @@ def rts_smooth(
 
 def _running_median(values: FloatArray) -> FloatArray:
     """Median over WINDOW_FRAMES frames (T, D), the ends repeated."""
-    return np.asarray(np.median(_windows(values), axis=-1))
+    middle = WINDOW_FRAMES // 2
+    return np.partition(_windows(values), middle, axis=-1)[..., middle].copy()  # np.median is four times as slow
 
 
 def _spread(values: FloatArray) -> FloatArray:
@@ -243,14 +258,13 @@ def _second_difference_variance(observations: FloatArray, stride: int) -> FloatA
 
 
 @dataclass(frozen=True)
-class _Step:
-    """What the backward pass needs of one frame, per channel (D,): the prediction, its variance, and what was learnt."""
+class _Steps:
+    """What the backward pass needs of each frame and channel (T, D): the prediction, its variance, and what was learnt."""
 
     position: FloatArray
     variance: FloatArray
     covariance: FloatArray
     surprise: FloatArray
-    position_gain: FloatArray
     velocity_gain: FloatArray
     kept_share: FloatArray
 
@@ -262,45 +276,42 @@ def _kalman_rts(observations: FloatArray, weights: FloatArray, agility: FloatArr
     knowing nothing.
     """
     steps = _forward(observations, weights, agility)
-    smooth = np.empty_like(observations)
-    position_adjoint = velocity_adjoint = np.zeros(observations.shape[1])
-    for frame in range(len(steps) - 1, -1, -1):
-        step = steps[frame]
+    position_adjoint, velocity_adjoint = np.zeros((2, observations.shape[1]))
+    correction, drift = np.empty_like(steps.variance), np.empty_like(steps.variance)
+    for frame in range(len(observations) - 1, -1, -1):
         velocity_adjoint = velocity_adjoint + position_adjoint
-        position_adjoint = step.surprise + step.kept_share * position_adjoint - step.velocity_gain * velocity_adjoint
-        smooth[frame] = step.position + step.variance * position_adjoint + step.covariance * velocity_adjoint
-    return smooth
+        learnt = steps.surprise[frame] + steps.kept_share[frame] * position_adjoint
+        position_adjoint = learnt - steps.velocity_gain[frame] * velocity_adjoint
+        correction[frame], drift[frame] = position_adjoint, velocity_adjoint
+    return steps.position + steps.variance * correction + steps.covariance * drift
 
 
-def _forward(observations: FloatArray, weights: FloatArray, agility: FloatArray) -> list[_Step]:
-    """The Kalman filter for position and velocity, one step a frame, from the first observation and no idea of the velocity."""
-    position = observations[np.argmax(~np.isnan(observations), axis=0), np.arange(observations.shape[1])]
+def _forward(observations: FloatArray, weights: FloatArray, agility: FloatArray) -> _Steps:
+    """The Kalman filter for position and velocity, one step a frame, from the first observation and no idea of the velocity.
+
+    A frame in which nothing was measured counts as measured with an infinite variance, from which nothing is learnt.
+    """
+    is_seen = ~np.isnan(observations)
+    position = observations[np.argmax(is_seen, axis=0), np.arange(observations.shape[1])]
     velocity, covariance = np.zeros_like(position), np.zeros_like(position)
     variance, velocity_variance = np.full_like(position, KNOW_NOTHING), np.full_like(position, KNOW_NOTHING)
-    steps: list[_Step] = []
-    for frame, (observation, weight) in enumerate(zip(observations, weights, strict=True)):
+    measured, noise, pushed = np.where(is_seen, observations, 0.0), np.where(is_seen, 1 / weights, np.inf), np.square(agility)
+    steps = _Steps(*np.ones((6, *observations.shape)))
+    for frame, kept_share in enumerate(steps.kept_share):
         if frame:
-            pushed = np.square(agility[frame])
             position = position + velocity
-            variance = variance + 2 * covariance + velocity_variance + pushed / 4
-            covariance = covariance + velocity_variance + pushed / 2
-            velocity_variance = velocity_variance + pushed
-        is_seen = ~np.isnan(observation)
-        certainty = np.where(is_seen, 1 / (variance + 1 / weight), 0.0)
-        innovation = np.where(is_seen, observation, position) - position
-        step = _Step(
-            position,
-            variance,
-            covariance,
-            surprise=certainty * innovation,
-            position_gain=variance * certainty,
-            velocity_gain=covariance * certainty,
-            kept_share=np.where(is_seen, certainty / weight, 1.0),
-        )
-        steps.append(step)
-        position = position + step.position_gain * innovation
-        velocity = velocity + step.velocity_gain * innovation
-        velocity_variance = velocity_variance - step.velocity_gain * covariance
-        covariance = covariance * step.kept_share
-        variance = variance * step.kept_share
+            variance = variance + 2 * covariance + velocity_variance + pushed[frame] / 4
+            covariance = covariance + velocity_variance + pushed[frame] / 2
+            velocity_variance = velocity_variance + pushed[frame]
+        steps.position[frame], steps.variance[frame], steps.covariance[frame] = position, variance, covariance
+        certainty = 1 / (variance + noise[frame])
+        innovation = measured[frame] - position
+        velocity_gain = np.multiply(covariance, certainty, out=steps.velocity_gain[frame])
+        np.multiply(certainty, innovation, out=steps.surprise[frame])
+        np.divide(certainty, weights[frame], out=kept_share, where=is_seen[frame])
+        position = position + variance * certainty * innovation
+        velocity = velocity + velocity_gain * innovation
+        velocity_variance = velocity_variance - velocity_gain * covariance
+        covariance = covariance * kept_share
+        variance = variance * kept_share
     return steps
