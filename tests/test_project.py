@@ -90,6 +90,12 @@ def test_a_project_file_names_performers_footage_and_swaps(folder: Path) -> None
     assert (swap.name, swap.replace, swap.with_, swap.recipe.colour) == ("010", ("abel",), ("bea",), "none")
 
 
+def test_a_project_may_lie_in_a_folder_whose_name_reads_as_a_pattern(folder: Path) -> None:
+    moved = folder.rename(folder.with_name("film [take 2]"))
+    footage = read_project(moved / "film.toml").performers["abel"].footage
+    assert footage == (moved / "clips/abel_1.mp4", moved / "clips/abel_2.mp4")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
@@ -374,14 +380,16 @@ def test_pairs_of_performers_that_do_not_add_up_are_named(folder: Path, pairs: s
         read_project(folder / "film.toml")
 
 
-def test_a_conversion_is_told_where_it_was_last_set_aside(folder: Path) -> None:
-    project = finished(folder)
+@pytest.mark.parametrize("name", ["010", "010 [take 2]"])
+def test_a_conversion_is_told_where_it_was_last_set_aside(folder: Path, name: str) -> None:
+    project = project_with(folder, "[[swap]]\n", f'[[swap]]\nname = "{name}"\n')
     step = steps_of(project)[-2]
+    pretend_finished(project, step)
     assert with_earlier(project.out, step).arguments["earlier"] == step.out
     for _ in range(2):
         set_aside(project.out, step)
         step.out.mkdir(parents=True)
-    assert with_earlier(project.out, step).arguments["earlier"] == sorted(project.out.glob("previous/*/swaps/010"))[-1]
+    assert with_earlier(project.out, step).arguments["earlier"] == sorted(project.out.glob("previous/*"))[-1] / step.name
     assert "earlier" not in with_earlier(project.out, steps_of(project)[0]).arguments
 
 

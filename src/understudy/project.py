@@ -8,6 +8,7 @@ it made before is then moved to `previous/`, never deleted.
 
 from __future__ import annotations
 
+import glob
 import importlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -316,7 +317,8 @@ def with_earlier(out: Path, step: Step) -> Step:
     """A conversion is told where it was last set aside: what has not changed of a film is not rendered again."""
     if step.verb != "convert":
         return step
-    earlier = max(out.glob(f"{PREVIOUS_FOLDER}/*/{step.name}"), default=step.out)  # their names are dates
+    set_aside_before = out.glob(f"{PREVIOUS_FOLDER}/*/{glob.escape(step.name)}")
+    earlier = max(set_aside_before, default=step.out)  # their names are dates
     return replace(step, arguments={**step.arguments, "earlier": earlier})
 
 

@@ -254,7 +254,7 @@ def _matches(folder: Path, pattern: str) -> list[Path]:
     try:
         if (folder / pattern).exists():
             return [folder / pattern]
-        matches = sorted(Path(match) for match in glob.glob(str(folder / pattern), recursive=True))
+        matches = sorted(folder / match for match in glob.glob(pattern, root_dir=folder, recursive=True))
     except (OSError, ValueError, re.error):  # longer than any name, or with a sign that no name can have
         matches = []
     if not matches:
