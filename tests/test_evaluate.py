@@ -27,7 +27,9 @@ from understudy.stages._evaluation_clips import (
     read_frame_sets,
     true_whereabouts,
 )
-from understudy.stages.evaluate import evaluate
+from understudy.stages.evaluate import _changes, evaluate
+from understudy.store.manifest import describe_input
+from understudy.store.runs import open_run
 from understudy.trust import label
 from understudy.types import BadInput, Box, Face, FloatArray, Image, StageResult
 
@@ -202,6 +204,41 @@ def test_what_was_painted_over_an_occluder_is_counted(pair: Pair, tmp_path: Path
     assert found["careful"] < 0.1
 
 
+# ---- some frames alone ----------------------------------------------------------------------------------------------------
+
+
+def converted_alone(swap: Path, plate: Path, out: Path, shown: range) -> Path:
+    """The folder of a conversion that shows some frames of `swap` alone, as stills."""
+    with open_run(out, "convert", {"frames": [shown.start, shown.stop - 1]}, {"plate": describe_input(plate)}) as run:
+        for record in read_frames(swap, shown.start, shown.stop):
+            write_png(out / "frames" / f"{record.index:06d}.png", record.image)
+        run.finish({}, {"swap": out / "frames"})
+    return out
+
+
+def test_frames_shown_alone_are_compared_with_those_of_the_same_numbers(pair: Pair, tmp_path: Path) -> None:
+    swap = drawn_swap(pair, tmp_path / "swap", pair.true_face)
+    alone = converted_alone(swap, pair.plate, tmp_path / "alone", range(2, 4))
+    for given in (alone, alone / "frames"):
+        out = tmp_path / f"out_of_{given.name}"
+        result = evaluate(given, pair.plate, out, truth=pair.truth)
+        assert figures(result)["leak"] == pytest.approx(0, abs=0.02)
+        assert figures(result)["detail"] == pytest.approx(1, abs=0.01)
+        assert not result.figures["warnings"]
+        lines = [json.loads(line) for line in (out / "per_frame.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert [line["frame"] for line in lines] == [2, 3]
+        assert "Frame 2 (0.08 s)" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_frames_shown_alone_that_the_plate_lacks_are_refused(pair: Pair, tmp_path: Path) -> None:
+    alone = converted_alone(pair.truth, pair.plate, tmp_path / "alone", range(2, 4))
+    short = tmp_path / "short"
+    for record in read_frames(pair.plate, 2, 4):
+        write_png(short / f"{record.index:04d}.png", record.image)
+    with pytest.raises(BadInput, match=r"short: has no frame 2, with which the swap begins.*give the whole plate"):
+        evaluate(alone, short, tmp_path / "out")
+
+
 # ---- bad input ------------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +247,14 @@ def test_a_swap_of_another_size_is_refused_by_name(pair: Pair, tmp_path: Path) -
     write_png(swap / "0.png", np.zeros((40, 60, 3), np.uint8))
     with pytest.raises(BadInput, match=r"small: expected the size of plate, 160x160, got 60x40"):
         evaluate(swap, pair.plate, tmp_path / "out", truth=pair.truth)
+
+
+def test_a_swap_of_another_size_is_refused_before_faces_are_looked_for(pair: Pair, tmp_path: Path) -> None:
+    swap, plate = tmp_path / "small", tmp_path / "plate"
+    write_png(swap / "0.png", np.zeros((40, 60, 3), np.uint8))
+    plate.symlink_to(pair.plate)  # without the landmarks beside it
+    with pytest.raises(BadInput, match=r"small: expected the size of plate, 160x160, got 60x40"):
+        evaluate(swap, plate, tmp_path / "out")
 
 
 def test_a_mask_without_a_truth_is_refused(pair: Pair, tmp_path: Path) -> None:
@@ -282,6 +327,15 @@ def test_faces_are_found_where_no_landmarks_lie_beside_the_clips(excerpt: Path, 
     assert 10 < figures(result)["psnr_db"] < 20
 
 
+def test_faces_of_frames_shown_alone_are_found_in_those_frames(excerpt: Path, tmp_path: Path) -> None:
+    plate = tmp_path / "plate"
+    plate.symlink_to(excerpt / "abel_test")  # without the landmarks beside it
+    alone = converted_alone(plate, plate, tmp_path / "alone", range(3, 6))
+    result = evaluate(alone, plate, tmp_path / "out", truth=plate)
+    assert (result.figures["num_compared"], result.figures["num_frames"]) == (3, 3)
+    assert figures(result)["psnr_db"] == 100, "the same pictures"
+
+
 def test_of_several_people_the_one_whom_the_swap_altered_is_looked_at() -> None:
     plate = np.full((100, 200, 3), 90, np.uint8)
     swap = plate.copy()
@@ -296,6 +350,29 @@ def test_of_several_people_the_one_whom_the_swap_altered_is_looked_at() -> None:
     unchanged = faces_as_whereabouts([altered, large], 1, None).detections[0]
     assert unchanged is not None
     assert unchanged.box == large.box, "without a hint, the largest"
+
+
+def test_what_a_swap_altered_is_measured_alike_at_any_depth(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 120, (60, 80, 3)).astype(np.uint8)
+    deep = picture.astype(np.uint16) * 257
+    altered = deep.copy()
+    altered[20:40, 30:50] += 100 * 257
+    for name, image in (("plate", deep), ("same", picture), ("altered", altered)):
+        write_png(tmp_path / name / "0.png", image)
+    face = a_face(Box(32, 22, 47, 37), track=0)
+    for name, change in (("same", 0), ("altered", 100)):
+        assert _changes({"swap": Clip(tmp_path / name), "plate": Clip(tmp_path / "plate")}).of(face) == pytest.approx(change)
+
+
+def test_what_a_swap_altered_is_remembered_in_few_numbers() -> None:
+    plate = np.zeros((1080, 1920, 3), np.uint8)
+    swap = plate.copy()
+    swap[500:600, 900:1000] = 80
+    meter = ChangeMeter()
+    meter.add(swap, plate)
+    assert meter.of(a_face(Box(910, 510, 990, 590), track=0)) == pytest.approx(80, abs=8)
+    assert meter.of(a_face(Box(100, 510, 180, 590), track=1)) == 0
+    assert sum(each.nbytes for each in meter._differences) < 20_000
 
 
 def a_face(box: Box, track: int) -> Face:

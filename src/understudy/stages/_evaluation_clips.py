@@ -7,34 +7,60 @@ Beside `CLIP.mp4` (or a folder `CLIP`) may lie `CLIP.json`, whose `frames[k].lan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from understudy.imaging.masks import Mask
 from understudy.imaging.meanface import align_ibug
 from understudy.imaging.similarity import Matrix
-from understudy.media import read_frames
+from understudy.media import FrameRecord, read_frames
 from understudy.perception.follow import link_and_smooth
 from understudy.perception.survey import FrameFaces, Networks, survey
 from understudy.store.json_files import read_json
 from understudy.types import BadInput, Box, Detection, Face, FloatArray, Image
+
+_MOST_CELLS = 128
+"""To a side of a difference picture: a few for a small face, and of a whole film less than its faces take."""
 
 
 @dataclass(frozen=True)
 class Clip:
     """Footage and what lies beside it.
 
-    true_points: (T, 68, 2) frame pixels, from the file `landmarks`; NaN where a frame has none.
+    true_points: (T, 68, 2) frame pixels, from the file `landmarks`; NaN where a frame has none. start, stop: the frames that
+    are compared, where a swap shows some frames alone; they are counted from 0 then, in `true_points` too.
     """
 
     path: Path
     landmarks: Path | None = None
     true_points: FloatArray | None = None
     mask: Path | None = None
+    start: int = 0
+    stop: int | None = None
+
+    def cut(self, start: int, stop: int) -> Clip:
+        """The clip between two of its frames."""
+        points = None if self.true_points is None else self.true_points[start:stop]
+        return replace(self, true_points=points, start=start, stop=stop)
+
+    def read(self) -> Iterator[FrameRecord]:
+        """The frames that are compared."""
+        return self._read(self.path)
+
+    def read_mask(self) -> Iterator[FrameRecord]:
+        """The mask's frames beside them. Only where there is a mask."""
+        assert self.mask is not None
+        return self._read(self.mask)
+
+    def _read(self, path: Path) -> Iterator[FrameRecord]:
+        for record in read_frames(path, self.start, self.stop, is_sought=self.stop is not None):
+            yield replace(record, index=record.index - self.start)
 
 
 @dataclass(frozen=True)
@@ -87,16 +113,14 @@ def open_clip(path: Path, mask: Path | None = None) -> Clip:
 def read_frame_sets(swap: Clip, plate: Clip, truth: Clip | None, frames: set[int] | None = None) -> Iterator[FrameSet]:
     """The clips side by side until the shortest ends, all frames or only those numbered in `frames`.
 
-    Raises BadInput where the swap's size is not the plate's, or a mask's not its clip's.
+    Raises BadInput where a mask's size is not its clip's.
     """
     stop = None if frames is None else max(frames, default=-1) + 1
-    streams = [read_frames(clip.path, stop=stop) if clip else _nothing() for clip in (swap, plate, truth)]
-    masks = [read_frames(clip.mask, stop=stop) if clip and clip.mask else _nothing() for clip in (plate, truth)]
-    for index, (s, p, t, pm, tm) in enumerate(zip(*streams, *masks, strict=False)):
+    streams = [clip.read() if clip else _nothing() for clip in (swap, plate, truth)]
+    masks = [clip.read_mask() if clip and clip.mask else _nothing() for clip in (plate, truth)]
+    for index, (s, p, t, pm, tm) in enumerate(islice(zip(*streams, *masks, strict=False), stop)):
         assert s is not None
         assert p is not None
-        if index == 0:
-            _check_size(swap.path, s.eight_bit, plate.path, p.eight_bit)
         if frames is None or index in frames:
             plate_mask = _mask(plate, pm.eight_bit, p.eight_bit) if pm else None
             truth_mask = _mask(truth, tm.eight_bit, t.eight_bit) if truth and t and tm else None
@@ -110,14 +134,15 @@ def _nothing() -> Iterator[None]:
 
 def _mask(clip: Clip, mask: Image, image: Image) -> Mask:
     assert clip.mask is not None
-    _check_size(clip.mask, mask, clip.path, image)
+    check_size(clip.mask, mask.shape[1::-1], clip.path, image.shape[1::-1])
     return mask[:, :, 1].astype(np.float32) / np.float32(255)
 
 
-def _check_size(path: Path, image: Image, like: Path, other: Image) -> None:
-    if image.shape != other.shape:
-        sizes = (f"{each.shape[1]}x{each.shape[0]}" for each in (other, image))
-        raise BadInput(f"{path}: expected the size of {like.name}, {next(sizes)}, got {next(sizes)}; export it at that size")
+def check_size(path: Path, size: tuple[int, ...], like: Path, expected: tuple[int, ...]) -> None:
+    """Raises BadInput where the picture at `path` has not the expected size (width, height), that of `like`."""
+    if size != expected:
+        there, here = (f"{width}x{height}" for width, height in (expected, size))
+        raise BadInput(f"{path}: expected the size of {like.name}, {there}, got {here}; export it at that size")
 
 
 def _true_points(path: Path) -> FloatArray:
@@ -153,30 +178,35 @@ def surveyed_whereabouts(
     tell: is told how many frames are done.
     """
     surveyed: list[FrameFaces] = []
-    for faces in survey(read_frames(clip.path), clip.path.name, networks):
+    for faces in survey(clip.read(), clip.path.name, networks):
         surveyed.append(faces)
         tell(len(surveyed))
     return faces_as_whereabouts(link_and_smooth(surveyed), len(surveyed), changed)
 
 
 class ChangeMeter:
-    """How much a swap altered the plate inside a box: by frame, from reduced difference pictures."""
+    """How much a swap altered the plate inside a box: by frame, from difference pictures reduced to few cells."""
 
     def __init__(self) -> None:
-        self._differences: list[NDArray[np.uint8]] = []
+        self._differences: list[NDArray[np.float16]] = []
+        self._scale = 1.0
 
     def add(self, swap: Image, plate: Image) -> None:
-        difference = np.abs(swap.astype(np.int16) - plate).max(axis=2)
-        self._differences.append(difference[::4, ::4].astype(np.uint8))
+        difference = np.abs(swap.astype(np.int16) - plate).max(axis=2).astype(np.float32)
+        height, width = difference.shape
+        self._scale = min(1.0, _MOST_CELLS / max(width, height))
+        size = max(1, round(width * self._scale)), max(1, round(height * self._scale))
+        cells = cv2.resize(difference, size, interpolation=cv2.INTER_AREA)
+        self._differences.append(cells.astype(np.float16))
 
     def of(self, face: Face) -> float:
         """Mean change inside the face's box, 0 to 255."""
         box = face.box
         if face.frame >= len(self._differences):
             return 0.0
-        top, bottom, left, right = (max(0, int(edge // 4)) for edge in (box.top, box.bottom, box.left, box.right))
+        top, bottom, left, right = (max(0, int(edge * self._scale)) for edge in (box.top, box.bottom, box.left, box.right))
         inside = self._differences[face.frame][top : bottom + 1, left : right + 1]
-        return float(inside.mean()) if inside.size else 0.0
+        return float(inside.mean(dtype=np.float32)) if inside.size else 0.0
 
 
 def faces_as_whereabouts(faces: list[Face], num_frames: int, changed: ChangeMeter | None) -> Whereabouts:

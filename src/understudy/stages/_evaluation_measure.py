@@ -195,6 +195,6 @@ def _reencoded(truth: Clip | None) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "truth.mp4"
         with VideoWriter(copy, plate=truth.path, codec="h264", crf=ConvertRecipe().crf) as writer:
-            for record in read_frames(truth.path):
+            for record in truth.read():
                 writer.write(record.image, record)
         yield copy

@@ -138,14 +138,14 @@ class Findings:
     suspects: Sequence[Suspect]
 
 
-def find(scores: Scores, num_frames: int, num_compared: int, warnings: Sequence[str]) -> Findings:
-    """The words for a clip's scores."""
+def find(scores: Scores, num_frames: int, num_compared: int, warnings: Sequence[str], first_frame: int = 0) -> Findings:
+    """The words for a clip's scores. first_frame: the plate's number of the first."""
     values = scores.values
     good, bad = judge(values, scores.swap)
     if _is_no_face(scores):
         bad.insert(0, "No face is recognised in it, so that expression, identity and steadiness cannot be measured.")
     said = [*([blur] if (blur := blur_warning(values)) else []), *warnings]
-    where = suspects(scores.columns, blamed(values, scores.swap))
+    where = suspects(scores.columns, blamed(values, scores.swap), first_frame=first_frame)
     return Findings(verdict(values, good, bad, num_frames, num_compared), good, bad, said, where)
 
 
@@ -160,7 +160,8 @@ def write_report(
 ) -> None:
     """Read the pictures that matter once more and write the report."""
     spread = list(dict.fromkeys(compared[round(k)] for k in np.linspace(0, len(compared) - 1, _NUM_SPREAD)))
-    wanted = {*spread, *(suspect.frame for suspect in findings.suspects)}
+    places = {suspect.frame - scene.plate.start: suspect for suspect in findings.suspects}
+    wanted = {*spread, *places}
     frames = {each.index: each for each in read_frame_sets(scene.swap, scene.plate, scene.truth, wanted)} if wanted else {}
     sides = "plate, swap, truth" if scene.truth else "plate, swap"
     strips = [
@@ -174,7 +175,7 @@ def write_report(
             text=f"Each shows {sides} in face space{_DIFFERENCE_NOTE if scene.truth else ''}."
             if findings.suspects
             else "No frame stands out.",
-            pictures=[_close_up(scene, frames[each.frame], each) for each in findings.suspects if each.frame in frames],
+            pictures=[_close_up(scene, frames[k], suspect) for k, suspect in places.items() if k in frames],
         ),
         *_tables(scores),
         Section("Left out", items=[f"{_label(name)}: {reason}" for name, reason in scores.left_out.items()]),
@@ -238,11 +239,13 @@ def _close_up(scene: Scene, frames: FrameSet, suspect: Suspect) -> Picture:
         crops.append(np.clip(0.5 + _DIFFERENCE_GAIN * compared * (crops[1] - crops[2]) / 2, 0, 1))
     row = np.concatenate(crops, axis=1)
     return Picture(
-        labelled_picture(encode_jpeg((255 * row + 0.5).astype(np.uint8))), f"{_when(scene, suspect.frame)}: {suspect.reason}"
+        labelled_picture(encode_jpeg((255 * row + 0.5).astype(np.uint8))), f"{_when(scene, frames.index)}: {suspect.reason}"
     )
 
 
-def _when(scene: Scene, frame: int) -> str:
+def _when(scene: Scene, index: int) -> str:
+    """The plate's number and time of what is compared `index`th."""
+    frame = scene.plate.start + index
     return f"Frame {frame} ({frame / float(probe(scene.plate.path).frame_rate):.2f} s)"
 
 

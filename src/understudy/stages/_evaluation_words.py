@@ -190,12 +190,12 @@ class Suspect:
     reason: str
 
 
-def suspects(columns: Mapping[str, FloatArray], bad: Sequence[str] = (), limit: int = 6) -> list[Suspect]:
+def suspects(columns: Mapping[str, FloatArray], bad: Sequence[str] = (), limit: int = 6, first_frame: int = 0) -> list[Suspect]:
     """The frames to look at first, worst first, at least six frames apart; `columns`: figures (T,) by name, NaN unknown.
 
     A frame stands out by its distance from the median in robust deviations (1.4826 times the median absolute deviation); one
     that is good by `JUDGEMENTS`, or hardly off the usual, never does. Of a figure that is `bad` throughout the clip, so that no
-    frame stands out, the worst frame is shown.
+    frame stands out, the worst frame is shown. first_frame: the number of the first.
     """
     good = {judgement.figure: judgement.good for judgement in JUDGEMENTS}
     found: list[tuple[float, Suspect]] = []
@@ -216,7 +216,9 @@ def suspects(columns: Mapping[str, FloatArray], bad: Sequence[str] = (), limit: 
         for frame in striking or (worst[:1] if is_bad else []):
             reason = fault.words.format(value=float(values[frame]), usual=usual)
             score = excess[frame] / deviation if striking else _LEAST_DEVIATIONS
-            found.append((float(score), Suspect(int(frame), reason if striking else f"{reason}, and bad throughout")))
+            found.append(
+                (float(score), Suspect(first_frame + int(frame), reason if striking else f"{reason}, and bad throughout"))
+            )
     return _spread(found, limit)
 
 

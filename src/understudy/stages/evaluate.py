@@ -11,12 +11,13 @@ import numpy as np
 
 from understudy.imaging import metrics, metrics_statistics
 from understudy.imaging.framing import FULL
-from understudy.media import probe, read_frames
+from understudy.media import probe
 from understudy.perception.survey import DETECTORS, Networks, load_networks
 from understudy.perception.weights import licences
 from understudy.stages._evaluation_clips import (
     ChangeMeter,
     Clip,
+    check_size,
     open_clip,
     surveyed_whereabouts,
     true_whereabouts,
@@ -27,16 +28,16 @@ from understudy.stages._evaluation_report import Findings, find, write_report
 from understudy.store.atomic import atomic_write_text
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
-from understudy.store.json_files import json_text
+from understudy.store.json_files import json_text, read_json
 from understudy.store.manifest import InputFile, describe_input, read_manifest
-from understudy.store.runs import open_run
+from understudy.store.runs import RECIPE_FILE, open_run
 from understudy.trust.limited import check_footage
-from understudy.types import BadInput, Detection, Event, FloatArray, Image, Reporter, StageResult, silent
+from understudy.types import BadInput, Detection, Event, FloatArray, Image, Json, Reporter, StageResult, silent
 
 STAGE = "evaluate"
 SEED = 0
 PER_FRAME_FILE, SERIES_FILE, REPORT_FILE = "per_frame.jsonl", "series.json", "report.html"
-_RECIPE = {
+_RECIPE: Json = {
     "face_space_px": metrics.FACE_SPACE_PX,
     "framing": FULL.name,
     "block_frames": metrics_statistics.BLOCK_FRAMES,
@@ -59,10 +60,12 @@ def evaluate(
     truth: the other performer giving the same performance; without it, the swap is only compared with its plate and with
     the face set `performer`. mask: where the truth's face is visible, white; by default CLIP_mask beside it. True landmarks
     (CLIP.json) are used where both plate and truth have them, else faces are found by the networks.
-    swap may also be the folder that `convert` left. Raises BadInput for footage that cannot be read, or whose sizes do not fit.
+    swap may also be the folder that `convert` left; where it shows some frames alone, they are compared with the plate's, the
+    truth's and the masks' of the same numbers, and `frame` counts as there. Raises BadInput for footage that cannot be read, or
+    whose sizes do not fit.
     """
-    clips = _open_clips(_swap_file(swap), plate, truth, mask)
-    with open_run(out, STAGE, _RECIPE, _inputs(clips, performer)) as run:
+    clips = _open_clips(swap, plate, truth, mask)
+    with open_run(out, STAGE, _recipe(clips["plate"]), _inputs(clips, performer)) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
             report(Event(STAGE, "started"))
@@ -71,8 +74,8 @@ def evaluate(
             scores = summarise(measured, _performer_mean(performer), truth is not None)
             compared = [index for index, row in enumerate(measured.rows) if row]
             warnings = _warnings(scene, len(measured.rows))
-            findings = find(scores, len(measured.rows), len(compared), warnings)
-            atomic_write_text(out / PER_FRAME_FILE, _per_frame(measured, scores))
+            findings = find(scores, len(measured.rows), len(compared), warnings, scene.plate.start)
+            atomic_write_text(out / PER_FRAME_FILE, _per_frame(measured, scores, scene.plate.start))
             atomic_write_text(out / SERIES_FILE, _series(scores))
             write_report(out / REPORT_FILE, scene, scores, findings, len(measured.rows), compared)
             run.finish(
@@ -88,22 +91,50 @@ def evaluate(
 # ---- what is compared -----------------------------------------------------------------------------------------------------
 
 
-def _swap_file(swap: Path) -> Path:
-    """The clip that a conversion left in its folder `swap`, or `swap` itself."""
-    manifest = read_manifest(swap) if swap.is_dir() else None
-    return swap / manifest.outputs["swap"] if manifest and manifest.stage == "convert" else swap
-
-
 def _open_clips(swap: Path, plate: Path, truth: Path | None, mask: Path | None) -> dict[str, Clip]:
     if mask is not None and truth is None:
         raise BadInput("--mask was given without --truth; it says where the truth counts")
-    clips = {"swap": Clip(swap), "plate": open_clip(plate)}
+    file, shown = _conversion(swap)
+    clips = {"swap": Clip(file), "plate": open_clip(plate)}
     if truth is not None:
         clips["truth"] = open_clip(truth, mask)
     check_footage(*(clip.path for clip in clips.values()))
-    for clip in clips.values():
-        probe(clip.path)
-    return clips
+    sizes = {name: (info.width, info.height) for name, clip in clips.items() for info in [probe(clip.path)]}
+    check_size(file, sizes["swap"], plate, sizes["plate"])
+    return clips if shown is None else {name: _cut(clip, shown, name) for name, clip in clips.items()}
+
+
+def _conversion(swap: Path) -> tuple[Path, range | None]:
+    """The clip that a conversion left, or `swap` itself, and the plate's frames in it where it shows some frames alone."""
+    for folder in (swap, swap.parent):
+        manifest = read_manifest(folder) if (folder / RECIPE_FILE).is_file() else None
+        if manifest and manifest.stage == "convert" and swap in (folder, folder / manifest.outputs["swap"]):
+            return folder / manifest.outputs["swap"], _frames_shown(folder)
+    return swap, None
+
+
+def _frames_shown(folder: Path) -> range | None:
+    match read_json(folder / RECIPE_FILE):
+        case {"recipe": {"frames": [int(first), int(last)]}}:
+            return range(first, last + 1)
+    return None
+
+
+def _cut(clip: Clip, shown: range, name: str) -> Clip:
+    """The frames of a clip that the swap shows. Raises BadInput where it has none of them."""
+    if name == "swap":
+        return clip
+    cut = clip.cut(shown.start, shown.stop)
+    if next(cut.read(), None) is None:
+        raise BadInput(
+            f"{clip.path}: has no frame {shown.start}, with which the swap begins (its {RECIPE_FILE} says so); "
+            f"give the whole {name} that belongs to it"
+        )
+    return cut
+
+
+def _recipe(plate: Clip) -> Json:
+    return _RECIPE if plate.stop is None else {**_RECIPE, "frames": [plate.start, plate.stop - 1]}
 
 
 def _inputs(clips: Mapping[str, Clip], performer: Path | None) -> dict[str, InputFile]:
@@ -154,14 +185,19 @@ def _detectors(networks: Networks, has_truth: bool) -> dict[str, Callable[[Image
 
 
 def _teller(clip: Clip, message: str, report: Reporter) -> Callable[[int], None]:
-    total = probe(clip.path).num_frames_estimate
+    total = _num_frames_estimate(clip)
     return lambda done: report(Event(STAGE, "progress", done, total, "frames", message))
+
+
+def _num_frames_estimate(clip: Clip) -> int:
+    num_frames = probe(clip.path).num_frames_estimate
+    return max(0, (num_frames if clip.stop is None else min(num_frames, clip.stop)) - clip.start)
 
 
 def _changes(clips: Mapping[str, Clip]) -> ChangeMeter:
     meter = ChangeMeter()
-    for swap, plate in zip(*(read_frames(clips[name].path) for name in ("swap", "plate")), strict=False):
-        meter.add(swap.image, plate.image)
+    for swap, plate in zip(clips["swap"].read(), clips["plate"].read(), strict=False):
+        meter.add(swap.eight_bit, plate.eight_bit)
     return meter
 
 
@@ -182,9 +218,9 @@ def _warnings(scene: Scene, num_frames: int) -> list[str]:
     """What a reader must know beyond the figures."""
     warnings = []
     for name, clip in (("plate", scene.plate), ("truth", scene.truth), ("swap", scene.swap)):
-        if clip is None or probe(clip.path).num_frames_estimate == num_frames:
+        if clip is None or _num_frames_estimate(clip) == num_frames:
             continue
-        if (num_there := sum(1 for _ in read_frames(clip.path))) > num_frames:
+        if (num_there := sum(1 for _ in clip.read())) > num_frames:
             warnings.append(f"The {name} has {num_there} frames, of which only the first {num_frames} have a counterpart.")
     return warnings
 
@@ -214,11 +250,11 @@ def _series(scores: Scores) -> str:
     return json_text(plain, is_compact=True) + "\n"
 
 
-def _per_frame(measured: Measurements, scores: Scores) -> str:
+def _per_frame(measured: Measurements, scores: Scores, first_frame: int) -> str:
     """One JSON object a line: the swap's figures of the frame, and the plate's under `plate`; null where there is none."""
     lines = []
     for index, row in enumerate(measured.rows):
         figures = {name: float(column[index]) for name, column in scores.columns.items() if np.isfinite(column[index])}
-        line = {"frame": index, "is_compared": bool(row), **figures, "plate": row.get("plate")}
+        line = {"frame": first_frame + index, "is_compared": bool(row), **figures, "plate": row.get("plate")}
         lines.append(json_text(line, is_compact=True))
     return "".join(f"{line}\n" for line in lines)
