@@ -197,8 +197,10 @@ def test_expressions_are_made_stronger_only_for_a_model_that_is_told_them(clip, 
     strong = ConvertRecipe(expression_strength=1.5)
     assert convert(clip, model, "abel", "bea", tmp_path / "told", recipe=strong, frames=(3, 4)).figures["num_swapped"] == 2
     untold = write_identity_model(tmp_path / "identity", read_galleries(model))
-    with pytest.raises(BadInput, match="expression_strength"):
-        convert(clip, untold, "abel", "bea", tmp_path / "untold", recipe=strong, frames=(3, 4))
+    for setting in ({"recipe": strong}, {"ranges": [RangeSettings(strong, frames=(3, 4))]}):
+        with pytest.raises(BadInput, match="expression_strength"):
+            convert(clip, untold, "abel", "bea", tmp_path / "untold", **setting)
+        assert not (tmp_path / "untold").exists(), "said before the plate is looked through"
 
 
 def test_some_frames_of_a_clip_are_converted_alone_and_frames_that_it_lacks_are_refused(clip, model, tmp_path):
@@ -206,9 +208,28 @@ def test_some_frames_of_a_clip_are_converted_alone_and_frames_that_it_lacks_are_
     assert (result.figures["num_frames"], result.figures["num_swapped"]) == (2, 2)
     with pytest.raises(BadInput, match="has no frame 900"):
         convert(clip, model, "abel", "bea", tmp_path / "beyond", frames=(900, 950))
+    assert convert(clip, model, "abel", "bea", tmp_path / "beyond", frames=(3, 4)).figures["num_swapped"] == 2
     by_shot = [RangeSettings(ConvertRecipe(), shot=0)]
     with pytest.raises(BadInput, match="by frames"):
         convert(clip, model, "abel", "bea", tmp_path / "shots", frames=(3, 4), ranges=by_shot)
+
+
+@pytest.mark.parametrize("place", [{"shot": 3}, {"frames": (14, 20)}])
+def test_a_range_that_the_plate_lacks_is_refused_and_the_faces_found_serve_the_next_try(clip, model, tmp_path, place):
+    wrong, right = ([RangeSettings(ConvertRecipe(), is_swapped=False, **at)] for at in (place, {"frames": (12, 20)}))
+    with pytest.raises(BadInput, match=r"range .*: the plate has (1 shots|14 frames), counted from 0"):
+        convert(clip, model, "abel", "bea", tmp_path / "swap", ranges=wrong)
+    events: list[Event] = []
+    figures = convert(clip, model, "abel", "bea", tmp_path / "swap", ranges=right, report=events.append).figures
+    assert (figures["num_swapped"], figures["num_left_out"]) == (12, 2)
+    assert "looking for faces" not in {event.message for event in events}
+
+
+def test_faces_that_a_failed_conversion_left_are_not_taken_for_another_plate(clip, plate, model, tmp_path):
+    with pytest.raises(BadInput, match="1 shots"):
+        convert(clip, model, "abel", "bea", tmp_path / "swap", ranges=[RangeSettings(ConvertRecipe(), shot=3)])
+    figures = convert(plate, model, "abel", "bea", tmp_path / "swap").figures
+    assert (figures["num_frames"], figures["num_without_face"]) == (NUM_FRAMES, NUM_FRAMES)
 
 
 def test_strict_finishes_first_and_another_recipe_into_the_same_folder_is_refused(plate, model, tmp_path):

@@ -235,6 +235,21 @@ def test_a_run_that_fails_before_it_has_made_anything_leaves_the_folder_to_other
         assert run.state == "fresh"
 
 
+@pytest.mark.parametrize(("others", "is_free"), [((), True), (("plate/looks",), False), (("swap.mp4",), False)])
+def test_what_serves_other_work_too_stays_where_a_run_fails_and_binds_nobody(tmp_path: Path, others: tuple, is_free: bool):
+    faces = tmp_path / "plate/faces"
+    with suppress(ZeroDivisionError), open_run(tmp_path, "convert", {"crf": 14}, {}, serves_others=faces):
+        for name in ("plate/faces", *others):
+            atomic_write_text(tmp_path / name, "here")
+        raise ZeroDivisionError
+    if is_free:
+        assert open_run(tmp_path, "convert", {"crf": 20}, {}, serves_others=faces).state == "fresh"
+    else:
+        with pytest.raises(BadInput, match="crf: 14 there, 20 now"):
+            open_run(tmp_path, "convert", {"crf": 20}, {}, serves_others=faces)
+    assert faces.exists()
+
+
 @pytest.mark.parametrize("made", ["checkpoints/000010/state.json", "manifest.json", ".tmp-1/half"])
 def test_a_run_that_fails_after_it_has_made_something_is_resumed_by_the_same_command_only(tmp_path: Path, made: str):
     fail_in_a_run(tmp_path, made)

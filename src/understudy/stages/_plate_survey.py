@@ -25,7 +25,7 @@ WHOLE = range(2**62)
 MARGIN_SECONDS = 2.0
 """Looked at before and after frames that are shown alone: more than smoothing, bridges and colours reach."""
 
-_DONE = "surveyed"
+_DONE, _LOOKED_AT = "surveyed", "looked at"
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,36 @@ def frames_around(frames: tuple[int, int] | None, info: FootageInfo) -> tuple[ra
     return range(first, last + 1), range(max(0, first - margin), last + 1 + margin)
 
 
-def survey_plate(info: FootageInfo, out: Path, report: Reporter, frames: range = WHOLE) -> PlateSurvey:
+def survey_file(out: Path) -> Path:
+    """Where a conversion into `out` keeps the faces that it found."""
+    return out / PLATE_FOLDER / INDEX_FILE
+
+
+def survey_plate(info: FootageInfo, out: Path, report: Reporter, frames: range = WHOLE, plate_sha256: str = "") -> PlateSurvey:
     """The faces of the plate, from `out`/plate/faces.sqlite where they are known, else found now and stored there.
 
-    frames: which are looked at.
+    frames: which are looked at. plate_sha256: what is stored there of another plate or of other frames is not taken.
     """
     source = info.path.name
+    looked_at = f"{plate_sha256} {source} {frames.start} {frames.stop}"
+    _remove_other(out / PLATE_FOLDER, looked_at)
     with FaceSet.create(out / PLATE_FOLDER, performer="plate") as stored:
+        stored.set_note(_LOOKED_AT, looked_at)
         if stored.note(_DONE) is None:
             _find_faces(info, stored, load_networks(), report, frames)
             stored.set_note(_DONE, "yes")
         surveyed = _read_back(stored, source)
     return link(surveyed)
+
+
+def _remove_other(folder: Path, looked_at: str) -> None:
+    """Clears away what a failed conversion with other settings left. A survey of before this was noted is of this one."""
+    if not (folder / INDEX_FILE).is_file():
+        return
+    with FaceSet.open(folder) as stored:
+        is_other = stored.note(_LOOKED_AT) not in (None, looked_at)
+    if is_other:
+        shutil.rmtree(folder)
 
 
 def reuse_survey(earlier: Path, out: Path, plate_sha256: str) -> None:

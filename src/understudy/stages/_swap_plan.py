@@ -208,6 +208,13 @@ def parts_of(ranges: Sequence[RangeSettings], recipe: ConvertRecipe, shot_of_fra
     return tuple(_part(each, recipe, shot_of_frame) for each in ranges)
 
 
+def check_ranges(ranges: Sequence[RangeSettings], num_frames: int) -> None:
+    """Raises BadInput for frames of which the plate, read to its end, has none: nothing would come of what is set for them."""
+    for each in ranges:
+        if each.frames is not None and each.frames[0] >= num_frames:
+            raise BadInput(f"range {each}: the plate has {num_frames} frames, counted from 0")
+
+
 def _part(settings: RangeSettings, recipe: ConvertRecipe, shot_of_frame: Mapping[int, int]) -> Part:
     if settings.frames is not None:
         first, last = settings.frames

@@ -24,13 +24,22 @@ from understudy.stages._drawing import frames_to_read
 from understudy.stages._marked_output import MarkedOutput
 from understudy.stages._passes import nuke_script
 from understudy.stages._plate_looks import measured, rawness_warnings
-from understudy.stages._plate_survey import PLATE_FOLDER, WHOLE, PlateSurvey, frames_around, reuse_survey, survey_plate
+from understudy.stages._plate_survey import (
+    PLATE_FOLDER,
+    WHOLE,
+    PlateSurvey,
+    frames_around,
+    reuse_survey,
+    survey_file,
+    survey_plate,
+)
 from understudy.stages._segment_keys import segment_keys
 from understudy.stages._swap_ledger import alignment_line, counts_of, json_lines, ledger_line, track_figures
 from understudy.stages._swap_plan import (
     Plan,
     Replacement,
     Swapper,
+    check_ranges,
     parts_of,
     plan_faces,
     replacements_of,
@@ -112,10 +121,11 @@ def convert(
     if frames and any(each.shot is not None for each in ranges):
         raise BadInput("ranges by shot count from the film's first frame, which frames alone do not know: give them by frames")
     swapper = load_swapper(model, weights=recipe.weights)
+    _check_strength((recipe, *(each.recipe for each in ranges)), model, swapper.recipe)
     roles = replacements_of(replace, with_, swapper.performers)
     inputs = {"plate": describe_input(footage), "model": describe_input(swapper.checkpoint / STATE_FILE)}
     asked = _asked(recipe, roles, ranges, frames)
-    with open_run(out, STAGE, asked, inputs) as run:
+    with open_run(out, STAGE, asked, inputs, serves_others=survey_file(out)) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
             report(Event(STAGE, "started", total=info.num_frames_estimate, unit="frames"))
@@ -124,11 +134,12 @@ def convert(
             references = _permission(model, swapper, roles, folder, read_json(swapper.checkpoint / STATE_FILE))
             if earlier is not None:
                 reuse_survey(earlier, out, inputs["plate"].sha256)
-            survey = survey_plate(info, out, report, around)
+            survey = survey_plate(info, out, report, around, inputs["plate"].sha256)
             if frames and shown.start not in survey.shot:
                 raise BadInput(f"--frames {frames[0]}-{frames[1]}: {footage} has no frame {frames[0]} (they count from 0)")
+            if not frames:  # which know only what is around them
+                check_ranges(ranges, len(survey.shot))
             plan = make_plan(info, survey, swapper, roles, recipe, ranges)
-            _check_strength(plan, model, swapper.recipe)
             for role in roles:
                 check_plate_faces(role.replace, performers_faces(plan, role.replace), folder)
             plan = measure_looks(info, plan, out / PLATE_FOLDER, report, around)
@@ -260,10 +271,9 @@ def performers_faces(plan: Plan, replace: str) -> list[Face]:
     return [face for faces in plan.faces.values() for face in faces if plan.roles[face.track].replace == replace]
 
 
-def _check_strength(plan: Plan, model: Path, trained: TrainRecipe) -> None:
+def _check_strength(recipes: Sequence[ConvertRecipe], model: Path, trained: TrainRecipe) -> None:
     """Raises BadInput where expressions are to be strengthened for a model that reads them from the picture alone."""
-    is_asked = any(each.expression_strength != 1 for each in (plan.recipe, *(part.recipe for part in plan.parts)))
-    if is_asked and not trained.is_expression_measured:
+    if any(each.expression_strength != 1 for each in recipes) and not trained.is_expression_measured:
         raise BadInput(
             f"{model} is not told what is measured of expressions (is_expression_measured); leave expression_strength at 1"
         )

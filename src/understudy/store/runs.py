@@ -38,7 +38,8 @@ class Run:
 
     A run that fails before it has made anything leaves the folder free for other work.
 
-    state: "fresh" (nothing done), "resume" (some of it done) or "finished" (`manifest` is then there).
+    state: "fresh" (nothing done), "resume" (some of it done) or "finished" (`manifest` is then there). serves_others: see
+    `open_run`.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Run:
     inputs: Mapping[str, InputFile]
     state: RunState
     manifest: Manifest | None
+    serves_others: Path | None
     _lock: int
 
     def finish(
@@ -100,17 +102,26 @@ class Run:
         try:
             if kind is not None:
                 with suppress(OSError):  # what made the run fail is what the user should hear of
-                    _free_unless_something_was_made(self.folder)
+                    _free_unless_something_was_made(self.folder, self.serves_others)
         finally:
             self.close()
 
 
-def open_run(folder: Path, stage: str, recipe: object, inputs: Mapping[str, InputFile], *, may_replace: bool = False) -> Run:
+def open_run(
+    folder: Path,
+    stage: str,
+    recipe: object,
+    inputs: Mapping[str, InputFile],
+    *,
+    may_replace: bool = False,
+    serves_others: Path | None = None,
+) -> Run:
     """Open the folder of a stage for work, and write down what is asked (`recipe.json`) where that is new.
 
     recipe: a dataclass or JSON object without what may grow later (minutes, steps). inputs: by role, from `describe_input`.
     Raises BadInput where another process works in the folder, or it holds other work: the message shows each difference.
-    may_replace: the stage's own work on other terms is removed instead, because seconds bring it back.
+    may_replace: the stage's own work on other terms is removed instead, because seconds bring it back. serves_others: a file in
+    the folder that states itself what it was made from, so that where a run fails with nothing else made, it stays for others.
     """
     asked = _what_is_asked(stage, recipe, inputs)
     with writing_to(folder):
@@ -119,7 +130,7 @@ def open_run(folder: Path, stage: str, recipe: object, inputs: Mapping[str, Inpu
     try:
         if may_replace:
             _remove_work_on_other_terms(folder, asked)
-        state = _compare_with_folder(folder, asked)
+        state = _compare_with_folder(folder, asked, serves_others)
         manifest = read_manifest(folder) if state != "fresh" else None
         if state == "fresh":
             write_json(folder / RECIPE_FILE, {"schema": SCHEMA, "code_version": __version__, **asked})
@@ -129,7 +140,7 @@ def open_run(folder: Path, stage: str, recipe: object, inputs: Mapping[str, Inpu
     # That of the folder may lack a setting that is newer, and off: the manifest states the hash of what lies there.
     plain_recipe = (asked if state == "fresh" else read_json(folder / RECIPE_FILE))["recipe"]
     assert isinstance(plain_recipe, dict)
-    return Run(folder, stage, plain_recipe, inputs, "finished" if manifest else state, manifest, lock)
+    return Run(folder, stage, plain_recipe, inputs, "finished" if manifest else state, manifest, serves_others, lock)
 
 
 @contextmanager
@@ -153,11 +164,11 @@ def _what_is_asked(stage: str, recipe: object, inputs: Mapping[str, InputFile]) 
     return plain
 
 
-def _compare_with_folder(folder: Path, asked: Json) -> RunState:
+def _compare_with_folder(folder: Path, asked: Json, serves_others: Path | None) -> RunState:
     """Whether the folder is new or holds the work that is asked for. Raises BadInput where it holds anything else."""
     path = folder / RECIPE_FILE
     if not path.is_file():
-        strangers = sorted(item.name for item in folder.iterdir() if item.name != EVENTS_FILE and not item.name.startswith("."))
+        strangers = sorted(name for name in _made_in(folder, serves_others) if not name.startswith("."))
         if strangers:
             raise BadInput(
                 f"{folder} is not empty and not a stage's folder (it has {strangers[0]}); name a new folder as --out"
@@ -223,13 +234,21 @@ def _flatten(value: object, name: str) -> dict[str, str]:
     return {name: str(value)}
 
 
-def _free_unless_something_was_made(folder: Path) -> None:
+def _free_unless_something_was_made(folder: Path, serves_others: Path | None) -> None:
     """Takes the recipe of a failed run away where nothing else was written. Only for the process that holds the lock.
 
     Killed before or after that, the folder is one to resume or a fresh one: either holds no work.
     """
-    if {item.name for item in folder.iterdir()} <= {RECIPE_FILE, LOCK_FILE, EVENTS_FILE}:
+    if not _made_in(folder, serves_others):
         (folder / RECIPE_FILE).unlink(missing_ok=True)
+
+
+def _made_in(folder: Path, serves_others: Path | None) -> list[str]:
+    """What lies in a folder beside the run's own files, without the folder of `serves_others` where nothing else is in it."""
+    made = [item for item in folder.iterdir() if item.name not in (RECIPE_FILE, LOCK_FILE, EVENTS_FILE)]
+    if serves_others is not None and [*serves_others.parent.glob("*")] == [serves_others]:
+        made = [item for item in made if item != serves_others.parent]
+    return [item.name for item in made]
 
 
 def _lock(folder: Path) -> int:
