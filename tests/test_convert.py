@@ -38,7 +38,6 @@ from understudy.stages._swapping import swapped_frames
 from understudy.stages.convert import (
     check_no_faults,
     make_plan,
-    preview,
 )
 from understudy.types import (
     BadInput,
@@ -185,15 +184,6 @@ def test_nobody_is_twice_in_a_frame(plate):
     faces = [a_face(frame, track=t, x=x, size=30) for frame in range(NUM_FRAMES) for t, x in ((0, 60.0), (1, 180.0))]
     plan = planned(plate, faces, Painter(), LOSSLESS)
     assert len(plan.ends) == 1
-
-
-def test_a_preview_shows_what_the_film_will_show(plate, tmp_path):
-    faces = [a_face(frame) for frame in range(NUM_FRAMES)]
-    _, _, frames = converted(plate, faces, Painter())
-    plan = planned(plate, faces, Painter(), LOSSLESS)
-    seen = list(preview(probe(plate), plan, range(7, 9)))
-    assert [finished.record.index for finished in seen] == [7, 8]
-    assert np.array_equal(seen[0].image, frames[7])
 
 
 @pytest.mark.parametrize("blend", ["direct", "alpha", "hard", "feather", "poisson", "multiband", "relief"])

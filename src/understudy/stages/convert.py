@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from dataclasses import replace as changed
@@ -316,12 +316,6 @@ def measure_looks(info: FootageInfo, plan: Plan, folder: Path, report: Reporter 
     for words in rawness_warnings(plan):
         report(Event(STAGE, "warning", message=words))
     return plan
-
-
-def preview(info: FootageInfo, plan: Plan, frames: range) -> Iterator[SwappedFrame]:
-    """The finished frames of a range (step 1) without rendering the rest: what the film will show, for tuning."""
-    read = frames_to_read(frames, plan, frame_bytes(info))
-    return swapped_frames(read_frames(info.path, read.start, read.stop, is_sought=True), plan, frames)
 
 
 def frame_bytes(info: FootageInfo) -> int:

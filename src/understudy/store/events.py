@@ -45,7 +45,10 @@ def event_log(folder: Path) -> Reporter:
 
 
 def read_events(folder: Path) -> list[TimedEvent]:
-    """All whole events of a folder, oldest first; none where nothing was reported. A damaged line is left out."""
+    """All whole events of a folder, oldest first; none where nothing was reported. A damaged line is left out.
+
+    For a program that watches a stage from outside its process and, with `time_left`, says how long it will take.
+    """
     try:
         lines = (folder / EVENTS_FILE).read_bytes().split(b"\n")
     except FileNotFoundError:
