@@ -37,7 +37,7 @@ def quick() -> TrainRecipe:
 
     Command: `understudy train faces/abel faces/bea --out model --recipe quick`
     Time:    5 minutes on two cores of a server CPU (36,000 faces take one core 7 minutes)
-    Memory:  1.6 GB
+    Memory:  1 GB
     Score:   after 36,000 faces 10.6 dB nearer to the truth than the plate, leak 0.11, detail 0.79 (docs/benchmark.md)
     """
     return TrainRecipe(is_expression_measured=True, starter="rendered")
@@ -48,7 +48,7 @@ def laptop() -> TrainRecipe:
 
     Command: `understudy train faces/abel faces/bea --out model --recipe laptop`
     Time:    5 minutes on two cores of a server CPU (14,000 faces)
-    Memory:  4 GB with 600 faces of training, 0.9 MB for each more
+    Memory:  2.5 GB with 600 faces of training, 1 MB for each more
     Score:   after 12,000 faces 10.4 dB nearer to the truth than the plate, leak 0.12, edges 0.57 (docs/benchmark.md)
     """
     return TrainRecipe(
@@ -66,7 +66,7 @@ def original() -> TrainRecipe:
 
     Command: `understudy train faces/abel faces/bea --out model --recipe original --steps 50000`
     Time:    12 days on two cores of a server CPU (computed from its 11.4 GFLOP a face); a GPU has not been measured yet
-    Memory:  2 GB
+    Memory:  3 GB (computed)
     Score:   not measured yet on the bundled pair; a quarter as wide, after 72,000 faces: 2.2 dB, leak 0.60 (docs/benchmark.md)
 
     82,062,470 parameters in the shared encoder and two decoders; mean absolute error; Adam 5e-5 with beta1 0.5; the two
@@ -156,7 +156,7 @@ def portrait() -> TrainRecipe:
 
     Command: `understudy train faces/abel faces/bea --out model --recipe portrait`
     Time:    an hour on one GPU (planned; an H200 takes 3,500 faces a second with `batch_size=64 compile=default`)
-    Memory:  1.6 GB for weights and their moments, 0.08 GB for each face of a batch (computed; 7 GB measured with 64)
+    Memory:  5 GB (computed; on a GPU 7 GB measured with a batch of 64)
     Score:   after 440,000 faces (6.5 shared minutes) 9.4 dB nearer than the plate, leak 0.12, edges 0.56 (docs/log.md)
     """
     return TrainRecipe(
@@ -178,7 +178,7 @@ def cinema() -> TrainRecipe:
     Command: `understudy train faces/abel faces/bea --out small --recipe portrait --set width=1.5`, then
              `understudy train faces/abel faces/bea --out model --recipe cinema --from small`
     Time:    a day on one large GPU (planned, not measured yet; 209 GFLOP a face)
-    Memory:  3.0 GB for weights and their moments, 0.25 GB for each face of a batch (computed)
+    Memory:  11 GB (computed)
     Score:   not measured yet
     """
     return TrainRecipe(

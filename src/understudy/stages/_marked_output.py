@@ -185,9 +185,7 @@ class MarkedOutput:
         if not self._is_delivery or self._recipe.notice != "end-card":
             return
         last, num_closed = self._last, self.missing[-1].start
-        if (
-            last is None or last.index < num_closed
-        ):  # the film ends in a segment of an earlier run, perhaps with some of the card
+        if last is None or last.index < num_closed:  # the film ends in an earlier run's segment, perhaps with some of the card
             last = next(iter(deque(read_frames(self._info.path), maxlen=1)), None)
         if last is None:
             return
