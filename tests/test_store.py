@@ -183,10 +183,11 @@ def test_the_same_contents_in_another_place_are_the_same_input_and_other_content
         open_run(tmp_path / "swap", "convert", {}, {"plate": describe_input(moved)})
 
 
-def test_a_setting_that_is_newer_than_the_folder_and_off_is_no_difference(tmp_path: Path):
+@pytest.mark.parametrize("off", ["none", None, 0, 0.0, False, ""])
+def test_a_setting_that_is_newer_than_the_folder_and_off_is_no_difference(tmp_path: Path, off: object):
     recipe = {"seed": 3}
     open_run(tmp_path, "train", recipe, {}).close()
-    with open_run(tmp_path, "train", {**recipe, "starter": "none"}, {}) as run:
+    with open_run(tmp_path, "train", {**recipe, "starter": off}, {}) as run:
         run.finish({}, {})
     written = read_json(tmp_path / "recipe.json")
     assert written["recipe"] == recipe
@@ -196,11 +197,11 @@ def test_a_setting_that_is_newer_than_the_folder_and_off_is_no_difference(tmp_pa
 
 
 def test_differences_name_nested_and_absent_fields():
-    there = {"recipe": {"warp": {"size": 5}, "old": None}}
+    there = {"recipe": {"warp": {"size": 5}, "old": 2}}
     now = {"recipe": {"warp": {"size": 6}, "new": 1}}
     assert recipe_differences(there, now) == [
         "warp.size: 5 there, 6 now",
-        "old: None there, none now",
+        "old: 2 there, none now",
         "new: none there, 1 now",
     ]
 

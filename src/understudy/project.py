@@ -231,8 +231,8 @@ def _reads_from(step: Step, other: Step) -> bool:
     return any(path.is_relative_to(other.out) for path in step.inputs().values())
 
 
-_OFF = (None, "none")
-"""What a record from before there was a setting says of it, and what one of after does where the setting is off."""
+_OFF = (None, "none", 0, "")
+"""What a record from before there was a setting says of it (nothing), and what one of after does where the setting is off."""
 
 
 def _differences(then: object, now: object, name: str = "") -> dict[str, str]:
@@ -242,7 +242,7 @@ def _differences(then: object, now: object, name: str = "") -> dict[str, str]:
             _differences(then.get(key), now.get(key), f"{name}.{key}" if name else key) for key in dict.fromkeys((*then, *now))
         ]
         return {field: words for part in parts for field, words in part.items()}
-    if then == now or (then in _OFF and now in _OFF):
+    if then == now or (None in (then, now) and then in _OFF and now in _OFF):
         return {}
     if not name:
         return {name: "what is there was made by hand or by another version"}

@@ -206,16 +206,21 @@ def _remove_work_on_other_terms(folder: Path, asked: Json) -> None:
 def recipe_differences(there: Json, now: Json) -> list[str]:
     """What differs between two `recipe.json`, a sentence for each field: "resolution_px: 64 there, 96 now".
 
-    A setting that one of them lacks is as good as "none": a folder from before there was such a setting goes on without it.
+    A setting that one of them lacks is as good as one that is off: a folder from before there was such a setting goes on
+    without it.
     """
     fields_there, fields_now = _comparable(there), _comparable(now)
     names = [*fields_there, *(name for name in fields_now if name not in fields_there)]
-    absent = "none"
+    both = {name: (fields_there.get(name), fields_now.get(name)) for name in names}
     return [
-        f"{name}: {fields_there.get(name, absent)} there, {fields_now.get(name, absent)} now"
-        for name in names
-        if fields_there.get(name, absent) != fields_now.get(name, absent)
+        f"{name}: {then or 'none'} there, {value or 'none'} now"
+        for name, (then, value) in both.items()
+        if then != value and not (None in (then, value) and {then, value} <= _OFF)
     ]
+
+
+_OFF = {None, "none", "None", "0", "0.0", "False", ""}
+"""How a setting that is off reads as text, and one that is not there."""
 
 
 def _comparable(asked: Json) -> dict[str, str]:
