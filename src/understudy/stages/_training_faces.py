@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -92,11 +92,13 @@ def load_performers(folders: Sequence[Path], recipe: TrainRecipe) -> list[Perfor
     return [_load(each, recipe, np.ones(len(each), bool)) for each in open_performers(folders)]
 
 
-def load_split(performers: Sequence[StoredFaces], recipe: TrainRecipe) -> tuple[list[PerformerFaces], list[PerformerFaces]]:
-    """The faces to learn from, and those that are held out, none of them twice in memory."""
+def load_split(
+    performers: Sequence[StoredFaces], recipe: TrainRecipe, tell: Callable[[], None] = lambda: None
+) -> tuple[list[PerformerFaces], list[PerformerFaces]]:
+    """The faces to learn from, and those that are held out, none of them twice in memory; tell: called after each face."""
     held = [is_held_out(len(each), recipe.held_out_fraction) for each in performers]
-    learned = [_load(each, recipe, ~is_held) for each, is_held in zip(performers, held, strict=True)]
-    return learned, [_load(each, recipe, is_held) for each, is_held in zip(performers, held, strict=True)]
+    learned = [_load(each, recipe, ~is_held, tell) for each, is_held in zip(performers, held, strict=True)]
+    return learned, [_load(each, recipe, is_held, tell) for each, is_held in zip(performers, held, strict=True)]
 
 
 def is_held_out(num_faces: int, fraction: float) -> NDArray[np.bool_]:
@@ -114,7 +116,9 @@ def is_held_out(num_faces: int, fraction: float) -> NDArray[np.bool_]:
     return held
 
 
-def _load(stored: StoredFaces, recipe: TrainRecipe, chosen: NDArray[np.bool_]) -> PerformerFaces:
+def _load(
+    stored: StoredFaces, recipe: TrainRecipe, chosen: NDArray[np.bool_], tell: Callable[[], None] = lambda: None
+) -> PerformerFaces:
     """Those of a performer's faces that are chosen, (N,), of which all that is known of each is known among all."""
     numbers = np.flatnonzero(chosen)
     size_px = round(recipe.resolution_px * MARGIN * DENSITY)
@@ -122,7 +126,8 @@ def _load(stored: StoredFaces, recipe: TrainRecipe, chosen: NDArray[np.bool_]) -
     crops = np.empty((len(numbers), 5, size_px, size_px), np.uint8)  # filled in place: a second copy may be gigabytes
     faces, paths = [stored.faces[number] for number in numbers], [stored.paths[number] for number in numbers]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(partial(_load_face, region=region), crops, faces, paths))
+        for _ in pool.map(partial(_load_face, region=region), crops, faces, paths):
+            tell()
     gallery = stored.gallery[np.linspace(0, len(stored.gallery) - 1, min(len(stored.gallery), MAX_GALLERY)).round().astype(int)]
     shares = balanced_shares(_measures(stored.faces))[chosen]
     readings = read_expressions(faces)

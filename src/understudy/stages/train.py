@@ -17,6 +17,7 @@ from understudy.model.memory import MemoryPlan, plan_memory
 from understudy.model.starter import starter_sha256
 from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
+from understudy.stages._training_events import REPORT_SECONDS, reading_reporter, scalar_reporter
 from understudy.stages._training_faces import MARGIN, PerformerFaces, load_split, open_performers
 from understudy.stages._training_judge import Judge, has_stopped_improving, verdict
 from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, write_preview
@@ -32,7 +33,6 @@ from understudy.store.faceset import FaceSet
 from understudy.store.hashing import sha256_of_json
 from understudy.store.manifest import InputFile, read_manifest, stage_result
 from understudy.store.runs import Run, open_run
-from understudy.store.tensorboard import ScalarLog
 from understudy.trust import gate
 from understudy.trust.consent import consent_folder
 from understudy.trust.lineage import START_MODEL
@@ -40,7 +40,6 @@ from understudy.trust.permission import gate_face_sets, may_train
 from understudy.types import BadInput, Event, Json, Reporter, StageResult, TrainRecipe, silent
 
 STAGE = "train"
-REPORT_SECONDS = 1.0
 JUDGE_SHARE = 0.03
 """Judging takes no more of the time than this, however often checkpoints are saved."""
 
@@ -78,7 +77,7 @@ def train(
         _check_all_have_the_same(asked, inputs)
         return _follow(face_sets, out, recipe, budget, start, freeze)
     with open_run(out, STAGE, asked, inputs) as run:
-        report = combine(event_log(out), _scalar_reporter(out), report)
+        report = combine(event_log(out), scalar_reporter(out), report)
         references = [*(start.may_train(consent_folder(consent), out) if start else ())]
         references += may_train(face_sets, consent_folder(consent))
         gate_face_sets(face_sets, out)
@@ -139,7 +138,8 @@ def _prepare(
     memory = plan_memory(recipe, len(stored), sum(map(len, stored)))  # before any of it is taken
     if memory.micro_batch == 0:
         raise BadInput(f"{recipe.name} {memory}")
-    performers, held_out = load_split(stored, recipe)
+    performers, held_out = load_split(stored, recipe, reading_reporter(sum(map(len, stored)), report))
+    report(Event(STAGE, "started", message="measuring colours and expressions"))
     _warn_of_unknown_gazes(performers, recipe, report)
     checkpoint = latest_valid(out, report)
     trainer = build_trainer(performers, recipe, freeze, len(MEASURES) if checkpoint is None else told_in(checkpoint))
@@ -271,6 +271,7 @@ def _save_at_the_end(session: _Session, out: Path, report: Reporter) -> str:
     progress = session.progress
     is_judged = bool(progress.judgements) and progress.judgements[-1].step == progress.num_steps
     if session.judge is not None and progress.num_steps and not is_judged and session.trainer.is_finite():
+        report(Event(STAGE, "started", message="judging the last state"))
         _judge(session, report)
     wrong = _save_if_sound(session.trainer, progress, out)
     if not wrong:
@@ -318,21 +319,6 @@ def _finish(run: Run, session: _Session, consent: Mapping[str, str], report: Rep
 
 
 # ---- small matters --------------------------------------------------------------------------------------------------------
-
-
-def _scalar_reporter(out: Path) -> Reporter:
-    """A listener that writes what a run measures as curves for TensorBoard, under train/ and held-out/."""
-    log: list[ScalarLog] = []
-
-    def write(event: Event) -> None:
-        if event.kind not in ("progress", "figures") or "step" not in event.figures:
-            return
-        log[:] = log or [ScalarLog(out)]
-        group = "train" if event.kind == "progress" else "held-out"
-        numbers = {name: value for name, value in event.figures.items() if name != "step" and not isinstance(value, str)}
-        log[0].add(int(event.figures["step"]), {f"{group}/{name}": float(value) for name, value in numbers.items()})
-
-    return write
 
 
 def _budget(recipe: TrainRecipe, minutes: float | None, steps: int | None, until: Until) -> Budget:
