@@ -1,5 +1,5 @@
 # Each target sets up what it needs: a virtual environment in .venv, and the weights of others in the user's cache.
-#   make demo MINUTES=1     a minute of training instead of what suits the machine (9 on a CPU, 2 on a GPU)
+#   make demo MINUTES=1     a minute of training instead of what suits the machine (5 on a CPU, 2 on a GPU)
 #   make demo PYTHON=python3.12
 
 PYTHON  ?= python3

@@ -53,6 +53,11 @@ def understudy_command(*arguments: str | Path, folder: Path | None = None) -> su
         (["train", "a", "b", "--out", "m", "--set", "width=0"], "setting width: expected 0.015625 to 8, got 0.0"),
         (["train", "a", "b", "--out", "m", "--set", "batch_size=0"], "setting batch_size: expected 1 or more, got 0"),
         (["train", "a", "b", "--out", "m", "--steps", "0"], "--steps"),
+        (["train", "a", "b", "--out", "m", "--minuts", "3"], "(understudy train --help)"),
+        (
+            ["convert", "p", "--model", "m", "--replace", "a", "--with", "b", "--out", "s", "--set", "crf=99"],
+            "crf: expected 0 to 51",
+        ),
         (["evaluate", "swap.mp4", "--plate", "p.mp4", "--out", "r", "--mask", "m"], "--mask was given without --truth"),
         (["run", "nowhere.toml"], "nowhere.toml: no such project file"),
         (["demo", "--minutes", "0"], "--minutes: expected more than 0"),

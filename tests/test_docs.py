@@ -11,6 +11,7 @@ import pytest
 
 from understudy.cli import app, run_command
 from understudy.projectfile import read_project
+from understudy.recipes import TRAIN_RECIPES
 from understudy.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +74,12 @@ def test_the_tutorial_s_project_file_is_a_valid_one(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "film.toml").write_text(text, encoding="utf-8")
     assert [swap.name for swap in read_project(tmp_path / "film.toml").swaps] == ["010", "011 take 2"]
+
+
+def test_the_tutorial_says_what_each_recipe_is_for() -> None:
+    table = text_of("docs/tutorial.md").split("Which recipe:")[1].split("## 5")[0]
+    first_cells = " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`([a-z-]+)`", first_cells)) == set(TRAIN_RECIPES)
 
 
 def test_python_in_the_pages_uses_names_that_exist() -> None:

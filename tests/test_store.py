@@ -251,6 +251,15 @@ def test_what_serves_other_work_too_stays_where_a_run_fails_and_binds_nobody(tmp
     assert faces.exists()
 
 
+def test_what_is_no_loss_goes_where_a_run_fails_with_nothing_else_made(tmp_path: Path):
+    for other, is_there in (("", False), ("checkpoints/000010/state.json", True)):
+        with suppress(ZeroDivisionError), open_run(tmp_path, "train", {"seed": 0}, {}, disposable=["gate.json"]):
+            for name in ("gate.json", *([other] if other else [])):
+                atomic_write_text(tmp_path / name, "{}")
+            raise ZeroDivisionError
+        assert (tmp_path / "gate.json").exists() == is_there
+
+
 @pytest.mark.parametrize("made", ["checkpoints/000010/state.json", "manifest.json", ".tmp-1/half"])
 def test_a_run_that_fails_after_it_has_made_something_is_resumed_by_the_same_command_only(tmp_path: Path, made: str):
     fail_in_a_run(tmp_path, made)

@@ -235,6 +235,15 @@ def test_a_run_leaves_a_report_with_its_curves_and_a_film_of_its_previews(face_s
     assert label.DIGITAL_SOURCE_TYPE.encode() in base64.b64decode(sheet)
 
 
+@pytest.mark.parametrize("mistake", [{"freeze": ["bae"]}, {"recipe": replace(TINY, resolution_px=100)}])
+def test_a_mistake_does_not_bind_the_folder_that_it_named(
+    face_sets: list[Path], tmp_path: Path, mistake: dict[str, object]
+) -> None:
+    with pytest.raises(BadInput):
+        train(face_sets, tmp_path, **{"recipe": TINY, "steps": 1, **mistake})
+    assert train(face_sets, tmp_path, recipe=TINY, steps=1).figures["step"] == 1
+
+
 def test_unusable_face_sets_are_refused_in_one_line(face_sets: list[Path], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="different performers"):
         train([face_sets[0], face_sets[0]], tmp_path / "a", recipe=TINY, steps=1)

@@ -66,7 +66,8 @@ def run_command(arguments: Sequence[str]) -> int:
     except UnderstudyError as error:
         return _fail(str(error), error.exit_status)
     except typer.TyperException as error:  # a wrong option or argument
-        return _fail(f"{_message(error)} (understudy --help)", 2)
+        context = getattr(error, "ctx", None)
+        return _fail(f"{_message(error)} ({context.command_path if context else 'understudy'} --help)", 2)
     if status == EXIT_STOPPED:
         return _fail("Stopped. The same command continues.", EXIT_STOPPED)
     return status if isinstance(status, int) else 0

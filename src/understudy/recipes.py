@@ -301,8 +301,9 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "adam_beta1": (0, 0.9999),
     "adam_beta2": (0, 0.999999),
     "held_out_fraction": (0, 0.5),
+    "crf": (0, 51),
 }
-"""What training can use at all, where that is less than `_check_range` lets any setting be; a model beyond was never made."""
+"""What can be used at all, where that is less than `_check_range` lets any setting be; a model beyond was never made."""
 
 
 def _check_range(key: str, value: object) -> None:

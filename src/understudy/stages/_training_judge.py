@@ -36,6 +36,8 @@ PERCEPTION_AFTER_SECONDS = 30.0
 """Shorter runs are not worth loading the face networks for."""
 
 FEWEST_JUDGEMENTS = 6
+FEWEST_STEPS = 100
+"""Before that the smoothed training loss has hardly begun to follow."""
 
 
 def _only(performer: PerformerFaces, chosen: Tensor) -> PerformerFaces:
@@ -214,7 +216,7 @@ def verdict(judgements: Sequence[Judgement], losses: Sequence[tuple[int, float]]
 
 def _verdict_of_losses(losses: Sequence[tuple[int, float]]) -> str:
     """The last fifth of (step, smoothed loss) against the fifth before it."""
-    if len(losses) < 20:
+    if len(losses) < 20 or losses[-1][0] < FEWEST_STEPS:
         return "too short to judge"
     fifth = len(losses) // 5
     before, last = (float(np.median([loss for _, loss in part])) for part in (losses[-2 * fifth : -fifth], losses[-fifth:]))

@@ -36,7 +36,7 @@ from understudy.store.runs import Run, open_run
 from understudy.trust import gate
 from understudy.trust.consent import consent_folder
 from understudy.trust.lineage import START_MODEL
-from understudy.trust.permission import gate_face_sets, may_train
+from understudy.trust.permission import GATE_FILE, gate_face_sets, may_train
 from understudy.types import BadInput, Event, Json, Reporter, StageResult, TrainRecipe, silent
 
 STAGE = "train"
@@ -76,7 +76,7 @@ def train(
     if parallel.rank():
         _check_all_have_the_same(asked, inputs)
         return _follow(face_sets, out, recipe, budget, start, freeze)
-    with open_run(out, STAGE, asked, inputs) as run:
+    with open_run(out, STAGE, asked, inputs, disposable=[GATE_FILE]) as run:
         report = combine(event_log(out), scalar_reporter(out), report)
         references = [*(start.may_train(consent_folder(consent), out) if start else ())]
         references += may_train(face_sets, consent_folder(consent))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,8 @@ class Run:
 
     A run that fails before it has made anything leaves the folder free for other work.
 
-    state: "fresh" (nothing done), "resume" (some of it done) or "finished" (`manifest` is then there). serves_others: see
-    `open_run`.
+    state: "fresh" (nothing done), "resume" (some of it done) or "finished" (`manifest` is then there). serves_others,
+    disposable: see `open_run`.
     """
 
     folder: Path
@@ -49,6 +49,7 @@ class Run:
     state: RunState
     manifest: Manifest | None
     serves_others: Path | None
+    disposable: Sequence[str]
     _lock: int
 
     def finish(
@@ -102,7 +103,7 @@ class Run:
         try:
             if kind is not None:
                 with suppress(OSError):  # what made the run fail is what the user should hear of
-                    _free_unless_something_was_made(self.folder, self.serves_others)
+                    _free_unless_something_was_made(self.folder, self.serves_others, self.disposable)
         finally:
             self.close()
 
@@ -115,6 +116,7 @@ def open_run(
     *,
     may_replace: bool = False,
     serves_others: Path | None = None,
+    disposable: Sequence[str] = (),
 ) -> Run:
     """Open the folder of a stage for work, and write down what is asked (`recipe.json`) where that is new.
 
@@ -122,6 +124,7 @@ def open_run(
     Raises BadInput where another process works in the folder, or it holds other work: the message shows each difference.
     may_replace: the stage's own work on other terms is removed instead, because seconds bring it back. serves_others: a file in
     the folder that states itself what it was made from, so that where a run fails with nothing else made, it stays for others.
+    disposable: names of files that are no loss; where a run fails with nothing else made, they go.
     """
     asked = _what_is_asked(stage, recipe, inputs)
     with writing_to(folder):
@@ -140,7 +143,9 @@ def open_run(
     # That of the folder may lack a setting that is newer, and off: the manifest states the hash of what lies there.
     plain_recipe = (asked if state == "fresh" else read_json(folder / RECIPE_FILE))["recipe"]
     assert isinstance(plain_recipe, dict)
-    return Run(folder, stage, plain_recipe, inputs, "finished" if manifest else state, manifest, serves_others, lock)
+    return Run(
+        folder, stage, plain_recipe, inputs, "finished" if manifest else state, manifest, serves_others, disposable, lock
+    )
 
 
 @contextmanager
@@ -239,13 +244,14 @@ def _flatten(value: object, name: str) -> dict[str, str]:
     return {name: str(value)}
 
 
-def _free_unless_something_was_made(folder: Path, serves_others: Path | None) -> None:
+def _free_unless_something_was_made(folder: Path, serves_others: Path | None, disposable: Sequence[str]) -> None:
     """Takes the recipe of a failed run away where nothing else was written. Only for the process that holds the lock.
 
     Killed before or after that, the folder is one to resume or a fresh one: either holds no work.
     """
-    if not _made_in(folder, serves_others):
-        (folder / RECIPE_FILE).unlink(missing_ok=True)
+    if set(_made_in(folder, serves_others)) <= set(disposable):
+        for name in (*disposable, RECIPE_FILE):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _made_in(folder: Path, serves_others: Path | None) -> list[str]:
