@@ -96,6 +96,7 @@ def equivariance_loss(swap: Swap, similarity: Tensor, draw: Callable[[Tensor], T
     similarity: (1, 2, 3), in grid coordinates. draw: from the plate's pictures (B, 3, R, R) to swaps like `swap.drawn`. Source:
     Eilertsen et al. 2019, "Single-frame regularization for temporally stable CNNs", eq. 6.
     """
-    expected, face = seen_through(swap.drawn, similarity), seen_through(swap.plate.face, similarity)
+    # The swap itself stays out of it: asked to meet the other half-way, it loses contrast, for a flat face moves with anything.
+    expected, face = seen_through(swap.drawn.detach(), similarity), seen_through(swap.plate.face, similarity)
     again = draw(seen_through(swap.plate.warped, similarity))
     return weighted_mean((again - expected).abs(), face)
