@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -202,6 +206,37 @@ def test_progress_without_a_terminal_is_at_most_a_line_each_five_seconds(capsys:
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert lines[-1] == "extract: warning: 12 frames did not decode"
+
+
+def test_progress_on_a_terminal_of_80_columns_shows_the_time_left_whole() -> None:
+    work = """
+from understudy import console
+from understudy.types import Event
+console.BAR_SECONDS = 0
+with console.progress() as report:
+    report(Event("run", "started", 0, 7, message="extract faces/abel", figures={"seconds_after": 6000.0}))
+    for done in range(299):
+        report(Event("extract", "progress", done, 300, "frames", "looking for faces", {"faces_found": done}))
+"""
+    shown = on_a_terminal([sys.executable, "-c", work], num_columns=80)
+    assert "preparing" in shown
+    assert re.search(r"extract +━+.* 0:00 left \(1:40:00 in all\) · 298 of 300 frames *[\r\n]", shown)
+
+
+def on_a_terminal(command: Sequence[str], num_columns: int) -> str:
+    """All that a command writes to a terminal on its stderr, without colours."""
+    terminal, its_end = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": str(num_columns)}
+    with subprocess.Popen(command, stderr=its_end, env=environment), os.fdopen(terminal, "rb", buffering=0) as reader:
+        os.close(its_end)
+        written = b"".join(_until_closed(reader))
+    return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", written.decode())
+
+
+def _until_closed(terminal: io.RawIOBase) -> Iterator[bytes]:
+    with suppress(OSError):  # EIO is how Linux tells that the other end is closed
+        while piece := terminal.read(65536):
+            yield piece
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(4.6, "0:05"), (59.6, "1:00"), (3723, "1:02:03")])

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 5.0
 BAR_SECONDS = 0.2
+STAGE_CELLS, BAR_CELLS, NUM_GAPS = 8, 12, 2
+"""How the columns of a progress bar lie: the stage's name and the bar, and one cell after each."""
+
 MOST_GAPS = 6
 
 HISTORY_EVENTS = 3000
@@ -37,8 +40,9 @@ def progress() -> Iterator[Reporter]:
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column
 
-    stage = TextColumn("{task.description}", markup=False, table_column=Column(min_width=8))
-    columns = (stage, BarColumn(12), TextColumn("{task.fields[text]}", markup=False))
+    stage = TextColumn("{task.description}", markup=False, table_column=Column(min_width=STAGE_CELLS))
+    bar_column = BarColumn(BAR_CELLS, table_column=Column(min_width=BAR_CELLS))
+    columns = (stage, bar_column, TextColumn("{task.fields[text]}", markup=False))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield _Bar(bar)
 
@@ -61,14 +65,20 @@ class _Tracker:
         if event.kind in ("started", "progress"):
             self._history.append(TimedEvent(datetime.now(UTC), event))
 
-    def text(self, event: Event) -> str:
-        """`looking for faces · 212 of 600 frames · 7.1 a second · 0:55 left (10:20 in all)`."""
+    def text(self, event: Event, room: int | None = None) -> str:
+        """`0:55 left (10:20 in all) · 212 of 600 frames · looking for faces · 7.1 a second`, or as much of it as has room.
+
+        What is asked for most comes first, so that a narrow terminal cuts off the least. room: in characters; None for any.
+        """
         seconds_left = time_left(self._history)
         speed = _speed(event, seconds_left)
         skipped = "_per_second" if speed else "step"
         figures = {name: value for name, value in self._figures.items() if not name.endswith(skipped)}
-        parts = [event.message, _counts(event), speed, self._left(seconds_left), _few(figures)]
-        return " · ".join(part for part in parts if part)
+        parts = [self._left(seconds_left), _counts(event), event.message, speed, _few(figures)]
+        parts = [part for part in parts if part]
+        while room is not None and len(parts) > 1 and len(" · ".join(parts)) > room:
+            parts.pop()
+        return " · ".join(parts)
 
     def _left(self, seconds_left: float | None) -> str:
         if seconds_left is None:
@@ -103,7 +113,7 @@ class _Bar:
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._tracker = _Tracker()
-        self._task = bar.add_task("", total=None, text="")
+        self._task = bar.add_task("", total=None, text="preparing")
         self._next = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -117,7 +127,7 @@ class _Bar:
                 description=event.stage,
                 completed=event.done,
                 total=event.total or None,
-                text=self._tracker.text(event),
+                text=self._tracker.text(event, self._bar.console.width - STAGE_CELLS - BAR_CELLS - NUM_GAPS),
             )
         elif text := _announcement(event):
             self._bar.console.print(f"{event.stage}: {text}", markup=False, highlight=False)
