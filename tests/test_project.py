@@ -6,8 +6,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
+from clips import make_clip, picture
 from understudy.project import Planned, Records, Step, plan, run_project, set_aside, steps_of, with_earlier
 from understudy.projectfile import Project, read_project
 from understudy.store.json_files import read_json, write_json
@@ -108,6 +110,8 @@ def test_a_project_may_lie_in_a_folder_whose_name_reads_as_a_pattern(folder: Pat
             "batch_sise = 8",
             "train: setting 'batch_sise' is unknown to this recipe; did you mean 'batch_size'?",
         ),
+        ("minutes = 9", "minutes = 9\nsteps = 100", "train: expected minutes or steps, got both"),
+        ('colour = "none"', 'notice_language = "xx"', "swap.1.set.notice_language: notice language: expected one of en, de,"),
         ("batch_size = 8", "batch_size = 0.5", "train: setting batch_size: expected a whole number, got 0.5"),
         ('plate = "shots/010.mp4"', 'plate = "shots/011.mp4"', "swap.1.plate: no file or folder matches 'shots/011.mp4'"),
         ('plate = "shots/010.mp4"', 'plate = "clips/*.mp4"', "swap.1.plate: expected one file or folder"),
@@ -334,6 +338,7 @@ swapped = false
 
 
 def test_ranges_have_the_swaps_settings_but_for_their_own(folder: Path) -> None:
+    make_clip(folder / "shots/010.mp4", times=range(30))
     (folder / "film.toml").write_text(PROJECT + RANGES)
     swap = read_project(folder / "film.toml").swaps[0]
     assert [(each.frames, each.shot, each.is_swapped) for each in swap.ranges] == [((10, 20), None, True), (None, 2, False)]
@@ -349,11 +354,31 @@ def test_ranges_have_the_swaps_settings_but_for_their_own(folder: Path) -> None:
         (RANGES.replace('blend = "feather"', 'codec = "ffv1"'), r"range\.1: .*codec holds for the whole swap"),
         (RANGES.replace("shot = 2", ""), r"range\.2: .*either frames or shot"),
         (RANGES.replace("swapped", "swaped"), "did you mean 'swapped'"),
+        (RANGES.replace("[10, 20]", "[40, 60]"), r"film\.toml: swap\.1\.range\.1\.frames: 010\.mp4 has about 30 frames"),
     ],
 )
 def test_a_mistake_in_a_range_is_named(folder: Path, changed: str, words: str) -> None:
+    make_clip(folder / "shots/010.mp4", times=range(30))
     (folder / "film.toml").write_text(PROJECT + changed)
     with pytest.raises(BadInput, match=words):
+        read_project(folder / "film.toml")
+
+
+def test_a_range_may_lie_in_frames_that_a_plate_s_header_tells_of(folder: Path) -> None:
+    make_clip(folder / "shots/010.mp4", times=range(30))
+    (folder / "film.toml").write_text(PROJECT + RANGES.replace("[10, 20]", "[29, 400]"))  # the end may be left open
+    assert read_project(folder / "film.toml").swaps[0].ranges[0].frames == (29, 400)
+
+
+def test_a_folder_of_pictures_has_exactly_as_many_frames_as_pictures(folder: Path) -> None:
+    (folder / "shots/020").mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / f"shots/020/{number:04}.png"), picture(number))
+    pictures = (PROJECT + RANGES).replace("shots/010.mp4", "shots/020")
+    (folder / "film.toml").write_text(pictures.replace("[10, 20]", "[2, 2]"))
+    assert read_project(folder / "film.toml").swaps[0].ranges[0].frames == (2, 2)
+    (folder / "film.toml").write_text(pictures.replace("[10, 20]", "[3, 3]"))
+    with pytest.raises(BadInput, match=r"swap\.1\.range\.1\.frames: 020 has 3 frames, counted from 0"):
         read_project(folder / "film.toml")
 
 
@@ -395,6 +420,7 @@ def test_a_conversion_is_told_where_it_was_last_set_aside(folder: Path, name: st
 
 
 def test_a_changed_range_redoes_its_swap_and_report_only(folder: Path) -> None:
+    make_clip(folder / "shots/010.mp4", times=range(30))
     finished(folder)
     (folder / "film.toml").write_text(PROJECT + RANGES)
     planned = plan(read_project(folder / "film.toml"))

@@ -6,6 +6,7 @@ Paths in the file are relative to it. Every mistake is one BadInput that names t
 from __future__ import annotations
 
 import glob
+import math
 import re
 import tomllib
 from collections import Counter
@@ -16,9 +17,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from understudy.media.footage import probe
 from understudy.recipes import convert_recipe, curate_recipe, did_you_mean, train_recipe, with_settings
 from understudy.trust.consent import consent_folder
+from understudy.trust.notice import check_language
 from understudy.types import BadInput, ConvertRecipe, CurateRecipe, RangeSettings, TrainRecipe, check_performer_name
+
+HEADER_MARGIN = 1.02
+"""How many times the frames that a file's header tells of there may be, before a range is taken to lie beyond the plate."""
 
 # ---- a project, resolved --------------------------------------------------------------------------------------------------
 
@@ -72,6 +78,8 @@ def read_project(path: Path) -> Project:
     tables = _validated(path, _parsed(path))
     with _blamed(path, "train"):
         recipe = train_recipe(tables.train.recipe, tables.train.settings)
+        if tables.train.minutes is not None and tables.train.steps is not None:
+            raise BadInput("expected minutes or steps, got both; take one of them out")
     with _blamed(path, "project.out"):
         _check_place(tables.project.out)
     with _blamed(path, "curate"):
@@ -221,6 +229,9 @@ def _swap(path: Path, key: str, table: _SwapTable, performers: Iterable[str]) ->
     with _blamed(path, key):
         recipe = convert_recipe(table.recipe, table.settings)
         ranges = tuple(_range(number, each, recipe) for number, each in enumerate(table.ranges, start=1))
+    with _blamed(path, f"{key}.set.notice_language"):
+        check_language(recipe.notice_language)
+    _check_frames(path, key, plate, ranges)
     with _blamed(path, f"{key}.truth"):
         truth = _one_found(path.parent, table.truth) if table.truth else None
     with _blamed(path, f"{key}.mask"):
@@ -236,6 +247,20 @@ def _range(number: int, table: _RangeTable, recipe: ConvertRecipe) -> RangeSetti
     except BadInput as error:
         raise BadInput(f"range.{number}: {error}") from error
     return settings
+
+
+def _check_frames(path: Path, key: str, plate: Path, ranges: Sequence[RangeSettings]) -> None:
+    """Refuses frames that the plate clearly lacks, hours before it is read to its end: a file's header may err a little."""
+    if all(each.frames is None for each in ranges):
+        return
+    with _blamed(path, f"{key}.plate"):
+        info = probe(plate)
+    most_frames = info.num_frames_estimate if info.is_folder else math.ceil(info.num_frames_estimate * HEADER_MARGIN)
+    for number, each in enumerate(ranges, start=1):
+        if each.frames is not None and each.frames[0] >= most_frames > 0:
+            about = "" if info.is_folder else "about "
+            has = f"{plate.name} has {about}{info.num_frames_estimate} frames, counted from 0; give frames that it has"
+            raise BadInput(f"{path}: {key}.range.{number}.frames: {has}")
 
 
 def _all_found(folder: Path, patterns: Iterable[str]) -> tuple[Path, ...]:

@@ -31,6 +31,12 @@ TEXTS = {
 """By language: the words in the corner, and the sentence on the end card."""
 
 
+def check_language(language: str) -> None:
+    """Raises BadInput for a language that the notice is not written in."""
+    if language not in TEXTS:
+        raise BadInput(f"notice language: expected one of {', '.join(TEXTS)}, got {language!r}")
+
+
 def with_corner_notice(frame: AnyImage, language: str = "en", white: float = 1.0) -> AnyImage:
     """A copy of the picture (height, width, 3) with the notice on a dark ground at its lower left.
 
@@ -68,8 +74,7 @@ def end_card(width: int, height: int, language: str = "en") -> Image:
 
 
 def _words(language: str) -> tuple[str, str]:
-    if language not in TEXTS:
-        raise BadInput(f"notice language: expected one of {', '.join(TEXTS)}, got {language!r}")
+    check_language(language)
     return TEXTS[language]
 
 
