@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
+from understudy.inwords import name_in_words, range_in_words, value_in_words
 from understudy.store.events import TimedEvent, time_left
 from understudy.types import Event, Reporter, StageResult
 
@@ -212,8 +213,11 @@ def _plan_lines(planned: Mapping[str, object]) -> list[str]:
     for name, value in asked.items():
         if isinstance(value, Mapping):
             lines += [f"  {name}.{field:<24} {item}" for field, item in value.items()]
+        elif name == "ranges":
+            ranges = [range_in_words(each, asked["recipe"]) for each in value]
+            lines += [f"  {f'range {number}':<31} {words}" for number, words in enumerate(ranges, start=1)]
         elif value not in (None, []) and name != "out":
-            lines.append(f"  {name:<31} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+            lines.append(f"  {name_in_words(name):<31} {value_in_words(value)}")
     return lines
 
 

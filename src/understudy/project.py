@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import glob
 import importlib
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Literal, cast
 
 from understudy.estimate import estimate
+from understudy.inwords import difference_in_words, numbered, without_repetition
 from understudy.projectfile import Project, Swap, read_project
+from understudy.setaside import PREVIOUS_FOLDER, check_is_a_stages, set_aside
 from understudy.stages._marked_output import output_path
 from understudy.store.atomic import check_place, make_folder
 from understudy.store.hashing import sha256_of_file, sha256_of_footage
@@ -29,7 +29,7 @@ from understudy.store.manifest import MANIFEST_FILE, check_schema, read_manifest
 from understudy.store.selection import CURATION_FOLDER
 from understudy.types import BadInput, Event, Json, Reporter, StageResult, silent
 
-RECORD_FILE, PREVIOUS_FOLDER = "stages.json", "previous"
+RECORD_FILE = "stages.json"
 SCHEMA = 1
 NOT_INPUTS = ("out", "consent")
 """Folders that a stage is given but that do not decide its result; consent is looked at whenever a stage has work to do."""
@@ -143,7 +143,10 @@ def _swap_steps(project: Project, swap: Swap, model: Path, faces: Path) -> tuple
 
 
 def plan(project: Project) -> tuple[Planned, ...]:
-    """What `run_project` would do now, without doing it. Raises BadInput where its folder cannot be written."""
+    """What `run_project` would do now, without doing it.
+
+    Raises BadInput where its folder cannot be written, or where a folder of the user's own stands in a stage's place.
+    """
     _check_out(project.out)
     steps = steps_of(project)
     return _plan(steps, Records(project.out, steps))
@@ -164,6 +167,8 @@ def _plan(steps: Sequence[Step], records: Records) -> tuple[Planned, ...]:
             planned.append(Planned(step, "changed", f"{redone[0]} is done first"))
         else:
             planned.append(records.compare(step))
+        if planned[-1].state == "changed":
+            check_is_a_stages(step.out)
     return tuple(planned)
 
 
@@ -179,7 +184,7 @@ class Records:
         """Whether a step is out of date, against what is on disk now."""
         if not step.out.exists():
             return Planned(step, "new", "not done yet")
-        differences = _differences(self._read().get(step.name), self._record(step))
+        differences = without_repetition(_differences(self._read().get(step.name), self._record(step)))
         if fixed := [words for name, words in differences.items() if name not in MAY_GROW]:
             return Planned(step, "changed", "; ".join(fixed))
         if differences:
@@ -237,6 +242,8 @@ _OFF = (None, "none", 0, "")
 
 def _differences(then: object, now: object, name: str = "") -> dict[str, str]:
     """Each field that differs between two records, with a few words: `{"recipe.seed": "seed: 0, now 1"}`."""
+    if name == "ranges":
+        then, now = numbered(then), numbered(now)
     if isinstance(then, dict) and isinstance(now, dict):
         parts = [
             _differences(then.get(key), now.get(key), f"{name}.{key}" if name else key) for key in dict.fromkeys((*then, *now))
@@ -246,8 +253,7 @@ def _differences(then: object, now: object, name: str = "") -> dict[str, str]:
         return {}
     if not name:
         return {name: "what is there was made by hand or by another version"}
-    field = name.removeprefix("inputs.").removeprefix("recipe.")
-    return {name: f"{field} changed" if name.startswith("inputs.") else f"{field}: {then}, now {now}"}
+    return {name: difference_in_words(name, then, now)}
 
 
 def demo_project(out: Path, minutes: float | None) -> Project:
@@ -275,7 +281,7 @@ def run_project(project: Project, report: Reporter = silent) -> StageResult:
     """Do what is out of date, in order; the same call again goes on where it stopped.
 
     Figures: `num_done`, `num_up_to_date`, and under `swaps`, for each, the figures of its conversion and its evaluation.
-    Raises BadInput for an `out` that cannot be a folder, and what the stages raise; what was finished before stays finished.
+    Raises BadInput as `plan` does, and what the stages raise; what was finished before stays finished.
     """
     _check_out(project.out)
     make_folder(project.out)
@@ -289,7 +295,7 @@ def run_project(project: Project, report: Reporter = silent) -> StageResult:
             continue
         report(_overview(planned, index, len(steps), pace.seconds_after(step)))
         if planned.state == "changed":
-            set_aside(project.out, step)
+            _set_aside(project.out, step, report)
         if planned.state != "unfinished":  # what lies in the folder from now on belongs to this
             records.remember(step)
         with pace.timing(step):
@@ -313,6 +319,12 @@ def _overview(planned: Planned, index: int, num_steps: int, seconds_after: float
     return Event("run", "started", index, num_steps, "stages", message, {"seconds_after": seconds_after})
 
 
+def _set_aside(out: Path, step: Step, report: Reporter) -> None:
+    place = set_aside(out, step.name)
+    if place is not None:
+        report(Event(step.verb, "started", message=f"what was in {step.out} is now in {place}"))
+
+
 def with_earlier(out: Path, step: Step) -> Step:
     """A conversion is told where it was last set aside: what has not changed of a film is not rendered again."""
     if step.verb != "convert":
@@ -320,17 +332,6 @@ def with_earlier(out: Path, step: Step) -> Step:
     set_aside_before = out.glob(f"{PREVIOUS_FOLDER}/*/{glob.escape(step.name)}")
     earlier = max(set_aside_before, default=step.out)  # their names are dates
     return replace(step, arguments={**step.arguments, "earlier": earlier})
-
-
-def set_aside(out: Path, step: Step) -> None:
-    """Move what a step made before to `previous/`, by date."""
-    if not step.out.exists():
-        return
-    day = f"{datetime.now():%Y-%m-%d_%H%M%S}"
-    places = (out / PREVIOUS_FOLDER / (day if number == 1 else f"{day}_{number}") / step.name for number in itertools.count(1))
-    place = next(place for place in places if not place.exists())
-    place.parent.mkdir(parents=True, exist_ok=True)
-    step.out.rename(place)
 
 
 class _Pace:
