@@ -3,6 +3,7 @@
 import base64
 import math
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from understudy.recipes import convert_recipe, parse_settings
 from understudy.store.charts import curves
-from understudy.store.report import Picture, Section, Table, picture_size, render_report, value_text
+from understudy.store.report import Picture, Section, Table, picture_size, render_report, settings_section, value_text
 
 
 class Tags(HTMLParser):
@@ -125,6 +127,31 @@ def test_a_curve_of_one_height_lies_in_the_middle(curve: list[tuple[float, float
 )  # fmt: skip
 def test_values_are_printed_as_people_write_them(value: str | float, text: str):
     assert value_text(value) == text
+
+
+def test_a_verdict_begins_with_a_capital(tmp_path: Path):
+    assert "Still improving at step 900" in render(tmp_path, verdict="still improving at step 900")[1].text
+
+
+def test_a_sheet_of_faces_is_as_wide_as_the_page_and_a_still_is_not(tmp_path: Path):
+    sheet = encoded(576, 856, ".jpg")
+    _, page = render(tmp_path, pictures=[Picture(sheet, is_sheet=True), Picture(sheet)])
+    assert [attributes.get("class") for tag, attributes in page.tags if tag == "figure"] == ["large sheet", None]
+
+
+def test_settings_of_a_report_can_be_given_as_they_stand_there(tmp_path: Path):
+    section = settings_section("Recipe", asdict(convert_recipe("delivery", {"is_grain_matched": False, "fade_seconds": 0.5})))
+    assert section.table is not None
+    copied = [f"{name}={value}" for name, value in section.table.rows if name in ("is_grain_matched", "fade_seconds")]
+    assert asdict(convert_recipe("delivery", parse_settings(copied)))["is_grain_matched"] is False
+    assert {"is_grain_matched", "false", "fade_seconds", "0.5"} <= set(render(tmp_path, section)[1].text)
+
+
+def test_a_column_is_set_to_the_right_as_a_whole_or_not_at_all(tmp_path: Path):
+    table = Table(("setting", "value", "steps"), [("blend", "relief", 3), ("num_crops", "2", "–")])
+    _, page = render(tmp_path, Section("Recipe", table=table))
+    cells = [attributes.get("class") for tag, attributes in page.tags if tag in ("th", "td")]
+    assert cells == [None, None, "number"] * 3
 
 
 @given(

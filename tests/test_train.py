@@ -224,7 +224,8 @@ def test_a_run_leaves_a_report_with_its_curves_and_a_film_of_its_previews(face_s
     page = result.outputs["report"].read_text(encoding="utf-8")
     assert "training loss by step" in page
     assert "error on undisturbed faces by step" in page
-    assert str(result.figures["verdict"]) in page
+    assert str(result.figures["verdict"])[1:] in page
+    assert 'class="large sheet"' in page
     num_sheets = len(list((tmp_path / "previews").glob("*.jpg")))
     film = probe(tmp_path / "previews" / "training.mp4")
     assert film.num_frames_estimate == 8 * num_sheets

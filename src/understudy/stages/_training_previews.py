@@ -91,8 +91,10 @@ def _header(trainer: Trainer, width_px: int) -> Image:
     """The columns' names."""
     names = ["face", "restored", "swapped", "mask"]
     names += ["raw rest.", "raw swap"] if trainer.recipe.ema_decay else []
-    strip = np.full((_LABEL_PX, width_px, 3), 24, np.uint8)
+    label_px = max(_LABEL_PX, width_px // len(names) // 16 * 2)  # even, for films; reports show large sheets reduced
+    scale, foot_px = 0.38 * label_px / _LABEL_PX, label_px - label_px * 5 // _LABEL_PX
+    strip = np.full((label_px, width_px, 3), 24, np.uint8)
     for number, name in enumerate(names):
         left = number * width_px // len(names) + 3
-        cv2.putText(strip, name, (left, _LABEL_PX - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (230, 230, 230), 1, cv2.LINE_AA)
+        cv2.putText(strip, name, (left, foot_px), cv2.FONT_HERSHEY_SIMPLEX, scale, (230, 230, 230), 1, cv2.LINE_AA)
     return strip

@@ -47,7 +47,7 @@ def write_training_report(out: Path, progress: Progress, figures: Mapping[str, o
         sections,
         verdict=str(figures["verdict"]),
         figures=headline(figures, NOTES),
-        pictures=[Picture(sheets[-1].read_bytes(), f"step {int(sheets[-1].stem)}: {caption}")] if sheets else [],
+        pictures=[Picture(sheets[-1].read_bytes(), f"step {int(sheets[-1].stem)}: {caption}", is_sheet=True)] if sheets else [],
         eyebrow="Understudy: train",
         footer="The pictures of this page are AI-made.",
     )

@@ -24,15 +24,19 @@ Figure = tuple[str, Value, str]
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded JPEG or PNG, shown as it is, and what it shows."""
+    """An encoded JPEG or PNG, shown as it is, and what it shows.
+
+    is_sheet: it is many pictures in one, and is shown as wide as the page.
+    """
 
     data: bytes
     caption: str = ""
+    is_sheet: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows below a header; numbers are set to the right."""
+    """Rows below a header; columns of numbers are set to the right."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Value]]
@@ -91,13 +95,13 @@ def render_report(
         "paragraphs": paragraphs,
         "value": value_text,
         "number_and_unit": number_and_unit,
-        "is_number": is_number,
+        "number_columns": number_columns,
     }
     environment.filters |= {"size": picture_size, "data_uri": data_uri, "column_rem": _column_rem}
     html = environment.get_template("report.html").render(
         title=title,
         sections=sections,
-        verdict=verdict,
+        verdict=verdict[:1].upper() + verdict[1:],
         figures=figures,
         pictures=pictures,
         eyebrow=eyebrow,
@@ -117,10 +121,9 @@ def headline(figures: Mapping[str, object], notes: Mapping[str, str]) -> list[Fi
 
 
 def settings_section(title: str, recipe: Mapping[str, object]) -> Section:
-    """A table of all that a recipe sets."""
-    return Section(
-        title, table=Table(("setting", "value"), [(key.replace("_", " "), str(value)) for key, value in recipe.items()])
-    )
+    """A table of all that a recipe sets, as `--set` and project files take it."""
+    rows = [(key, str(value).lower() if isinstance(value, bool) else str(value)) for key, value in recipe.items()]
+    return Section(title, table=Table(("setting", "value"), rows))
 
 
 def picture_size(data: bytes) -> Size:
@@ -151,6 +154,12 @@ def paragraphs(text: str) -> list[str]:
 def is_number(value: Value) -> bool:
     """Whether a cell holds a number, or text that is one but for its sign and unit ("+7.8 dB", "81 %")."""
     return not isinstance(value, str) or _NUMBER_AND_UNIT.fullmatch(value) is not None
+
+
+def number_columns(table: Table) -> list[bool]:
+    """For each column whether it holds numbers, and nothing else but empty cells and dashes."""
+    columns = [[row[column] for row in table.rows if row[column] not in ("", "–")] for column in range(len(table.header))]
+    return [bool(cells) and all(is_number(cell) for cell in cells) for cells in columns]
 
 
 def value_text(value: Value) -> str:
