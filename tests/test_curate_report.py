@@ -62,12 +62,22 @@ def test_the_report_is_one_file_that_needs_no_network_and_shows_each_reason(faul
     assert result.outputs["contact_sheet"].stat().st_size > 10_000
 
 
+def test_the_faces_that_are_kept_and_left_out_add_up_also_by_hand(faulty: Path) -> None:
+    verdict = str(understudy.curate(faulty, keep=[3], leave_out=[1, 2]).figures["verdict"])
+    kept, num, *left_out = (int(number) for number in re.findall(r"\d+", verdict.partition(" stays")[0])[:-1])
+    assert "2 by hand." in verdict
+    assert "1 stays because set by hand." in verdict
+    assert kept + sum(left_out) == num
+
+
 # ---- the border -----------------------------------------------------------------------------------------------------------
 
 
 def test_bad_input_is_one_line_that_names_it(abel: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is not a face set"):
         understudy.curate(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match=f"is not a face set, but has some in it; name one of them: {abel}"):
+        understudy.curate(abel.parent)
     with pytest.raises(BadInput, match="holds faces of abel too"):
         understudy.curate(abel, against=abel)
     with pytest.raises(BadInput, match="has no face with the number 999"):

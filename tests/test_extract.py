@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from understudy.imaging.similarity import apply, compose
 from understudy.imaging.warp import warp_image
 from understudy.media.images import read_image, write_png
 from understudy.media.reader import read_frames
+from understudy.stages._extraction_report import write_contact_sheet
 from understudy.stages.extract import _gate, extract
 from understudy.store.faceset import FaceSet
 from understudy.store.manifest import read_manifest
@@ -140,6 +142,15 @@ def test_what_came_of_it_is_told_in_words_and_pictures(extracted):
     assert manifest.figures["num_faces"] == figures["num_faces"]
     assert manifest.licences["face_identity"] == "CC0-1.0"
     assert "AGPL" in manifest.licences["content_gate"]
+
+
+def test_the_contact_sheet_tells_faces_by_the_numbers_that_curation_takes(extracted, tmp_path):
+    folder, _ = extracted
+    with FaceSet.open(folder) as face_set:
+        face = face_set.faces()[0]
+        sheets = [write_contact_sheet(face_set, [replace(face, id=number)], tmp_path / "sheet.jpg") for number in (7, 7, 8)]
+    assert sheets[0] == sheets[1] != sheets[2]
+    assert "the face&#39;s #number" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_finished_extraction_is_not_done_again(extracted, passing_bar):

@@ -120,7 +120,11 @@ def curate(
     ] = None,
     settings: Settings = [],  # noqa: B006
     keep: Annotated[
-        list[str], typer.Option(metavar="NUMBERS", help="Faces to keep whatever the rules say: 12,40-60; repeatable.")
+        list[str],
+        typer.Option(
+            metavar="NUMBERS",
+            help="Faces to keep whatever the rules say, by their #numbers in the face set's reports: 12,40-60; repeatable.",
+        ),
     ] = [],  # noqa: B006
     leave_out: Annotated[
         list[str], typer.Option(metavar="NUMBERS", help="Faces to leave out whatever the rules say; repeatable.")
@@ -151,7 +155,10 @@ def _face_numbers(option: str, values: Sequence[str]) -> tuple[int, ...]:
         first, dash, last = part.partition("-")
         is_number = all(each.isascii() and each.isdecimal() and len(each) < 10 for each in (first, *([last] if dash else [])))
         if not is_number or (dash and not 0 <= int(last) - int(first) < MOST_FACES_NAMED):
-            raise BadInput(f"{option}: expected numbers of faces such as 12,40-60, got {part!r}; report.html shows each face's")
+            raise BadInput(
+                f"{option}: expected numbers of faces such as 12,40-60, got {part!r}; "
+                "report.html and curation/report.html in the face set show them"
+            )
         numbers += range(int(first), int(last if dash else first) + 1)
     return tuple(numbers)
 

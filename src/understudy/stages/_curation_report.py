@@ -89,11 +89,14 @@ def verdict(curation: Curation) -> str:
     if not num:
         return f"There is no face of {name} to choose from."
     left_out = [f"{len(rows)} {_kind_of(kind, len(rows))}" for kind in KINDS if (rows := curation.of_kind(kind))]
+    num_hands_kept = sum(curation.by_hand.values())
+    if num_hands_left_out := len(curation.by_hand) - num_hands_kept:
+        left_out.append(f"{num_hands_left_out} by hand")
     words = f"{curation.num_kept} of {num} faces of {name} are kept."
     if left_out:
         words += f" Left out: {', '.join(left_out)}."
-    if by_hand := len(curation.by_hand):
-        words += f" {by_hand} {'stays' if by_hand == 1 else 'stay'} as set by hand."
+    if num_hands_kept:
+        words += f" {num_hands_kept} {'stays' if num_hands_kept == 1 else 'stay'} because set by hand."
     num_missing = sum(len(frames) for _, frames in curation.missing.values())
     if num_missing:
         words += f" {num_missing} frames of the footage show no face of {name}."

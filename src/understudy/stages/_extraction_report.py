@@ -33,7 +33,7 @@ _PITCH_EDGES = (-12, 12)
 
 
 def write_contact_sheet(face_set: FaceSet, faces: Sequence[Face], path: Path) -> bytes:
-    """Writes a picture of faces spread evenly over all `faces`, each with its frame number; returns the JPEG."""
+    """Writes a picture of faces spread evenly over all `faces`, each with its number and its frame's; returns the JPEG."""
     rows = np.unique(np.linspace(0, len(faces) - 1, min(len(faces), NUM_COLUMNS * NUM_ROWS)).round().astype(int))
     tiles = [_tile(face_set, faces[row]) for row in rows]
     blank = np.full((_TILE_PX + _LABEL_PX, _TILE_PX, 3), 24, np.uint8)
@@ -45,14 +45,18 @@ def write_contact_sheet(face_set: FaceSet, faces: Sequence[Face], path: Path) ->
 
 
 def _tile(face_set: FaceSet, face: Face) -> Image:
-    """The face in `full` framing above its frame number; grey where it is not kept."""
+    """The face in `full` framing above its number (#12, by which it can be curated) and its frame's; grey if not kept."""
     crop = read_small_image(face_set.crop_path(face), round(_TILE_PX * STORED.side / FULL.side))
     tile_from_crop = compose(crop_from_face(FULL, _TILE_PX), invert(crop_from_face(STORED, crop.shape[0])))
     picture = warp_image(crop, tile_from_crop, (_TILE_PX, _TILE_PX))
     if not face.kept:
         picture = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
     label = np.full((_LABEL_PX, _TILE_PX, 3), 24, np.uint8)
-    cv2.putText(label, str(face.frame), (3, _LABEL_PX - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (230, 230, 230), 1, cv2.LINE_AA)
+    font, scale, frame = cv2.FONT_HERSHEY_SIMPLEX, 0.4, str(face.frame)
+    (frame_width_px, _), _ = cv2.getTextSize(frame, font, scale, 1)
+    right = _TILE_PX - frame_width_px - 3
+    cv2.putText(label, f"#{face.id}", (3, _LABEL_PX - 4), font, scale, (230, 230, 230), 1, cv2.LINE_AA)
+    cv2.putText(label, frame, (right, _LABEL_PX - 4), font, scale, (150, 150, 150), 1, cv2.LINE_AA)
     return np.vstack([picture, label])
 
 
@@ -75,7 +79,10 @@ def write_extraction_report(
     ]
     if losses:
         sections.append(Section("What could not be read of the footage", items=list(losses)))
-    caption = "faces spread evenly over the footage, with frame numbers; grey: not kept"
+    caption = (
+        "faces spread evenly over the footage: left the face's #number, as curate's --keep and --leave-out take it, right the "
+        "frame's number; grey: not kept"
+    )
     render_report(
         path,
         f"Faces of {face_set.performer}",

@@ -67,6 +67,8 @@ class FaceSet:
         """The face set that is in `folder`. Raises BadInput where there is none, or it is damaged or too new."""
         path = folder / INDEX_FILE
         if not path.is_file():
+            if inside := sorted(str(index.parent) for index in folder.glob(f"*/{INDEX_FILE}")):
+                raise BadInput(f"{folder} is not a face set, but has some in it; name one of them: {', '.join(inside)}")
             raise BadInput(
                 f"{folder} is not a face set (it has no {INDEX_FILE}); make one with: "
                 f"understudy extract FOOTAGE --performer NAME --out {folder}"

@@ -42,7 +42,10 @@ def set_by_hand(face_set: FaceSet, ids: Iterable[int], is_kept: bool) -> None:
     wanted = sorted(set(ids))
     there = {face.id for face in face_set.faces(kept_only=False)}
     if missing := [number for number in wanted if number not in there]:
-        raise BadInput(f"{face_set.folder} has no face with the number {missing[0]}; report.html shows each face's number")
+        raise BadInput(
+            f"{face_set.folder} has no face with the number {missing[0]}; "
+            f"report.html and {CURATION_FOLDER}/report.html in it show faces with their #numbers"
+        )
     face_set.set_kept(wanted, is_kept, BY_HAND)
 
 
