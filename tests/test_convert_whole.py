@@ -1,6 +1,7 @@
 """Convert: some frames of a clip alone, and the whole stage with the real networks, killed and gone on."""
 
 import json
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +29,7 @@ from short_clips import write_pictures
 from understudy.cli import _frames
 from understudy.imaging.expression import measure_standards, read_expressions
 from understudy.media.footage import probe
-from understudy.media.images import read_image
+from understudy.media.images import read_image, write_png
 from understudy.media.reader import read_frames
 from understudy.model.colour import UNCHANGED
 from understudy.model.folder import GALLERIES_FILE, read_galleries, recipe_as_json
@@ -225,17 +226,47 @@ def test_a_range_that_the_plate_lacks_is_refused_and_the_faces_found_serve_the_n
     assert "looking for faces" not in {event.message for event in events}
 
 
+def test_swapped_names_are_refused_by_who_is_there_and_the_right_ones_need_no_second_look(clip, model, tmp_path):
+    out = tmp_path / "swap"
+    with pytest.raises(
+        BadInput, match=r"no face in .*abel is bea; 14 frames show abel: did you mean --replace abel --with bea\?"
+    ):
+        convert(clip, model, "bea", "abel", out)
+    assert not list(out.glob("swap.*"))
+    events: list[Event] = []
+    assert convert(clip, model, "abel", "bea", out, report=events.append).figures["num_swapped"] == 14
+    assert "looking for faces" not in {event.message for event in events}
+
+
+def test_a_plate_that_shows_nobody_whom_the_model_knows_is_refused_and_never_labelled_as_a_swap(clip, plate, model, tmp_path):
+    with pytest.raises(BadInput, match="plate: no face was found in it; give footage or frames that show abel"):
+        convert(plate, model, "abel", "bea", tmp_path / "nobody")
+    nearly_equal = ConvertRecipe(identity_distance=1e-9)
+    with pytest.raises(BadInput, match=r"no face in .*abel is abel, nor bea: .*identity_distance \(1e-09\)"):
+        convert(clip, model, "abel", "bea", tmp_path / "stranger", recipe=nearly_equal)
+    assert not list(tmp_path.glob("*/swap.*"))
+
+
+def test_a_plate_that_is_left_as_it_is_on_purpose_needs_nobody(plate, model, tmp_path):
+    everything = [RangeSettings(ConvertRecipe(), frames=(0, NUM_FRAMES - 1), is_swapped=False)]
+    figures = convert(plate, model, "abel", "bea", tmp_path / "swap", ranges=everything).figures
+    assert figures["num_left_out"] == figures["num_frames"] == NUM_FRAMES
+
+
 def test_faces_that_a_failed_conversion_left_are_not_taken_for_another_plate(clip, plate, model, tmp_path):
     with pytest.raises(BadInput, match="1 shots"):
         convert(clip, model, "abel", "bea", tmp_path / "swap", ranges=[RangeSettings(ConvertRecipe(), shot=3)])
-    figures = convert(plate, model, "abel", "bea", tmp_path / "swap").figures
-    assert (figures["num_frames"], figures["num_without_face"]) == (NUM_FRAMES, NUM_FRAMES)
+    with pytest.raises(BadInput, match="no face was found"):
+        convert(plate, model, "abel", "bea", tmp_path / "swap")
 
 
-def test_strict_finishes_first_and_another_recipe_into_the_same_folder_is_refused(plate, model, tmp_path):
-    with pytest.raises(UnfinishedFrames, match=r"16 of 16 frames.*ledger\.jsonl"):
+def test_strict_finishes_first_and_another_recipe_into_the_same_folder_is_refused(clip, model, tmp_path):
+    plate = shutil.copytree(clip, tmp_path / "plate")
+    height, width = read_image(plate / "0000.png").shape[:2]
+    write_png(plate / "0014.png", soft_texture(0, width, height))
+    with pytest.raises(UnfinishedFrames, match=r"1 of 15 frames.*ledger\.jsonl"):
         convert(plate, model, "abel", "bea", tmp_path / "swap", is_strict=True)
     assert (tmp_path / "swap/manifest.json").exists()
-    assert convert(plate, model, "abel", "bea", tmp_path / "swap").figures["num_without_face"] == NUM_FRAMES
+    assert convert(plate, model, "abel", "bea", tmp_path / "swap").figures["num_without_face"] == 1
     with pytest.raises(BadInput, match="crf: 14 there, 20 now"):
         convert(plate, model, "abel", "bea", tmp_path / "swap", recipe=ConvertRecipe(crf=20))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -168,6 +169,43 @@ def roles_of(
         theirs = [face for face in faces if nearest.get(face.track) == role.replace]
         roles |= dict.fromkeys(select_performer(theirs, galleries[role.replace], max_distance), role)
     return roles
+
+
+def check_somebody_is_replaced(plan: Plan, faces: Sequence[Face], plate: Path, shown: Container[int]) -> None:
+    """Raises BadInput where nobody is found whom to replace: the film would be the plate, labelled as if a face were new.
+
+    faces: all that were found in the plate. shown: the frames to make. Where all are left out on purpose, nobody is missed.
+    """
+    is_asked = any(plan.part_at(frame).is_swapped for frame in plan.shot_of_frame if frame in shown)
+    if not is_asked or any(frame in shown for frame in plan.faces):
+        return
+    names = " or ".join(role.replace for role in plan.replacements)
+    there = [face for face in faces if face.frame in shown]
+    if not there:
+        raise BadInput(f"{plate}: no face was found in it; give footage or frames that show {names}")
+    if hint := _swapped_names(plan, there):
+        raise BadInput(f"no face in {plate} is {names}; {hint}")
+    others = ", ".join(sorted(plan.swapper.galleries.keys() - {role.replace for role in plan.replacements}))
+    raise BadInput(
+        f"no face in {plate} is {names}, nor {others}: give footage or frames that show {names}; "
+        f"identity_distance ({plan.recipe.identity_distance}) says how alike a face must be"
+    )
+
+
+def _swapped_names(plan: Plan, faces: Sequence[Face]) -> str:
+    """Who of those whom the model knows is in most frames, and what to give to replace them; empty where none of them is."""
+    galleries, wanted = plan.swapper.galleries, {role.replace for role in plan.replacements}
+    others = [Replacement(name, name) for name in galleries if name not in wanted]
+    frames: dict[str, set[int]] = {}
+    tracks = roles_of(faces, galleries, others, plan.recipe.identity_distance)
+    for face in faces:
+        if face.track in tracks:
+            frames.setdefault(tracks[face.track].replace, set()).add(face.frame)
+    if not frames:
+        return ""
+    found = max(frames, key=lambda name: len(frames[name]))
+    new = next((role.with_ for role in plan.replacements if role.with_ != found), plan.replacements[0].replace)
+    return f"{len(frames[found])} frames show {found}: did you mean --replace {found} --with {new}?"
 
 
 def plan_faces(faces: Iterable[Face], tracks: Iterable[int]) -> tuple[dict[int, list[Face]], frozenset[int]]:

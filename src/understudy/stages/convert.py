@@ -40,6 +40,7 @@ from understudy.stages._swap_plan import (
     Replacement,
     Swapper,
     check_ranges,
+    check_somebody_is_replaced,
     parts_of,
     plan_faces,
     replacements_of,
@@ -109,8 +110,9 @@ def convert(
     rendered anew, and `out` keeps its segments for the next time. Only what is set for ranges may differ there; else
     nothing is taken.
     Raises Refused without consent of both performers or where the content gate says so, BadInput for unusable footage, model or
-    names, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped, FaultInFrames (after writing all that
-    could be made, without finishing) if a fault of ours spoiled frames; the same call makes the segments that hold them again.
+    names and where nobody who is to be replaced is in the plate, UnfinishedFrames (after finishing) if `is_strict` and any
+    frame is not swapped, FaultInFrames (after writing all that could be made, without finishing) if a fault of ours spoiled
+    frames; the same call makes the segments that hold them again.
     """
     check_footage(footage)
     info = probe(footage)
@@ -140,6 +142,7 @@ def convert(
             if not frames:  # which know only what is around them
                 check_ranges(ranges, len(survey.shot))
             plan = make_plan(info, survey, swapper, roles, recipe, ranges)
+            check_somebody_is_replaced(plan, survey.faces, footage, shown)
             for role in roles:
                 check_plate_faces(role.replace, performers_faces(plan, role.replace), folder)
             plan = measure_looks(info, plan, out / PLATE_FOLDER, report, around)
