@@ -228,12 +228,22 @@ def _swap_lines(swap: Mapping[str, object]) -> list[str]:
         lines.append(("likeness", f"{_short(swap['psnr_db'])} dB against the truth (the plate itself: {_short(plate)} dB)"))
         lines.append(("leak", f"{_short(swap.get('leak'))} of the plate's identity is left (0 is perfect, 1 is the plate)"))
         lines.append(("detail", f"{_short(swap.get('detail'))}, contrast {_short(swap.get('contrast'))} (1 and 1 are perfect)"))
-    counts = (
-        f"{swap.get('num_swapped')} swapped, {swap.get('num_without_face')} without a face, {swap.get('num_failed')} failed"
-    )
-    lines.append(("frames", f"{swap.get('num_frames')}: {counts}"))
+    lines.insert(len(lines) if swap.get("num_swapped") else 0, ("frames", f"{swap.get('num_frames')}: {_fates(swap)}"))
     lines += [(name, str(swap[name])) for name in ("verdict", "swap", "report") if name in swap]
     return [f"  {name:<9} {text}" for name, text in lines]
+
+
+def _fates(swap: Mapping[str, object]) -> str:
+    """`99 swapped (2 of them in part), 21 without a face`: what became of the frames; the numbers add up to all of them."""
+    fates = {
+        "num_without_face": "without a face",
+        "num_other_person": "with other people alone",
+        "num_left_out": "left out",
+        "num_failed": "failed",
+    }
+    partly = f" ({swap['num_partly_swapped']} of them in part)" if swap.get("num_partly_swapped") else ""
+    swapped = f"{swap['num_swapped']} swapped{partly}" if swap.get("num_swapped") else "none is swapped"
+    return ", ".join([swapped, *(f"{swap[name]} {fate}" for name, fate in fates.items() if swap.get(name))])
 
 
 def _short(value: object) -> str:
