@@ -71,6 +71,13 @@ def test_training_and_converting_are_permitted_with_both_records(folder: Path, f
     assert [reference.record_sha256 for reference in trained] == [reference.record_sha256 for reference in converted]
 
 
+def test_a_face_set_without_a_face_is_named_before_anybodys_face_is_compared(folder: Path, face_sets: list[Path]) -> None:
+    with FaceSet.open(face_sets[1]) as face_set:
+        face_set.set_kept([face.id for face in face_set.faces()], False, "blurred")
+    with pytest.raises(BadInput, match=r"bea holds no face of bea to train on; its report\.html"):
+        may_train(face_sets, folder)
+
+
 def test_one_missing_or_revoked_record_stops_both(folder: Path, face_sets: list[Path]) -> None:
     may_train(face_sets, folder)
     revoke(folder, "bea")

@@ -19,7 +19,7 @@ from understudy.trust.consent import ConsentReference, create_record, require
 from understudy.trust.gate import ContentGate
 from understudy.trust.identity import check_identity, read_identity
 from understudy.trust.records import Footage, SignedRecord, read_record, record_path
-from understudy.types import Face, FloatArray, Json
+from understudy.types import BadInput, Face, FloatArray, Json
 
 GATE_FILE = "gate.json"
 MOST_GATED_CROPS = 16
@@ -28,6 +28,8 @@ VIRTUAL_ACTORS = Path(__file__).with_name("virtual_actors.json")
 
 def may_train(face_sets: Sequence[Path], folder: Path, on: datetime.date | None = None) -> tuple[ConsentReference, ...]:
     """Every face set's performer has a record in force in `folder`, and its kept faces are theirs; raises Refused.
+
+    Raises BadInput for a face set without a face.
 
     Virtual actors whose footage is known by its hash get a record of their own on the spot.
 
@@ -38,6 +40,8 @@ def may_train(face_sets: Sequence[Path], folder: Path, on: datetime.date | None 
         with FaceSet.open(path) as face_set:
             name, faces = face_set.performer, face_set.faces(kept_only=True)
         embeddings[name], tracks[name] = _faces_and_tracks(faces)
+        if not len(embeddings[name]):
+            raise BadInput(f"{path} holds no face of {name} to train on; its report.html says what was found instead")
         manifest = read_manifest(path)
         footage[name] = _footage_of(manifest) if manifest else []
     record_virtual_actors(folder, footage)
