@@ -21,7 +21,7 @@ from understudy.store.faceset import FaceSet
 from understudy.store.manifest import read_manifest
 from understudy.store.packages import weights_folder
 from understudy.trust.gate import NudeMaterial, Sample, judge, weights_path
-from understudy.types import BadInput, Refused
+from understudy.types import BadInput, Event, Refused
 
 pytestmark = pytest.mark.slow  # real networks, codecs and clips
 
@@ -196,9 +196,23 @@ def test_the_person_like_the_picture_is_picked_and_the_others_are_counted(both_a
 
 
 def test_without_a_picture_the_most_frequent_person_is_kept(both_actors, tmp_path):
-    result = extract([both_actors[0]], "abel", tmp_path / "abel")
+    events: list[Event] = []
+    result = extract([both_actors[0]], "abel", tmp_path / "abel", report=events.append)
     assert (result.figures["num_faces"], result.figures["num_other_faces"]) == (6, 4)
     assert all(face.box.right < 512 for face in all_faces(tmp_path / "abel") if face.kept)
+    (warning,) = [event.message for event in events if event.kind == "warning"]
+    assert "person in most frames, 6; another person is in 4: if the wrong one was taken, give --like IMAGE" in warning
+    assert warning in (tmp_path / "abel" / "report.html").read_text(encoding="utf-8")
+
+
+def test_of_two_people_in_as_many_frames_none_is_taken_without_a_picture(sample, both_actors, tmp_path):
+    clips = [clip_of(tmp_path / name, frames_of(sample / f"{name}_test.mp4", 0, 6)) for name in ("abel", "bea")]
+    with pytest.raises(BadInput, match=r"bea: two people are in about as many frames \(6 and 6\); .*--like IMAGE"):
+        extract(clips, "bea", tmp_path / "unsaid")
+    events: list[Event] = []
+    extract(clips, "bea", tmp_path / "said", like=[both_actors[1]], report=events.append)
+    assert {face.source for face in all_faces(tmp_path / "said") if face.kept} == {"bea"}
+    assert not [event for event in events if event.kind == "warning"]
 
 
 def test_two_people_who_change_places_at_a_cut_are_told_apart_in_every_frame(both_actors, sample, tmp_path):
@@ -218,8 +232,11 @@ def test_two_people_who_change_places_at_a_cut_are_told_apart_in_every_frame(bot
 
 def test_footage_without_a_face_ends_well_and_says_so(tmp_path):
     clip = clip_of(tmp_path / "grey", [np.full((90, 160, 3), 120, np.uint8)] * 3)
-    result = extract([clip], "abel", tmp_path / "faces")
+    events: list[Event] = []
+    result = extract([clip], "abel", tmp_path / "faces", report=events.append)
     assert (result.figures["num_frames"], result.figures["num_faces"], result.figures["num_tracks"]) == (3, 0, 0)
+    warnings = [event.message for event in events if event.kind == "warning"]
+    assert warnings == ["no face of abel was found in 3 frames: there is nothing to train on"]
     assert "No face of abel was found in 3 frames" in (tmp_path / "faces" / "report.html").read_text(encoding="utf-8")
 
 
@@ -270,7 +287,7 @@ def test_an_interrupted_extraction_shows_the_gate_what_it_had_surveyed(passing_b
         if event.kind == "progress" and event.done == 15:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("understudy.stages.extract.SECONDS_BETWEEN_EVENTS", 0.0)
+    monkeypatch.setattr("understudy.stages._extraction_progress.SECONDS_BETWEEN_EVENTS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         extract([passing_bar], "abel", tmp_path / "faces", report=interrupt)
     extract([passing_bar], "abel", tmp_path / "faces")

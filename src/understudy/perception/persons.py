@@ -51,25 +51,22 @@ def second_looks(faces: Sequence[Face]) -> set[int]:
 
 
 def most_frequent_person(faces: Sequence[Face], max_distance: float = PERSON_DISTANCE) -> FloatArray:
-    """The mean embedding (1, 128) of the person who is in most frames; (0, 128) where no face was measured.
-
-    Tracks are gathered to persons from the longest down, each to the nearest person within `max_distance`.
-    """
-    frames = _frames_of_tracks(faces)
-    means = track_embeddings(faces)
-    persons: list[list[int]] = []
-    for track in sorted(means, key=lambda each: -len(frames[each])):
-        near = [(_person_distance(means, person, track), person) for person in persons]
-        distance, person = min(near, key=lambda pair: pair[0], default=(np.inf, []))
-        if distance <= max_distance:
-            person.append(track)
-        else:
-            persons.append([track])
+    """The mean embedding (1, 128) of the person who is in most frames; (0, 128) where no face was measured."""
+    frames, means = _frames_of_tracks(faces), track_embeddings(faces)
+    persons = _persons(means, frames, max_distance)
     if not persons:
         return np.empty((0, 128))
     main = max(persons, key=lambda person: sum(len(frames[track]) for track in person))
     weights = [len(frames[track]) for track in main]
     return np.average([means[track] for track in main], axis=0, weights=weights)[None]
+
+
+def num_frames_of_persons(faces: Sequence[Face], max_distance: float = PERSON_DISTANCE) -> list[int]:
+    """In how many frames each person is, the most first. A mesh that settled elsewhere on a face is nobody of its own."""
+    frames, doubles = _frames_of_tracks(faces), second_looks(faces)
+    means = {track: mean for track, mean in track_embeddings(faces).items() if track not in doubles}
+    persons = _persons(means, frames, max_distance)
+    return sorted((len(set().union(*(frames[track] for track in person))) for person in persons), reverse=True)
 
 
 def track_embeddings(faces: Sequence[Face]) -> dict[int, FloatArray]:
@@ -79,6 +76,19 @@ def track_embeddings(faces: Sequence[Face]) -> dict[int, FloatArray]:
         if np.isfinite(face.embedding).all():
             measured.setdefault(face.track, []).append(np.asarray(face.embedding, np.float64))
     return {track: np.mean(embeddings, axis=0) for track, embeddings in measured.items()}
+
+
+def _persons(means: dict[int, FloatArray], frames: dict[int, set[tuple[str, int]]], max_distance: float) -> list[list[int]]:
+    """Tracks gathered to persons from the longest down, each to the nearest person within `max_distance`."""
+    persons: list[list[int]] = []
+    for track in sorted(means, key=lambda each: -len(frames[each])):
+        near = [(_person_distance(means, person, track), person) for person in persons]
+        distance, person = min(near, key=lambda pair: pair[0], default=(np.inf, []))
+        if distance <= max_distance:
+            person.append(track)
+        else:
+            persons.append([track])
+    return persons
 
 
 def _person_distance(means: dict[int, FloatArray], person: Sequence[int], track: int) -> float:

@@ -70,6 +70,7 @@ def write_extraction_report(
     figures: Mapping[str, float | int],
     contact_sheet: bytes,
     losses: Sequence[str],
+    doubts: Sequence[str],
 ) -> None:
     """Writes report.html of an extraction; `faces` are the performer's, interpolated ones included."""
     sections = [
@@ -77,6 +78,8 @@ def write_extraction_report(
         Section("Where the face looks", _pose_in_words(faces), table=_pose_table(faces)),
         Section("How steady it is", _steadiness_in_words(figures)),
     ]
+    if doubts:
+        sections.insert(0, Section("What to look at first", items=list(doubts)))
     if losses:
         sections.append(Section("What could not be read of the footage", items=list(losses)))
     caption = (

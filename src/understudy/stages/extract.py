@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from understudy.media.footage import FootageInfo, FrameRecord, probe
 from understudy.media.images import encode_jpeg, read_image
 from understudy.media.reader import read_frames
 from understudy.perception.follow import jitter_px, link_and_smooth
-from understudy.perception.persons import most_frequent_person, select_performer
+from understudy.perception.persons import select_performer
 from understudy.perception.survey import (
     WEIGHTS_OF_DETECTOR,
     WEIGHTS_OF_LANDMARKS,
@@ -34,6 +33,8 @@ from understudy.perception.survey import (
     survey,
 )
 from understudy.perception.weights import licences
+from understudy.stages._extraction_choice import chosen_person, doubts_in_words
+from understudy.stages._extraction_progress import Progress
 from understudy.stages._extraction_report import write_contact_sheet, write_extraction_report
 from understudy.stages._frame_memory import FrameMemory
 from understudy.stages._occlusion import measure_occlusion
@@ -61,10 +62,9 @@ from understudy.types import (
 
 OTHER_PERSON = "other person"
 GATE_NOTE, REFUSAL_NOTE = "gate", "refused by the gate"
+DOUBT_NOTE = "doubt about who is the performer"
 
 LEAST_CROP_PX, MOST_CROP_PX, CROP_STEP_PX = 128, 1024, 64
-
-SECONDS_BETWEEN_EVENTS = 0.5
 
 
 def extract(
@@ -82,7 +82,8 @@ def extract(
     like: pictures of the performer; without them the person seen in most frames is taken. Everybody else is counted and
     stored as not kept ("other person"), without pictures. Faces that were interpolated within a track are stored with
     pictures, but not kept for training. Raises BadInput for footage that cannot be read, a picture in `like` without a face,
-    an unknown detector, unknown landmarks or an unusable name, or an `out` that holds other work.
+    two people in about as many frames without `like`, an unknown detector, unknown landmarks or an unusable name, or an `out`
+    that holds other work.
     """
     check_performer_name(performer)
     check_choices(detector, landmarks)
@@ -165,7 +166,7 @@ def _look_through(
     """
     if face_set.note(GATE_NOTE):
         return 0.0
-    progress = _Progress(report, "frames", sum(clip.num_frames_estimate for clip in clips.values()))
+    progress = Progress(report, "frames", sum(clip.num_frames_estimate for clip in clips.values()))
     progress.skip(sum(face_set.num_frames_done(source) for source in clips))
     with _gate(face_set) as gate:
         for source, clip in clips.items():
@@ -251,7 +252,10 @@ def _follow(face_set: FaceSet, gallery: FloatArray | None) -> None:
     for source in face_set.sources():
         first_track = max((face.track for face in linked), default=-1) + 1
         linked += link_and_smooth(_surveyed(face_set, source), first_track)
-    tracks = select_performer(linked, most_frequent_person(linked) if gallery is None else gallery)
+    doubt = ""
+    if gallery is None:
+        gallery, doubt = chosen_person(linked, face_set.performer)
+    tracks = select_performer(linked, gallery)
     measured = [face for face in linked if not face.is_bridged]
     before, after = jitter_px([face for face in linked if face.track in tracks])
     with face_set.transaction():
@@ -267,6 +271,7 @@ def _follow(face_set: FaceSet, gallery: FloatArray | None) -> None:
                 face_set.set_kept([face.id], False, reason)
         face_set.add_faces([face for face in linked if face.is_bridged and face.track in tracks])
         face_set.set_note("jitter", f"{before} {after}")
+        face_set.set_note(DOUBT_NOTE, doubt)
         face_set.set_note("linked", "yes")
 
 
@@ -276,7 +281,7 @@ def _follow(face_set: FaceSet, gallery: FloatArray | None) -> None:
 def _cut_out(clips: dict[str, FootageInfo], face_set: FaceSet, memory: FrameMemory, report: Reporter) -> None:
     """Write the crop of each of the performer's faces that has none yet."""
     faces = _performers_faces(face_set)
-    progress = _Progress(report, "crops", len(faces))
+    progress = Progress(report, "crops", len(faces))
     progress.skip(sum(bool(face.crop) for face in faces))
     for source, clip in clips.items():
         waiting = [face for face in faces if face.source == source and not face.crop]
@@ -293,7 +298,7 @@ def _cut_out(clips: dict[str, FootageInfo], face_set: FaceSet, memory: FrameMemo
 def _measure_occlusion(face_set: FaceSet, report: Reporter) -> None:
     """What hides a face is told by its track, so it is measured when all crops are there."""
     faces = _performers_faces(face_set)
-    progress = _Progress(report, "faces", len(faces))
+    progress = Progress(report, "faces", len(faces))
     measure_occlusion(face_set, faces, lambda: progress.step("looking for what hides them"))
 
 
@@ -338,7 +343,10 @@ def _finish(run: Run, face_set: FaceSet, used: dict[str, str], frames_per_second
     outputs = {"faces": run.folder, "contact_sheet": run.folder / "contact_sheet.jpg", "report": run.folder / "report.html"}
     sheet = write_contact_sheet(face_set, faces, outputs["contact_sheet"])
     losses = (face_set.note("losses") or "").splitlines()
-    write_extraction_report(outputs["report"], face_set, faces, figures, sheet, losses)
+    doubts = doubts_in_words(face_set.performer, figures, face_set.note(DOUBT_NOTE) or "")
+    for doubt in doubts:
+        report(Event("extract", "warning", message=doubt))
+    write_extraction_report(outputs["report"], face_set, faces, figures, sheet, losses, doubts)
     gated: Json = {"gate": json.loads(face_set.note(GATE_NOTE) or "{}")}
     result = run.finish({**figures, **gated}, outputs, licences=used)
     report(Event("extract", "finished", figures=figures))
@@ -363,34 +371,3 @@ def _figures(face_set: FaceSet, faces: Sequence[Face]) -> dict[str, float | int]
         "jitter_before_px": round(before, 3),
         "jitter_after_px": round(after, 3),
     }
-
-
-class _Progress:
-    """Counts done work and reports it twice a second, with its speed."""
-
-    def __init__(self, report: Reporter, unit: str, total: int) -> None:
-        self._report, self._unit, self._total = report, unit, total
-        self._started = self._told = time.monotonic()
-        self._num_skipped = self._num_done = 0
-
-    @property
-    def per_second(self) -> float:
-        """The speed of this run, without what earlier runs had done."""
-        return self._num_done / max(time.monotonic() - self._started, 1e-6)
-
-    def skip(self, num: int) -> None:
-        """Count work that an earlier run did."""
-        self._num_skipped += num
-
-    def step(self, message: str) -> None:
-        """Count one more, and report it if the last report is a while ago."""
-        self._num_done += 1
-        if time.monotonic() - self._told >= SECONDS_BETWEEN_EVENTS:
-            self.tell(message)
-
-    def tell(self, message: str) -> None:
-        """Report how far the work is."""
-        self._told = time.monotonic()
-        done = self._num_skipped + self._num_done
-        speed = {f"{self._unit}_per_second": round(self.per_second, 1)}
-        self._report(Event("extract", "progress", done, max(self._total, done), self._unit, message, speed))
