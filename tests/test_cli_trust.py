@@ -98,7 +98,7 @@ def test_a_key_folder_that_cannot_be_made_is_named_and_no_record_is_left(
         (["consent", "new", "bea", "--kind", "self", "--yes", "--consent", "notes.txt"], "notes.txt cannot be written: a file"),
         (["consent", "new", "bea", "--kind", "self", "--yes", "--consent", "notes.txt/in"], "notes.txt/in cannot be written"),
         (["verify", "--json"], "FILE"),
-        (["verify", "here.png", "nowhere.mp4", "--json"], "nowhere.mp4: no such file"),
+        (["verify", "nowhere.mp4", "--json"], "nowhere.mp4: no such file"),
         (["verify", "notes.txt", "--json"], "notes.txt: is a text file"),
     ],
 )
@@ -218,6 +218,29 @@ def test_one_file_gives_its_verdict_and_several_a_list(tmp_path: Path, capsys: p
     first, *sentences = capsys.readouterr().out.splitlines()
     assert first == f"{picture}: nothing of Understudy's was found."
     assert len(sentences) == 2
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_file_that_cannot_be_examined_hides_no_other_s_verdict(
+    place: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [tmp_path / "one.png", tmp_path / "two.png"]
+    for picture in pictures:
+        write_png(picture, np.full((32, 32, 3), 90, dtype=np.uint8))
+    text, missing = tmp_path / "words.txt", tmp_path / "missing.mp4"
+    text.write_text("words", encoding="utf-8")
+    files = [*pictures[:place], text, missing, *pictures[place:]]
+    assert run_command(["verify", *map(str, files)]) == 2
+    told = capsys.readouterr()
+    heads = [paragraph.splitlines()[0] for paragraph in told.out.split("\n\n")]
+    assert [head.startswith(f"{file}: ") for head, file in zip(heads, files, strict=True)] == [True] * 4
+    assert heads[files.index(missing)] == f"{missing}: no such file or folder; check the path"
+    assert told.err == f"understudy: 2 of 4 files could not be examined: {text}, {missing}\n"
+    assert run_command(["verify", *map(str, files), "--json"]) == 2
+    several = json.loads(capsys.readouterr().out)
+    assert (several["num_files"], several["num_unread"]) == (4, 2)
+    assert [each["file"] for each in several["files"]] == [str(file) for file in files]
+    assert ["error" in each for each in several["files"]] == [file in (text, missing) for file in files]
 
 
 # ---- the gate's weights ---------------------------------------------------------------------------------------------------

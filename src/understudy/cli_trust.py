@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from understudy.types import BadInput, StageResult
+from understudy.types import BadInput, StageResult, UnderstudyError
 
 if TYPE_CHECKING:
     from understudy.trust.records import Grant, Kind, Person, Purpose, Review
@@ -220,25 +221,47 @@ def verify(
     """
     from understudy.trust.verify import verify as examine
 
-    if missing := [file for file in files if not file.exists()]:
-        raise BadInput(f"{missing[0]}: no such file or folder; check the path")
-    verdicts = [examine(file) for file in files]
-    _print(_verdicts_json(verdicts), is_json, "\n\n".join(_verdict_text(verdict) for verdict in verdicts))
+    if len(files) == 1:
+        verdict = examine(files[0])
+        _print(verdict.as_json(), is_json, _verdict_text(verdict))
+        return
+    found: list[Verdict | _Unread] = []
+    for file in files:
+        try:
+            found.append(examine(file))
+        except UnderstudyError as error:  # the other files' verdicts are wanted all the same
+            found.append(_Unread(str(file), str(error)))
+        if not is_json:
+            print(("\n" if len(found) > 1 else "") + _verdict_text(found[-1]), flush=True)
+    if is_json:
+        _print(_verdicts_json(found), is_json, "")
+    if unread := [each for each in found if isinstance(each, _Unread)]:
+        raise BadInput(f"{len(unread)} of {len(files)} files could not be examined: {', '.join(each.file for each in unread)}")
 
 
-def _verdicts_json(verdicts: Sequence[Verdict]) -> dict[str, object]:
-    """The verdict of one file; of several their list, and how many are ours and how many were changed after signing."""
-    if len(verdicts) == 1:
-        return verdicts[0].as_json()
+@dataclass(frozen=True)
+class _Unread:
+    """A file that no verdict can be given of, and why."""
+
+    file: str
+    error: str
+
+
+def _verdicts_json(found: Sequence[Verdict | _Unread]) -> dict[str, object]:
+    """The verdicts of several files, and how many are ours, were changed after signing, and could not be examined."""
+    verdicts = [each for each in found if not isinstance(each, _Unread)]
     return {
-        "num_files": len(verdicts),
+        "num_files": len(found),
         "num_made_by_understudy": sum(verdict.made_by_understudy == "true" for verdict in verdicts),
         "num_broken_credentials": sum(verdict.credentials == "broken" for verdict in verdicts),
-        "files": [verdict.as_json() for verdict in verdicts],
+        "num_unread": len(found) - len(verdicts),
+        "files": [asdict(each) if isinstance(each, _Unread) else each.as_json() for each in found],
     }
 
 
-def _verdict_text(verdict: Verdict) -> str:
+def _verdict_text(verdict: Verdict | _Unread) -> str:
+    if isinstance(verdict, _Unread):
+        return verdict.error
     made = {
         "true": "carries the marks of Understudy",
         "false": "nothing of Understudy's was found",
