@@ -10,7 +10,7 @@ from skimage.transform import SimilarityTransform
 
 from understudy.imaging import warp
 from understudy.imaging.framing import FULL, crop_from_face, framing
-from understudy.imaging.masks import dilate, erode, feather, polygon_mask
+from understudy.imaging.masks import dilate, erode, feather, hull_mask, polygon_mask
 from understudy.imaging.similarity import (
     apply,
     compose,
@@ -127,6 +127,14 @@ def test_shrinking_averages_instead_of_skipping_pixels() -> None:
 
 
 # ---- masks ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unknown", [np.nan, np.inf])
+def test_points_that_are_not_finite_enclose_nothing(unknown):
+    points = np.array([[10, 10], [30, 10], [unknown, 50], [10, 50]])
+    for mask in (polygon_mask(points, (64, 32)), hull_mask(points, (64, 32))):
+        assert mask.shape == (32, 64)
+        assert not mask.any()
 
 
 def test_a_polygon_covers_its_area_and_its_place() -> None:

@@ -12,9 +12,14 @@ Mask = NDArray[np.float32]
 
 
 def polygon_mask(points_px: FloatArray, size: tuple[int, int]) -> Mask:
-    """1 inside the polygon (N, 2), 0 outside, antialiased at its edge; `size` is (width, height)."""
+    """1 inside the polygon (N, 2), 0 outside, antialiased at its edge; `size` is (width, height).
+
+    Points that are not finite, as of a face that was not found, enclose nothing.
+    """
     shift_bits, supersample = 4, 4
     width, height = size
+    if not np.isfinite(points_px).all():
+        return np.zeros((height, width), np.float32)
     canvas = np.zeros((height * supersample, width * supersample), np.uint8)
     # The polygon filler works on pixel centres of the enlarged canvas, in fixed point.
     fixed_point = np.round((np.asarray(points_px, np.float64) * supersample - 0.5) * 2**shift_bits).astype(np.int32)
@@ -24,7 +29,8 @@ def polygon_mask(points_px: FloatArray, size: tuple[int, int]) -> Mask:
 
 def hull_mask(points_px: FloatArray, size: tuple[int, int]) -> Mask:
     """`polygon_mask` of the points' convex hull."""
-    return polygon_mask(cv2.convexHull(np.asarray(points_px, np.float32))[:, 0], size)
+    points = np.asarray(points_px, np.float32)
+    return polygon_mask(cv2.convexHull(points)[:, 0] if np.isfinite(points).all() else points, size)
 
 
 def erode(mask: Mask, radius_px: float) -> Mask:
