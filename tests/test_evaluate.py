@@ -31,7 +31,7 @@ from understudy.stages.evaluate import _changes, evaluate
 from understudy.store.manifest import describe_input
 from understudy.store.runs import open_run
 from understudy.trust import label
-from understudy.types import BadInput, Box, Face, FloatArray, Image, StageResult
+from understudy.types import BadInput, Box, Event, Face, FloatArray, Image, StageResult
 
 pytestmark = pytest.mark.slow  # real networks, codecs and clips
 
@@ -181,9 +181,13 @@ def test_without_a_truth_what_needs_one_is_left_out_with_the_reason(pair: Pair, 
 def test_a_swap_that_ends_early_is_compared_as_far_as_it_goes_and_says_so(pair: Pair, tmp_path: Path) -> None:
     swap = drawn_swap(pair, tmp_path / "swap", pair.true_face)
     (swap / f"{NUM_FRAMES - 1:04d}.png").unlink()
-    result = evaluate(swap, pair.plate, tmp_path / "out", truth=pair.truth)
+    events: list[Event] = []
+    result = evaluate(swap, pair.plate, tmp_path / "out", truth=pair.truth, report=events.append)
     assert result.figures["num_frames"] == NUM_FRAMES - 1
     assert any(f"The plate has {NUM_FRAMES} frames" in warning for warning in result.figures["warnings"])  # type: ignore[attr-defined]
+    told = [event.message for event in events if event.kind == "warning"]
+    assert told == [each for each in result.figures["warnings"] if each not in str(result.figures["verdict"])]  # type: ignore[attr-defined]
+    assert any(f"The plate has {NUM_FRAMES} frames" in warning for warning in told)
 
 
 def test_what_was_painted_over_an_occluder_is_counted(pair: Pair, tmp_path: Path) -> None:
@@ -237,6 +241,18 @@ def test_frames_shown_alone_that_the_plate_lacks_are_refused(pair: Pair, tmp_pat
         write_png(short / f"{record.index:04d}.png", record.image)
     with pytest.raises(BadInput, match=r"short: has no frame 2, with which the swap begins.*give the whole plate"):
         evaluate(alone, short, tmp_path / "out")
+
+
+def test_another_plate_than_a_swap_was_made_from_is_refused_by_name(pair: Pair, tmp_path: Path) -> None:
+    out = tmp_path / "swap"
+    with open_run(out, "convert", {}, {"plate": describe_input(pair.plate)}) as run:
+        drawn_swap(pair, out / "frames", pair.true_face)
+        run.finish({}, {"swap": out / "frames"})
+    for given in (out, out / "frames"):
+        with pytest.raises(BadInput, match=rf"truth: is not the plate that {given} was made from; give {pair.plate}, which"):
+            evaluate(given, pair.truth, tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+    assert evaluate(out, pair.plate, tmp_path / "right", truth=pair.truth).figures["num_frames"] == NUM_FRAMES
 
 
 # ---- bad input ------------------------------------------------------------------------------------------------------------

@@ -137,6 +137,10 @@ class Findings:
     warnings: Sequence[str]
     suspects: Sequence[Suspect]
 
+    def untold(self) -> list[str]:
+        """The warnings that the verdict does not give."""
+        return [each for each in self.warnings if each not in self.verdict]
+
 
 def find(scores: Scores, num_frames: int, num_compared: int, warnings: Sequence[str], first_frame: int = 0) -> Findings:
     """The words for a clip's scores. first_frame: the plate's number of the first."""
@@ -198,9 +202,8 @@ def write_report(
 def _words(scores: Scores, findings: Findings) -> list[Section]:
     """What to beware of, what is bad, good, and in between."""
     between = [f"{_label(name)} ({_text(scores.values[name])})" for name in unsettled(scores.values, scores.swap)]
-    untold = [each for each in findings.warnings if each not in findings.verdict]
     return [
-        Section("Beware", items=untold),
+        Section("Beware", items=findings.untold()),
         Section("What is bad", items=findings.bad, text="" if findings.bad else "Nothing that was measured."),
         Section("What is good", items=findings.good, text="" if findings.good else "Nothing that was measured."),
         Section("Neither good nor bad", text=", ".join(between)),

@@ -29,7 +29,7 @@ from understudy.store.atomic import atomic_write_text
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
 from understudy.store.json_files import json_text, read_json
-from understudy.store.manifest import InputFile, describe_input, read_manifest
+from understudy.store.manifest import MANIFEST_FILE, InputFile, Manifest, describe_input, read_manifest
 from understudy.store.runs import RECIPE_FILE, open_run
 from understudy.trust.limited import check_footage
 from understudy.types import BadInput, Detection, Event, FloatArray, Image, Json, Reporter, StageResult, silent
@@ -62,10 +62,12 @@ def evaluate(
     (CLIP.json) are used where both plate and truth have them, else faces are found by the networks.
     swap may also be the folder that `convert` left; where it shows some frames alone, they are compared with the plate's, the
     truth's and the masks' of the same numbers, and `frame` counts as there. Raises BadInput for footage that cannot be read, or
-    whose sizes do not fit.
+    whose sizes do not fit, and for another plate than the one that a conversion's manifest names.
     """
     clips = _open_clips(swap, plate, truth, mask)
-    with open_run(out, STAGE, _recipe(clips["plate"]), _inputs(clips, performer)) as run:
+    inputs = _inputs(clips, performer)
+    _check_plate(swap, inputs["plate"])
+    with open_run(out, STAGE, _recipe(clips["plate"]), inputs) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
             report(Event(STAGE, "started"))
@@ -84,6 +86,8 @@ def evaluate(
                 seed=SEED,
                 licences=licences(),
             )
+            for warning in findings.untold():
+                report(Event(STAGE, "warning", message=warning))
             report(Event(STAGE, "finished", message=findings.verdict))
         return run.result()
 
@@ -94,7 +98,8 @@ def evaluate(
 def _open_clips(swap: Path, plate: Path, truth: Path | None, mask: Path | None) -> dict[str, Clip]:
     if mask is not None and truth is None:
         raise BadInput("--mask was given without --truth; it says where the truth counts")
-    file, shown = _conversion(swap)
+    folder, manifest = _conversion(swap)
+    file, shown = (folder / manifest.outputs["swap"], _frames_shown(folder)) if manifest else (swap, None)
     clips = {"swap": Clip(file), "plate": open_clip(plate)}
     if truth is not None:
         clips["truth"] = open_clip(truth, mask)
@@ -104,12 +109,22 @@ def _open_clips(swap: Path, plate: Path, truth: Path | None, mask: Path | None) 
     return clips if shown is None else {name: _cut(clip, shown, name) for name, clip in clips.items()}
 
 
-def _conversion(swap: Path) -> tuple[Path, range | None]:
-    """The clip that a conversion left, or `swap` itself, and the plate's frames in it where it shows some frames alone."""
+def _check_plate(swap: Path, plate: InputFile) -> None:
+    """Raises BadInput where a conversion left the swap and made it from another plate: no figure would mean anything."""
+    _, manifest = _conversion(swap)
+    made_from = manifest.inputs.get("plate") if manifest else None
+    if made_from and made_from.sha256 != plate.sha256:
+        raise BadInput(
+            f"{plate.path}: is not the plate that {swap} was made from; give {made_from.path}, which its {MANIFEST_FILE} names"
+        )
+
+
+def _conversion(swap: Path) -> tuple[Path, Manifest | None]:
+    """The folder of the conversion whose folder or output `swap` is, and its manifest; `swap` and None for any other clip."""
     for folder in (swap, swap.parent):
         manifest = read_manifest(folder) if (folder / RECIPE_FILE).is_file() else None
         if manifest and manifest.stage == "convert" and swap in (folder, folder / manifest.outputs["swap"]):
-            return folder / manifest.outputs["swap"], _frames_shown(folder)
+            return folder, manifest
     return swap, None
 
 
