@@ -244,6 +244,8 @@ def test_a_plate_that_shows_nobody_whom_the_model_knows_is_refused_and_never_lab
     nearly_equal = ConvertRecipe(identity_distance=1e-9)
     with pytest.raises(BadInput, match=r"no face in .*abel is abel, nor bea: .*identity_distance \(1e-09\)"):
         convert(clip, model, "abel", "bea", tmp_path / "stranger", recipe=nearly_equal)
+    with pytest.raises(BadInput, match=r"no face in .*abel is abel or bea: give footage"):
+        convert(clip, model, ["abel", "bea"], ["bea", "abel"], tmp_path / "strangers", recipe=nearly_equal)
     assert not list(tmp_path.glob("*/swap.*"))
 
 

@@ -185,9 +185,10 @@ def check_somebody_is_replaced(plan: Plan, faces: Sequence[Face], plate: Path, s
         raise BadInput(f"{plate}: no face was found in it; give footage or frames that show {names}")
     if hint := _swapped_names(plan, there):
         raise BadInput(f"no face in {plate} is {names}; {hint}")
-    others = ", ".join(sorted(plan.swapper.galleries.keys() - {role.replace for role in plan.replacements}))
+    wanted = {role.replace for role in plan.replacements}
+    others = "".join(f", nor {name}" for name in plan.swapper.galleries if name not in wanted)
     raise BadInput(
-        f"no face in {plate} is {names}, nor {others}: give footage or frames that show {names}; "
+        f"no face in {plate} is {names}{others}: give footage or frames that show {names}; "
         f"identity_distance ({plan.recipe.identity_distance}) says how alike a face must be"
     )
 
