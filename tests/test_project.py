@@ -145,6 +145,7 @@ def test_settings_that_are_newer_than_the_project_change_nothing_where_they_are_
     records = read_json(folder / "made/stages.json")
     for setting in ("starter", "equivariance_weight", "half_pixel_fault", "perceptual_file"):
         del records["stages"]["model"]["recipe"][setting]
+    records["stages"]["model"]["recipe"]["default_minutes"] = 9.0
     write_json(folder / "made/stages.json", records)
     assert states(plan(read_project(folder / "film.toml"))) == dict.fromkeys(NAMES, "up to date")
     planned = plan(project_with(folder, "batch_size = 8", 'batch_size = 8, starter = "rendered"'))

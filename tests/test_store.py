@@ -196,6 +196,11 @@ def test_a_setting_that_is_newer_than_the_folder_and_off_is_no_difference(tmp_pa
         open_run(tmp_path, "train", {**recipe, "starter": "rendered"}, {})
 
 
+def test_another_default_of_how_long_it_goes_on_is_no_difference():
+    there, now = ({"recipe": {"default_minutes": minutes, "seed": 0}} for minutes in (9.0, 5.0))
+    assert recipe_differences(there, now) == []
+
+
 def test_differences_name_nested_and_absent_fields():
     there = {"recipe": {"warp": {"size": 5}, "old": 2}}
     now = {"recipe": {"warp": {"size": 6}, "new": 1}}

@@ -100,10 +100,9 @@ def test_a_run_that_collapses_goes_back_to_before_the_collapse_and_a_second_coll
     with _ruined_after({160, 300}):
         train(face_sets, tmp_path, recipe=recipe, steps=340)
     state = latest_valid(tmp_path).state
-    went_back = [int(each["remedy"].split("step ")[1].split(",")[0]) for each in state["incidents"]]
-    assert len(went_back) == 2
-    assert went_back[0] < 160 < state["incidents"][0]["step"]
-    assert went_back[1] < 300 < state["incidents"][1]["step"]
+    went_back = [(each["step"], each["back_to"]) for each in state["incidents"]]
+    assert min(back_to for step, back_to in went_back if step < 300) < 160, went_back
+    assert min(back_to for step, back_to in went_back if step > 300) < 300, went_back
     assert state["losses"][-1][1] < 2 * state["losses"][100][1]
     assert state["num_faces_undone"] > 0
 
@@ -157,11 +156,11 @@ def test_less_of_a_rise_is_none(bad: StepResult) -> None:
 def test_faces_that_are_all_alike_are_a_collapse_once_they_have_differed() -> None:
     watchdog = Watchdog()
     judged = [
-        Judgement(step, 0.1, 0.1, {"variation": varies}) for step, varies in ((10, 0.02), (20, 0.5), (30, 0.2), (40, 0.05))
+        Judgement(step, 0.1, 0.1, {"variation": varies}) for step, varies in ((100, 0.02), (200, 0.5), (300, 0.2), (400, 0.05))
     ]
     assert [watchdog.look_at(each) for each in judged[:3]] == ["", "", ""]
     assert watchdog.look_at(judged[3]) == "all faces are drawn alike: they vary 0.05 times as much as true faces"
-    assert watchdog.sound_until == 20
+    assert 100 < watchdog.sound_until < 200
 
 
 @contextmanager

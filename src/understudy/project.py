@@ -26,6 +26,7 @@ from understudy.store.atomic import check_place, make_folder
 from understudy.store.hashing import sha256_of_file, sha256_of_footage
 from understudy.store.json_files import as_plain, read_json, write_json
 from understudy.store.manifest import MANIFEST_FILE, check_schema, read_manifest, stage_result
+from understudy.store.runs import HOW_LONG
 from understudy.store.selection import CURATION_FOLDER
 from understudy.types import BadInput, Event, Json, Reporter, StageResult, silent
 
@@ -249,7 +250,7 @@ def _differences(then: object, now: object, name: str = "") -> dict[str, str]:
             _differences(then.get(key), now.get(key), f"{name}.{key}" if name else key) for key in dict.fromkeys((*then, *now))
         ]
         return {field: words for part in parts for field, words in part.items()}
-    if then == now or (None in (then, now) and then in _OFF and now in _OFF):
+    if then == now or (None in (then, now) and then in _OFF and now in _OFF) or name.removeprefix("recipe.") in HOW_LONG:
         return {}
     if not name:
         return {name: "what is there was made by hand or by another version"}

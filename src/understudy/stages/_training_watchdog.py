@@ -68,7 +68,8 @@ class Watchdog:
         if variation > 3 * LEAST_VARIATION:
             self._varied_at = judgement.step
         if self._varied_at is not None and variation < LEAST_VARIATION:
-            self.sound_until = self._varied_at
+            # What is judged is the average, which lags behind: the weights that were saved with it may have collapsed already.
+            self.sound_until = self._varied_at - NUM_DOUBTFUL
             return f"all faces are drawn alike: they vary {variation:.2f} times as much as true faces"
         return ""
 

@@ -29,6 +29,9 @@ RECIPE_FILE = "recipe.json"
 LOCK_FILE = ".lock"
 SCHEMA = 1
 
+HOW_LONG = ("default_minutes",)
+"""Settings that say how long a stage goes on where nobody does: another default is no other work."""
+
 RunState = Literal["fresh", "resume", "finished"]
 
 
@@ -220,7 +223,7 @@ def recipe_differences(there: Json, now: Json) -> list[str]:
     return [
         f"{name}: {then or 'none'} there, {value or 'none'} now"
         for name, (then, value) in both.items()
-        if then != value and not (None in (then, value) and {then, value} <= _OFF)
+        if then != value and not (None in (then, value) and {then, value} <= _OFF) and name not in HOW_LONG
     ]
 
 
