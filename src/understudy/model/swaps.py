@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from understudy.model.augment import Batch, seen_through
+from understudy.model.augment import Batch, random_similarity, seen_through
 from understudy.model.losses import weighted_mean
 from understudy.types import BadInput, TrainRecipe
 
@@ -66,6 +67,25 @@ def check_terms(recipe: TrainRecipe, has_features: bool) -> None:
 def kept_of(batch: Batch, drawn: Tensor, swap: Swap | None) -> Drawing:
     """What an adversary learns from, without its gradient."""
     return Drawing(batch, drawn.detach(), None if swap is None else replace(swap, drawn=swap.drawn.detach()))
+
+
+def swap_loss(
+    swap: Swap, performer: str, recipe: TrainRecipe, draw: Callable[[Tensor, str, str], Tensor], random: torch.Generator
+) -> Tensor:
+    """What is minimised of a performer's faces drawn as `swap.performer`; an opponent's term comes on top.
+
+    draw: pictures (B, 3, R, R) of one performer, drawn as another. random: for what is drawn by lot.
+    """
+    loss = swap.drawn.new_zeros(())
+    if recipe.harmony_weight:
+        loss = loss + recipe.harmony_weight * harmony_loss(swap)
+    if recipe.cycle_weight:
+        loss = loss + recipe.cycle_weight * cycle_loss(swap, lambda pictures: draw(pictures, swap.performer, performer))
+    if recipe.equivariance_weight:
+        similarity = random_similarity(1, recipe, random, flip_probability=0.0)
+        again = equivariance_loss(swap, similarity, lambda pictures: draw(pictures, performer, swap.performer))
+        loss = loss + recipe.equivariance_weight * again
+    return loss
 
 
 def harmony_loss(swap: Swap) -> Tensor:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from understudy import parallel
 from understudy.imaging.expression import ExpressionStandard, measure_standards
 from understudy.model.adversary import Adversary
-from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_chances, random_similarity
+from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_chances
 from understudy.model.colour import ColourStandard
 from understudy.model.losses import reconstruction_loss
 from understudy.model.networks import FaceSwapNetwork, begin_from, build_network
@@ -28,17 +27,7 @@ from understudy.model.perceptual import Features, perceptual_loss
 from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank
 from understudy.model.precision import autocast, compiled, first_loss_scale, working_type
 from understudy.model.schedule import Moment, moment, step_generator
-from understudy.model.swaps import (
-    Drawing,
-    Swap,
-    check_terms,
-    cycle_loss,
-    equivariance_loss,
-    harmony_loss,
-    has_swaps,
-    kept_of,
-    partner,
-)
+from understudy.model.swaps import Drawing, Swap, check_terms, has_swaps, kept_of, partner, swap_loss
 from understudy.types import BadInput, TrainRecipe
 
 STEPS_TO_A_LARGER_SCALE = 1000
@@ -260,25 +249,15 @@ class Trainer:
         return Swap(other, self._drawn(codes, other), plate=batch, real=real)
 
     def _swap_loss(self, performer: str, swap: Swap, now: Moment) -> Tensor:
-        """What is minimised of the performer's faces drawn as somebody else: every term of the loss on swaps is added here."""
+        """What is minimised of the performer's faces drawn as somebody else: terms without an opponent are in swaps.py."""
 
         def draw(pictures: Tensor, of: str, to: str) -> Tensor:
             return self._drawn(self._codes({of: replace(swap.plate, warped=pictures)})[of], to)
 
-        loss = swap.drawn.new_zeros(())
-        if self.recipe.harmony_weight:
-            loss = loss + self.recipe.harmony_weight * harmony_loss(swap)
-        if self.recipe.cycle_weight:
-            loss = loss + self.recipe.cycle_weight * cycle_loss(swap, partial(draw, of=swap.performer, to=performer))
-        if self.recipe.equivariance_weight:
-            # One for all faces of the step, so that it is the same in every piece of the batch and in every process.
-            random = step_generator(self.recipe.seed, now.step, len(self.performers) + self.performers.index(performer))
-            similarity = random_similarity(1, self.recipe, random, flip_probability=0.0)
-            again = partial(draw, of=performer, to=swap.performer)
-            loss = loss + self.recipe.equivariance_weight * equivariance_loss(swap, similarity, again)
-        if self.adversary is not None:
-            loss = loss + self.adversary.swap_loss(swap, now)
-        return loss
+        # One for all faces of the step, so that it is the same in every piece of the batch and in every process.
+        random = step_generator(self.recipe.seed, now.step, len(self.performers) + self.performers.index(performer))
+        loss = swap_loss(swap, performer, self.recipe, draw, random)
+        return loss if self.adversary is None else loss + self.adversary.swap_loss(swap, now)
 
     def _summed_over_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         """The losses as numbers; each rank's are weighted by its share already."""

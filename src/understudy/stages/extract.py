@@ -81,9 +81,9 @@ def extract(
 
     like: pictures of the performer; without them the person seen in most frames is taken. Everybody else is counted and
     stored as not kept ("other person"), without pictures. Faces that were interpolated within a track are stored with
-    pictures, but not kept for training. Raises BadInput for footage that cannot be read, a picture in `like` without a face,
-    two people in about as many frames without `like`, an unknown detector, unknown landmarks or an unusable name, or an `out`
-    that holds other work.
+    pictures, but not kept for training. A second person in many frames is a warning. Raises BadInput for footage that cannot be
+    read, a picture in `like` without a face, an unknown detector, unknown landmarks or an unusable name, or an `out` that holds
+    other work.
     """
     check_performer_name(performer)
     check_choices(detector, landmarks)
