@@ -18,7 +18,6 @@ from understudy.imaging.meanface import mean_face_ibug
 from understudy.imaging.similarity import Matrix, apply, compose, invert, similarity_from_parameters
 from understudy.imaging.warp import warp_image
 from understudy.media import read_frames, read_image, write_png
-from understudy.stages import _evaluation_words as words
 from understudy.stages._evaluation_clips import (
     ChangeMeter,
     Clip,
@@ -396,36 +395,3 @@ def a_face(box: Box, track: int) -> Face:
     landmarks = np.linspace((box.left, box.top), (box.right, box.bottom), 468)
     where = similarity_from_parameters(0.0, 0.0, 0.0, 0.0)
     return Face("clip", 0, 0.0, box, 1.0, landmarks, where, where, (0, 0, 0), np.zeros(128), 1.0, track=track)
-
-
-# ---- words ----------------------------------------------------------------------------------------------------------------
-
-
-def test_the_worst_fault_is_named_first() -> None:
-    good, bad = words.judge({"lag_frames": 3.0, "seam_step": 4.5, "leak": 0.05})
-    assert bad[0].startswith("It is +3 frames out of time")
-    assert [sentence.split(" (")[0] for sentence in good] == ["Almost nothing of the plate's face is left"]
-
-
-def test_what_is_not_known_goes_unsaid() -> None:
-    assert words.judge({"leak": float("nan")}) == ([], [])
-
-
-def test_blur_is_only_blamed_where_the_scores_look_better_than_the_picture() -> None:
-    scores = {"psnr_db": 24.0, "plate_psnr_db": 15.0, "leak": 0.1, "inner_detail": 0.6}
-    assert "only 40 %" in str(words.blur_warning({**scores, "inner_contrast": 0.4}))
-    assert words.blur_warning({**scores, "inner_contrast": 0.9}) is None
-    assert words.blur_warning({**scores, "inner_contrast": 0.4, "psnr_db": 15.5}) is None
-
-
-def test_frames_that_stand_out_are_listed_worst_first_with_the_reason_and_not_twice() -> None:
-    random = np.random.default_rng(0)
-    columns = {
-        "leak": 0.15 + 0.01 * random.normal(size=60),
-        "seam_step": 1.0 + 0.1 * random.normal(size=60),  # good everywhere, whatever its spread
-    }
-    columns["leak"][[30, 31, 50]] = 0.9, 0.8, 0.5
-    found = words.suspects(columns)
-    assert [suspect.frame for suspect in found] == [30, 50]
-    assert "shows through" in found[0].reason
-    assert words.suspects({"leak": np.full(60, np.nan)}) == []
