@@ -40,7 +40,7 @@ class Told(Mirror):
 class Trembling(Told):
     """What it reads is noise, another in each picture."""
 
-    def read(self, crops, performer):
+    def read(self, crops, performer, faces=None):
         seeds = [int.from_bytes(hashlib.sha256(crop.tobytes()).digest()[:4], "little") for crop in crops]
         return np.float32([[np.random.default_rng(seed).uniform(0.3, 0.7)] for seed in seeds])
 
@@ -48,7 +48,7 @@ class Trembling(Told):
 class Light(Told):
     """What it reads is how bright the picture is."""
 
-    def read(self, crops, performer):
+    def read(self, crops, performer, faces=None):
         return np.float32([[crop.mean() / 255] for crop in crops])
 
 

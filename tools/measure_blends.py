@@ -43,7 +43,7 @@ from understudy.model.swapper import load_swapper
 from understudy.stages._compositing import Drawn, composite_face
 from understudy.stages._plate_looks import _sample
 from understudy.stages._plate_survey import survey_plate
-from understudy.stages._swap_plan import Plan, Replacement, crop_from_frame, track_ends
+from understudy.stages._swap_plan import Plan, Replacement, crop_from_frame, face_in_crop, track_ends
 from understudy.types import ConvertRecipe, Face, silent
 
 SAMPLE = Path(understudy.__file__).parent / "sample"
@@ -162,7 +162,10 @@ def _drawn_by(model: Path, frames: Mapping[int, np.ndarray], faces: Mapping[int,
     swapper = load_swapper(model)
     size = (swapper.resolution_px, swapper.resolution_px)
     crops = {k: warp_image(frame, crop_from_frame(faces[k], swapper), size) for k, frame in frames.items()}
-    answers = {k: swapper.swap(crop[None], "abel", "bea", Drive(read_expressions([faces[k]])))[0] for k, crop in crops.items()}
+    answers = {}
+    for k, crop in crops.items():
+        drive = Drive(read_expressions([faces[k]]), faces=face_in_crop(faces[k], swapper)[None])
+        answers[k] = swapper.swap(crop[None], "abel", "bea", drive)[0]
     return Case(frames, faces, answers, swapper)
 
 

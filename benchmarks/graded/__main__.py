@@ -26,7 +26,7 @@ from understudy.model.swapper import load_swapper
 from understudy.recipes import convert_recipe
 from understudy.stages._evaluation_clips import open_clip
 from understudy.stages._plate_survey import survey_plate
-from understudy.stages._swap_plan import Codes, Crops, RgbaCrops, Swapper, replacements_of
+from understudy.stages._swap_plan import Codes, Crops, Masks, RgbaCrops, Swapper, replacements_of
 from understudy.stages.convert import make_plan
 from understudy.store.checkpoints import best_valid
 from understudy.store.hashing import sha256_of_file, sha256_of_footage, sha256_of_json
@@ -51,9 +51,9 @@ class StandIn:
         self.galleries, self.skins, self._model = galleries, model.skins, model
         self.reads_expressions = model.reads_expressions
 
-    def read(self, crops: Crops, performer: str) -> Codes:
+    def read(self, crops: Crops, performer: str, faces: Masks | None = None) -> Codes:
         """As the model's own."""
-        return self._model.read(crops, performer)
+        return self._model.read(crops, performer, faces)
 
     def swap(
         self,

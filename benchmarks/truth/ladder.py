@@ -31,7 +31,7 @@ from understudy.imaging.matte import enlarge
 from understudy.imaging.similarity import Matrix, compose
 from understudy.imaging.warp import warp_image
 from understudy.media import read_frames
-from understudy.stages._swap_plan import Codes, Crops, Plan, RgbaCrops, Swapper
+from understudy.stages._swap_plan import Codes, Crops, Masks, Plan, RgbaCrops, Swapper, face_in_crop
 from understudy.store.json_files import write_json
 from understudy.store.report import Section, Table, render_report
 from understudy.types import Face, FloatArray, Framing, Json, Reporter
@@ -74,7 +74,7 @@ class Oracle:
         self.resolution_px: int = ORACLE_PX
         self._answers = answers
 
-    def read(self, crops: Crops, performer: str) -> Codes:
+    def read(self, crops: Crops, performer: str, faces: Masks | None = None) -> Codes:
         """Nothing is known of the crops but themselves."""
         return np.asarray(crops, np.float32)
 
@@ -171,18 +171,18 @@ def _oracle_plan(plan: Plan, question: Question, rung: Rung) -> Plan:
         place = drawn.plate_from_frame if rung.is_place_true else np.asarray(here[0].face_from_frame, np.float64)
         crop = crop_of(record.eight_bit, place, oracle.framing, oracle.resolution_px)
         face = _true_face(drawn, model.framing) if rung.is_face_true else None
-        readings = read_expressions(here[:1])
+        drive = Drive(read_expressions(here[:1]), faces=face_in_crop(replace(here[0], face_from_frame=place), model)[None])
         small = crop_of(record.eight_bit, place, model.framing, model.resolution_px)
-        answers[crop.tobytes()] = _answer(face, small, readings, drawn, rung, question, model)
+        answers[crop.tobytes()] = _answer(face, small, drive, drawn, rung, question, model)
         faces[record.index] = [replace(here[0], face_from_frame=place)]
     return replace(plan, swapper=oracle, recipe=recipe, faces=faces, parts=())
 
 
 def _answer(
-    face: FloatArray | None, small: Crops, readings: FloatArray, drawn: Drawn, rung: Rung, question: Question, model: Swapper
+    face: FloatArray | None, small: Crops, drive: Drive, drawn: Drawn, rung: Rung, question: Question, model: Swapper
 ) -> NDArray[np.float32]:
-    """(256, 256, 4): the face and its alpha for one crop; `small` and `readings` are what the model is shown and told."""
-    ours = model.swap(small[None], question.footage.replace, question.footage.with_, Drive(readings))[0]
+    """(256, 256, 4): the face and its alpha for one crop; `small` and `drive` are what the model is shown and told."""
+    ours = model.swap(small[None], question.footage.replace, question.footage.with_, drive)[0]
     ours = np.clip(enlarge(ours.astype(np.float32)), 0, 1)
     colours = face if face is not None else ours[..., :3]
     alpha = _true_matte(drawn, model.framing) if rung.is_matte_true else ours[..., 3]

@@ -12,8 +12,8 @@ from benchmarks.truth.footage import Footage
 from understudy.imaging import metrics
 from understudy.imaging.expression import Drive, readings_of
 from understudy.imaging.framing import FULL, crop_from_face
-from understudy.imaging.masks import Mask
-from understudy.imaging.meanface import head_pose
+from understudy.imaging.masks import Mask, hull_mask
+from understudy.imaging.meanface import face_outline, head_pose
 from understudy.imaging.metrics_series import Series
 from understudy.imaging.similarity import Matrix, apply, compose, invert
 from understudy.imaging.warp import warp_image
@@ -86,18 +86,21 @@ def in_face_space(picture: NDArray[np.float32], region: Framing) -> tuple[FloatA
     return np.clip(warp_image(picture, matrix, pixels.SIZE), 0, 1), (inside > 0.99).astype(np.float32)
 
 
-def _readings(drawn: Drawn, landmarker: MeshLandmarker) -> FloatArray:
-    """What is measured of the plate's expression, (1, 10)."""
+def _drive(drawn: Drawn, landmarker: MeshLandmarker, swapper: Swapper) -> Drive:
+    """What is measured of the plate's face: its expression, and where it lies in the network's crop."""
     seen = landmarker(drawn.frames.plate, drawn.plate_detection)
     points, irises = (apply(drawn.plate_from_frame, each) for each in (seen.refined[:, :2], seen.irises))
-    return readings_of(points[None], irises[None], np.array([head_pose(seen.points)]))
+    readings = readings_of(points[None], irises[None], np.array([head_pose(seen.points)]))
+    size_px = swapper.resolution_px
+    outline = face_outline(apply(crop_from_face(swapper.framing, size_px), points))
+    return Drive(readings, faces=hull_mask(outline, (size_px, size_px))[None])
 
 
 def _moment(swapper: Swapper, footage: Footage, drawn: Drawn, landmarker: MeshLandmarker) -> pixels.Moment | None:
     frames = drawn.frames
     assert frames.truth is not None
     crop = crop_of(frames.plate, drawn.plate_from_frame, swapper.framing, swapper.resolution_px)
-    answer = swapper.swap(crop[None], footage.replace, footage.with_, Drive(_readings(drawn, landmarker)))[0]
+    answer = swapper.swap(crop[None], footage.replace, footage.with_, _drive(drawn, landmarker, swapper))[0]
     picture, inside = in_face_space(answer[..., :3], swapper.framing)
     masks = [
         pixels.mask_crop(mask, place) if mask is not None else np.ones(pixels.SIZE, np.float32)

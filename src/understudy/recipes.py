@@ -40,7 +40,7 @@ def quick() -> TrainRecipe:
     Memory:  1 GB
     Score:   after 36,000 faces 10.6 dB nearer to the truth than the plate, leak 0.11, detail 0.79 (docs/benchmark.md)
     """
-    return TrainRecipe(is_expression_measured=True, starter="rendered")
+    return TrainRecipe(is_expression_measured=True, is_light_measured=True, starter="rendered")
 
 
 def laptop() -> TrainRecipe:
@@ -56,6 +56,7 @@ def laptop() -> TrainRecipe:
         architecture="pyramid",
         resolution_px=256,
         is_expression_measured=True,
+        is_light_measured=True,
         starter="rendered",
         default_minutes=5.0,
     )
@@ -165,6 +166,7 @@ def portrait() -> TrainRecipe:
         resolution_px=256,
         code_size=512,
         is_expression_measured=True,
+        is_light_measured=True,
         batch_size=16,
         learning_rate=2e-4,
         warmup_steps=300,
@@ -188,6 +190,7 @@ def cinema() -> TrainRecipe:
         width=1.5,
         code_size=512,
         is_expression_measured=True,
+        is_light_measured=True,
         batch_size=8,
         learning_rate=1e-4,
         warmup_steps=1000,

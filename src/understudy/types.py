@@ -213,6 +213,7 @@ class TrainRecipe:
     width: float = 1.0
     code_size: int = 256
     is_expression_measured: bool = False
+    is_light_measured: bool = False
     starter: Literal["none", "rendered"] = "none"
     # Optimisation
     batch_size: int = 8

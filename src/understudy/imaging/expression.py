@@ -59,10 +59,14 @@ _AROUND_EYES = (
 
 @dataclass(frozen=True)
 class Drive:
-    """What plays a swap: readings (N, 10) of the plate's faces, and how much of them is to be played, one or (N,)."""
+    """What plays a swap: readings (N, 10) of the plate's faces, and how much of them is to be played, one or (N,).
+
+    faces: (N, R, R), where the faces lie in the crops, by which a model that draws in ordinary light measures the plate's.
+    """
 
     readings: FloatArray
     strength: FloatArray | float = 1.0
+    faces: NDArray[np.float32] | None = None
 
 
 def read_expressions(faces: Sequence[Face]) -> NDArray[np.float32]:

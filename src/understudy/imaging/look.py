@@ -29,6 +29,7 @@ from understudy.imaging.colour import (
     pool_colours,
 )
 from understudy.imaging.depth import Picture
+from understudy.imaging.light import likeness_to_skin
 from understudy.imaging.masks import Mask
 from understudy.imaging.motion_blur import ShutterSample
 from understudy.types import FloatArray
@@ -52,15 +53,6 @@ MOST_LIGHT_GAIN = 2.0
 
 LEVEL_PRIOR = 0.02
 """Share of the crop that counts as grey on both sides when levels are compared: a sliver of skin changes nothing."""
-
-SKIN_HUES = (0.2, 0.7)
-"""From what share of a skin's hue a colour begins to count as skin, and from what share it does in full."""
-
-LEAST_HUE = 0.02
-"""Below it a skin, or the picture, has no colour."""
-
-DARK = 0.05
-"""Brightness near which a hue is mostly noise and fades."""
 
 LEAST_GRAIN = 0.25 / 255
 """A quarter of an 8-bit level: nobody sees less."""
@@ -254,24 +246,8 @@ def apply_colours(crop: Picture, look: Look) -> Picture:
     mapped = apply_colour(crop, look.colour)
     if look.light is None or look.skin is None:
         return mapped
-    share = _likeness_to_skin(crop, look.skin)[..., None]
+    share = likeness_to_skin(crop, look.skin)[..., None]
     return np.asarray(share * mapped + (1 - share) * crop * look.light.astype(np.float32), np.float32)
-
-
-def _likeness_to_skin(crop: Picture, skin: NDArray[np.float64]) -> Mask:
-    """(N, N): 0 where a pixel is grey, 1 where it has the skin's hue or a stronger one; a grey skin is told from nothing: 1."""
-    hue, of_skin = _hue(crop), _hue(np.asarray(skin, np.float32))
-    strength = float(of_skin @ of_skin)
-    if strength < LEAST_HUE**2:
-        return np.ones(crop.shape[:2], np.float32)
-    none, full = SKIN_HUES
-    return np.asarray(np.clip((hue @ of_skin / strength - none) / (full - none), 0, 1), np.float32)
-
-
-def _hue(colours: Picture) -> Picture:
-    """What is left of colours (..., 3) without their grey, in proportion to their brightness."""
-    mean = colours.mean(axis=-1, keepdims=True)
-    return np.asarray((colours - mean) / (mean + np.float32(DARK)), np.float32)
 
 
 def level_gain(plate: Picture, face: Picture, skin: Mask) -> float:

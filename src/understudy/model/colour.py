@@ -25,10 +25,12 @@ class ColourStandard:
 
     A face brighter than the performer's average stays brighter: the light is kept, only the constant is taken out. It is the
     2017 program's shift of A's mean colour to B's, done for both sides and for the spread too.
+    skin: the colour that faces were brought to before, where the light on each was taken out (imaging/light.py).
     """
 
     mean: tuple[float, ...]
     spread: tuple[float, ...]
+    skin: tuple[float, ...] | None = None
 
     def apply(self, pictures: Tensor) -> Tensor:
         """pictures (B, 3, R, R) in 0..1, brought to the common mean and spread."""
@@ -36,16 +38,19 @@ class ColourStandard:
         return (pictures - mean) / spread * COMMON_SPREAD + COMMON_MEAN
 
     def as_json(self) -> dict[str, object]:
-        return {"mean": list(self.mean), "spread": list(self.spread)}
+        values: dict[str, object] = {"mean": list(self.mean), "spread": list(self.spread)}
+        return values if self.skin is None else {**values, "skin": list(self.skin)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Sequence[float]]) -> ColourStandard:
         """Raises BadInput where `values` is not what `as_json` made."""
         try:
-            standard = cls(tuple(map(float, values["mean"])), tuple(map(float, values["spread"])))
+            skin = tuple(map(float, values["skin"])) if "skin" in values else None
+            standard = cls(tuple(map(float, values["mean"])), tuple(map(float, values["spread"])), skin)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadInput(f"expected a colour standard with mean and spread, got {str(values)[:100]!r}") from error
-        if len(standard.mean) != 3 or len(standard.spread) != 3 or not all(map(math.isfinite, standard.mean + standard.spread)):
+        triples = (standard.mean, standard.spread, *([standard.skin] if standard.skin is not None else []))
+        if not all(len(each) == 3 and all(map(math.isfinite, each)) for each in triples) or min(skin or (1,)) <= 0:
             raise BadInput(f"expected three means and three spreads in a colour standard, got {str(values)[:100]!r}")
         return standard
 

@@ -44,7 +44,12 @@ class IdentitySwapper:
         self.reads_expressions = True
         self.recipe = TrainRecipe(name=KIND, resolution_px=resolution_px)
 
-    def read(self, crops: NDArray[np.uint8] | NDArray[np.float32], performer: str) -> NDArray[np.float32]:
+    def read(
+        self,
+        crops: NDArray[np.uint8] | NDArray[np.float32],
+        performer: str,
+        faces: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """The crops, as what `Swapper.read` gives: nothing else is known of them."""
         return _in_unit(crops)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from understudy.imaging.expression import Drive, ExpressionStandard
 from understudy.imaging.framing import framing
+from understudy.imaging.light import light_on
 from understudy.model.colour import UNCHANGED, ColourStandard
 from understudy.model.folder import (
     GALLERIES_FILE,
@@ -59,7 +60,7 @@ class Swapper:
         self._network, self._standards, self._expressions, self._skin_offsets = network, standards, expressions, skin_offsets
         self.recipe, self.galleries, self.checkpoint = recipe, galleries, checkpoint
         self.performers: tuple[str, ...] = tuple(standards)
-        self.skins = {name: np.array(each.mean) for name, each in standards.items() if each != UNCHANGED}
+        self.skins = {name: np.array(each.skin or each.mean) for name, each in standards.items() if each != UNCHANGED}
         self.reads_expressions = not recipe.is_expression_measured
         self.resolution_px: int = recipe.resolution_px
         self.framing: Framing = framing(recipe.framing)
@@ -80,8 +81,10 @@ class Swapper:
         BadInput for a performer the model does not know.
         """
         self._check_known(from_performer, to_performer)
+        faces = drive.faces if drive is not None else None
+        lights = self._lights(crops, from_performer, faces)
         if codes is None:
-            codes = self.read(crops, from_performer)
+            codes = self.read(crops, from_performer, faces)
         device = self._device()
         with torch.inference_mode():
             told = self._told(from_performer, drive, device)
@@ -89,18 +92,45 @@ class Swapper:
             if offset := self._skin_offsets.get(from_performer, {}).get(to_performer):
                 shifted = drawn[:, :3] + torch.tensor(offset, device=device)[:, None, None]
                 drawn = torch.cat([shifted.clamp(0, 1), drawn[:, 3:]], dim=1)
+            if lights is not None:
+                lit = drawn[:, :3] * torch.from_numpy(lights).to(device)[:, :, None, None]
+                drawn = torch.cat([lit.clamp(0, 1), drawn[:, 3:]], dim=1)
             if drawn.shape[1] == 3:
                 drawn = torch.cat([drawn, torch.ones_like(drawn[:, :1])], dim=1)
             return np.ascontiguousarray(drawn.permute(0, 2, 3, 1).cpu().numpy())
 
-    def read(self, crops: NDArray[np.uint8] | NDArray[np.float32], performer: str) -> NDArray[np.float32]:
-        """The codes (N, K) of a performer's crops (N, R, R, 3); of a model that is told, they hold all but the expression."""
+    def read(
+        self,
+        crops: NDArray[np.uint8] | NDArray[np.float32],
+        performer: str,
+        faces: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """The codes (N, K) of a performer's crops (N, R, R, 3); of a model that is told, they hold all but the expression.
+
+        faces: (N, R, R), where the faces lie in the crops, as in a `Drive`.
+        """
         self._check_known(performer)
+        lights = self._lights(crops, performer, faces)
         with torch.inference_mode():
-            faces = torch.from_numpy(crops).to(self._device()).permute(0, 3, 1, 2).float()
-            faces = faces / 255 if crops.dtype == np.uint8 else faces
-            codes: NDArray[np.float32] = self._network.read(self._standards[performer].apply(faces)).cpu().numpy()
+            pictures = torch.from_numpy(crops).to(self._device()).permute(0, 3, 1, 2).float()
+            pictures = pictures / 255 if crops.dtype == np.uint8 else pictures
+            if lights is not None:
+                pictures = (pictures / torch.from_numpy(lights).to(pictures.device)[:, :, None, None]).clamp(0, 1)
+            codes: NDArray[np.float32] = self._network.read(self._standards[performer].apply(pictures)).cpu().numpy()
             return codes
+
+    def _lights(
+        self, crops: NDArray[np.uint8] | NDArray[np.float32], performer: str, faces: NDArray[np.float32] | None
+    ) -> NDArray[np.float32] | None:
+        """(N, 3): the light on each crop's face; None for a model that has learned faces as they were lit."""
+        skin = self._standards[performer].skin
+        if skin is None:
+            return None
+        if faces is None:
+            raise ValueError("this model draws in ordinary light: tell where the faces lie, by which the plate's is measured")
+        px_per_unit = self.resolution_px / self.framing.side
+        each = [light_on(crop, face, np.array(skin), px_per_unit) for crop, face in zip(crops, faces, strict=True)]
+        return np.asarray(each, np.float32)
 
     def _device(self) -> torch.device:
         return next(self._network.parameters()).device

@@ -26,10 +26,12 @@ from understudy.stages._compositing import Drawn, as_bytes, reach_of, why_unusab
 from understudy.stages._swap_plan import (
     Codes,
     Crops,
+    Masks,
     Plan,
     Replacement,
     RgbaCrops,
     crop_from_frame,
+    face_in_crop,
     landmarks_in_crop,
 )
 from understudy.types import AnyImage, Face
@@ -148,7 +150,7 @@ def _read(cuts: Sequence[_Cut], plan: Plan) -> list[_Cut]:
     codes: dict[tuple[int, int], list[Codes]] = {}
     for role in plan.replacements:
         if asked := _asked(cuts, role, plan):
-            read = plan.swapper.read(_stacked(asked), role.replace)
+            read = plan.swapper.read(_stacked(asked), role.replace, _faces(asked, plan))
             for each, code in zip(asked, read, strict=True):
                 codes.setdefault(each.place, []).append(code)
     return [replace(cut, codes=[codes[number, row] for row in range(len(cut.faces))]) for number, cut in enumerate(cuts)]
@@ -219,7 +221,7 @@ def _swap(cuts: Sequence[_Cut], plan: Plan) -> dict[tuple[int, int], list[RgbaCr
         if asked := _asked(cuts, role, plan):
             faces = [each.face for each in asked]
             strength = np.array([plan.part_at(face.frame).recipe.expression_strength for face in faces])
-            drive = Drive(read_expressions(faces), strength)
+            drive = Drive(read_expressions(faces), strength, _faces(asked, plan))
             read = [each.code for each in asked if each.code is not None]
             drawn = plan.swapper.swap(_stacked(asked), role.replace, role.with_, drive, np.stack(read) if read else None)
             for each, answer in zip(asked, drawn, strict=True):
@@ -250,6 +252,11 @@ def _asked(cuts: Sequence[_Cut], role: Replacement, plan: Plan) -> list[_Asked]:
 
 def _stacked(asked: Sequence[_Asked]) -> Crops:
     return cast(Crops, np.stack([each.crop for each in asked]))
+
+
+def _faces(asked: Sequence[_Asked], plan: Plan) -> Masks:
+    """Where the faces lie in the crops, as if none were shifted by half a pixel, as one of several of a face is."""
+    return np.stack([face_in_crop(each.face, plan.swapper) for each in asked])
 
 
 def _visible(face: Face, crop: Crops, plan: Plan) -> Mask | None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from understudy.imaging.expression import Drive
 from understudy.imaging.framing import crop_from_face
 from understudy.imaging.look import TrackLook
+from understudy.imaging.masks import Mask, hull_mask
+from understudy.imaging.meanface import face_outline
 from understudy.imaging.similarity import Matrix, apply, compose
 from understudy.imaging.transfer import SRGB
 from understudy.imaging.visibility import Appearance as UsualFace
@@ -22,6 +24,7 @@ from understudy.types import BadInput, ConvertRecipe, Face, FloatArray, Framing,
 RgbaCrops = NDArray[np.float32]
 Crops = NDArray[np.uint8] | NDArray[np.float32]
 Codes = NDArray[np.float32]
+Masks = NDArray[np.float32]
 
 
 class Swapper(Protocol):
@@ -40,7 +43,9 @@ class Swapper(Protocol):
     @property
     def reads_expressions(self) -> bool: ...
 
-    def read(self, crops: Crops, performer: str) -> Codes: ...
+    def read(self, crops: Crops, performer: str, faces: Masks | None = None) -> Codes:
+        """faces: (N, H, W), where the faces lie in the crops, as in a `Drive`."""
+        ...
 
     def swap(
         self,
@@ -277,6 +282,11 @@ def crop_from_frame(face: Face, swapper: Swapper, size_px: int | None = None) ->
 def landmarks_in_crop(face: Face, swapper: Swapper) -> FloatArray:
     """A face's landmarks (468, 2) in pixels of the model's crop."""
     return apply(crop_from_frame(face, swapper), face.landmarks)
+
+
+def face_in_crop(face: Face, swapper: Swapper) -> Mask:
+    """Where a face lies in the model's crop, (R, R)."""
+    return hull_mask(face_outline(landmarks_in_crop(face, swapper)), (swapper.resolution_px, swapper.resolution_px))
 
 
 def velocity_in_crop_px(face: Face, plan: Plan, size_px: int) -> FloatArray:

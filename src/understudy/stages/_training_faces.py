@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +15,14 @@ from torch import Tensor
 
 from understudy.imaging.expression import read_expressions
 from understudy.imaging.framing import STORED, crop_from_face, framing
+from understudy.imaging.light import light_on
 from understudy.imaging.masks import dilate, hull_mask
 from understudy.imaging.meanface import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, face_outline
 from understudy.imaging.sampling import balanced_shares
 from understudy.imaging.similarity import Matrix, apply, compose, invert, scale_of
 from understudy.imaging.warp import warp_image
 from understudy.media import read_image
+from understudy.model.colour import measure_standard
 from understudy.store.faceset import FaceSet
 from understudy.types import BadInput, Face, FloatArray, Framing, TrainRecipe
 
@@ -45,13 +47,15 @@ NUM_BLOCKS = 4
 @dataclass(frozen=True)
 class PerformerFaces:
     """crops: (N, 5, S, S) uint8: RGB, face mask, mask of eyes and mouth; readings: (N, 10), what was measured of expressions;
-    shares: (N,) how often each is to be shown where sampling is balanced; gallery: (M, 128) identity embeddings."""
+    shares: (N,) how often each is to be shown where sampling is balanced; gallery: (M, 128) identity embeddings; skin: the
+    colour that all faces' skin was brought to, where the light was taken out of them."""
 
     performer: str
     crops: Tensor
     readings: Tensor
     shares: Tensor
     gallery: FloatArray
+    skin: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,43 @@ def load_split(
     held = [is_held_out(len(each), recipe.held_out_fraction) for each in performers]
     learned = [_load(each, recipe, ~is_held, tell) for each, is_held in zip(performers, held, strict=True)]
     return learned, [_load(each, recipe, is_held, tell) for each, is_held in zip(performers, held, strict=True)]
+
+
+def in_ordinary_light(
+    learned: Sequence[PerformerFaces], held_out: Sequence[PerformerFaces], recipe: TrainRecipe
+) -> tuple[list[PerformerFaces], list[PerformerFaces]]:
+    """The same with the light taken out of each face, in place: what is ordinary is the middle of a performer's footage."""
+    px_per_unit = recipe.resolution_px * DENSITY / framing(recipe.framing).side
+    pairs = [_in_ordinary_light(*each, px_per_unit) for each in zip(learned, held_out, strict=True)]
+    return [first for first, _ in pairs], [second for _, second in pairs]
+
+
+def _in_ordinary_light(
+    learned: PerformerFaces, held_out: PerformerFaces, px_per_unit: float
+) -> tuple[PerformerFaces, PerformerFaces]:
+    faces = [crop.numpy() for crop in learned.crops]
+    first_guess = np.array(measure_standard(learned.crops).mean)
+    measure = partial(_light_on_stored, px_per_unit=px_per_unit)
+    with ThreadPoolExecutor() as pool:
+        lights = np.array(list(pool.map(partial(measure, skin=first_guess), faces)))
+        skin = first_guess * np.exp(np.log(lights).mean(0))
+        for _ in pool.map(_relight, faces, skin / (first_guess * lights)):
+            pass
+        others = [crop.numpy() for crop in held_out.crops]
+        for _ in pool.map(_relight, others, [1 / light for light in pool.map(partial(measure, skin=skin), others)]):
+            pass
+    known = tuple(map(float, skin))
+    return replace(learned, skin=known), replace(held_out, skin=known)
+
+
+def _light_on_stored(crop: NDArray[np.uint8], skin: FloatArray, px_per_unit: float) -> FloatArray:
+    picture = np.ascontiguousarray(crop[:3].transpose(1, 2, 0))
+    return light_on(picture, crop[3].astype(np.float32) / np.float32(255), skin, px_per_unit)
+
+
+def _relight(crop: NDArray[np.uint8], gains: FloatArray) -> None:
+    """crop (5, S, S): its R, G, B multiplied by gains (3,), in place."""
+    crop[:3] = np.clip(np.rint(crop[:3] * gains[:, None, None].astype(np.float32)), 0, 255)
 
 
 def is_held_out(num_faces: int, fraction: float) -> NDArray[np.bool_]:

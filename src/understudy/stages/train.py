@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from understudy.model.starter import starter_sha256
 from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
 from understudy.stages._training_events import REPORT_SECONDS, reading_reporter, scalar_reporter
-from understudy.stages._training_faces import MARGIN, PerformerFaces, load_split, open_performers
+from understudy.stages._training_faces import MARGIN, PerformerFaces, in_ordinary_light, load_split, open_performers
 from understudy.stages._training_judge import Judge, has_stopped_improving, verdict
 from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, write_preview
 from understudy.stages._training_process import Clock, interrupts_between_steps, keep_freed_memory
@@ -140,6 +140,8 @@ def _prepare(
         raise BadInput(f"{recipe.name} {memory}")
     performers, held_out = load_split(stored, recipe, reading_reporter(sum(map(len, stored)), report))
     report(Event(STAGE, "started", message="measuring colours and expressions"))
+    if recipe.is_light_measured:
+        performers, held_out = in_ordinary_light(performers, held_out, recipe)
     _warn_of_unknown_gazes(performers, recipe, report)
     checkpoint = latest_valid(out, report)
     trainer = build_trainer(performers, recipe, freeze, len(MEASURES) if checkpoint is None else told_in(checkpoint))
@@ -171,7 +173,12 @@ def build_trainer(
         shift = crops[second][:, :3].float().mean((0, 2, 3)) - crops[first][:, :3].float().mean((0, 2, 3))
         shifted = crops[first][:, :3].float() + shift[:, None, None]
         crops[first][:, :3] = shifted.round().clamp(0, 255).to(crops[first].dtype)
-    standards = {name: measure_standard(faces) if recipe.standardise_colour else UNCHANGED for name, faces in crops.items()}
+    standards = {
+        each.performer: replace(
+            measure_standard(crops[each.performer]) if recipe.standardise_colour else UNCHANGED, skin=each.skin
+        )
+        for each in performers
+    }
     adversary, features = make_adversary(recipe, list(crops), device), make_features(recipe, device)
     shares = {each.performer: each.shares for each in performers} if recipe.balance_fraction else {}
     readings = {each.performer: each.readings[:, : 1 + num_told] for each in performers}  # the pitch is not told

@@ -1,0 +1,158 @@
+"""The light on a face is told from its skin, taken out before a network sees it, and given back to what it draws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drawn_faces import draw_face
+from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY
+from understudy.imaging.expression import Drive
+from understudy.imaging.light import light_on
+from understudy.imaging.masks import polygon_mask
+from understudy.model.colour import ColourStandard, measure_standard
+from understudy.model.networks import build_network
+from understudy.model.swapper import Swapper, load_swapper
+from understudy.recipes import train_recipe
+from understudy.stages._training_faces import PerformerFaces, in_ordinary_light
+from understudy.stages.train import build_trainer, train
+from understudy.types import BadInput
+
+SKIN = np.array([0.6, 0.42, 0.33])
+SIZE = 96
+UNIT_PX = SIZE / 2
+GAINS = st.floats(0.3, 1.6)
+
+
+def face_mask(size: int = SIZE) -> np.ndarray:
+    turn = np.linspace(0, 2 * np.pi, 60)
+    return polygon_mask(size * (0.5 + np.column_stack([0.3 * np.cos(turn), 0.4 * np.sin(turn)])), (size, size))
+
+
+def lit_face(gains: np.ndarray, size: int = SIZE) -> np.ndarray:
+    """A shaded face of that skin, with grey eyes, before a green wall."""
+    mask = face_mask(size)
+    shading = np.linspace(0.8, 1.2, size)[None, :, None]
+    face = SKIN * shading * np.ones((size, size, 1))
+    eyes = slice(int(0.38 * size), int(0.44 * size))
+    face[eyes, int(0.35 * size) : int(0.65 * size)] = 0.5
+    wall = np.array([0.2, 0.5, 0.2])
+    return np.float32(np.clip((mask[..., None] * face + (1 - mask[..., None]) * wall) * gains, 0, 1))
+
+
+@given(st.tuples(GAINS, st.floats(0.8, 1.25), st.floats(0.8, 1.25)))
+def test_the_light_that_falls_on_a_face_is_told_from_its_skin(light: tuple[float, float, float]) -> None:
+    brightness, red, blue = light
+    gains = np.minimum(brightness * np.array([red, 1, blue]), 1 / (1.2 * SKIN))
+    usual, lit = (light_on(lit_face(each), face_mask(), SKIN, UNIT_PX) for each in (np.ones(3), gains))
+    np.testing.assert_allclose(lit / usual, gains, rtol=0.06)
+    np.testing.assert_allclose(usual, 1, atol=0.03)
+
+
+def test_what_stands_before_a_face_hardly_counts() -> None:
+    picture = lit_face(np.full(3, 0.7))
+    alone = light_on(picture, face_mask(), SKIN, UNIT_PX)
+    picture[:, SIZE // 2 :] = (0.2, 0.35, 0.6)
+    np.testing.assert_allclose(light_on(picture, face_mask(), SKIN, UNIT_PX), alone, rtol=0.12)
+
+
+def test_under_a_lamp_so_blue_that_no_skin_looks_like_skin_the_whole_face_counts() -> None:
+    gains = np.array([0.15, 0.4, 1.4])
+    np.testing.assert_allclose(light_on(lit_face(gains), face_mask(), SKIN, UNIT_PX), gains, rtol=0.15)
+
+
+def test_a_larger_picture_and_one_of_eight_bits_are_measured_alike() -> None:
+    gains = np.array([0.8, 0.7, 0.9])
+    small, large = (light_on(lit_face(gains, size), face_mask(size), SKIN, size / 2) for size in (SIZE, 4 * SIZE))
+    np.testing.assert_allclose(large, small, rtol=0.01)
+    eight_bit = np.uint8(np.rint(lit_face(gains) * 255))
+    np.testing.assert_allclose(light_on(eight_bit, face_mask(), SKIN, UNIT_PX), small, rtol=0.01)
+
+
+def test_without_a_face_the_light_is_taken_to_be_ordinary() -> None:
+    np.testing.assert_array_equal(light_on(lit_face(np.ones(3)), np.zeros((SIZE, SIZE), np.float32), SKIN, UNIT_PX), 1)
+
+
+# ---- in training ------------------------------------------------------------------------------------------------------------
+
+
+def performer(name: str, skin: tuple[int, int, int], lights: np.ndarray) -> PerformerFaces:
+    """A face under lights (N, 3), as it lies in memory for training at 32 px."""
+    picture, mask = draw_face(skin, 0.3), face_mask(192)
+    crops = [np.dstack([np.clip(picture * light, 0, 255), mask * 255, mask * 0]).transpose(2, 0, 1) for light in lights]
+    faces = torch.nn.functional.interpolate(torch.from_numpy(np.float32(crops)), (54, 54), mode="area").round().to(torch.uint8)
+    num = len(lights)
+    return PerformerFaces(name, faces, torch.zeros(num, 10), torch.ones(num), np.ones((4, 128)))
+
+
+def test_faces_of_a_performer_under_all_lights_become_one_before_they_are_learned() -> None:
+    lights = np.array([[0.5, 0.5, 0.6], [0.7, 0.7, 0.7], [1.0, 0.9, 0.8]])
+    learned, held = performer("abel", DARK_SKIN, lights), performer("abel", DARK_SKIN, lights[:1] * 0.9)
+    before = learned.crops.clone()
+    (learned,), (held,) = in_ordinary_light([learned], [held], replace(TINY, is_light_measured=True))
+    means = torch.stack([measure_means(face) for face in (*learned.crops, *held.crops)])
+    assert float((means / means[0] - 1).abs().max()) < 0.07, "0.4 and more before"
+    middle = torch.stack([measure_means(face) for face in before]).log().mean(0).exp()
+    np.testing.assert_allclose(means[0], middle, rtol=0.05, err_msg="ordinary is the middle of what there is")
+    assert learned.skin is not None
+    assert held.skin == learned.skin
+    assert torch.equal(learned.crops[:, 3:], before[:, 3:]), "masks have no light"
+
+
+def measure_means(crop: torch.Tensor) -> torch.Tensor:
+    return 255 * torch.tensor(measure_standard(crop[None]).mean)
+
+
+def test_a_model_knows_by_which_skin_the_light_was_told_and_draws_in_the_plates_light(
+    face_sets: list[Path], tmp_path: Path
+) -> None:
+    for lit in (False, True):
+        train(face_sets, tmp_path / f"{lit}", recipe=replace(TINY, is_light_measured=lit), steps=2)
+    swapper, untold = (load_swapper(tmp_path / f"{lit}") for lit in (True, False))
+    crops = np.full((1, 32, 32, 3), 1, np.float32) * np.float32(LIGHT_SKIN) / 255
+    drive = Drive(np.zeros((1, 10), np.float32), faces=face_mask(32)[None])
+    bright, dim = (swapper.swap(crops * np.float32(gain), "abel", "bea", drive) for gain in (1.0, 0.5))
+    np.testing.assert_allclose(dim[..., :3], bright[..., :3] / 2, atol=2e-3)
+    np.testing.assert_allclose(dim[..., 3], bright[..., 3], atol=1e-3)
+    codes = [swapper.read(crops * np.float32(gain), "abel", drive.faces) for gain in (1.0, 0.5)]
+    np.testing.assert_allclose(codes[1], codes[0], atol=1e-3)
+    assert not np.allclose(untold.read(crops, "abel"), untold.read(crops / 2, "abel"), atol=1e-3)
+    with pytest.raises(ValueError, match="where the faces lie"):
+        swapper.swap(crops, "abel", "bea", Drive(np.zeros((1, 10), np.float32)))
+
+
+def test_a_model_that_learned_faces_as_they_were_lit_needs_not_know_where_they_lie() -> None:
+    recipe = replace(TINY, is_expression_measured=False)
+    network = build_network(recipe, ["abel", "bea"])
+    standard = ColourStandard((0.5,) * 3, (0.2,) * 3)
+    swapper = Swapper(network, recipe, dict.fromkeys(("abel", "bea"), standard), {}, {}, Path("000001"), {})
+    assert swapper.swap(np.zeros((1, 32, 32, 3), np.uint8), "abel", "bea").shape == (1, 32, 32, 4)
+
+
+def test_the_skin_of_a_standard_is_kept_and_a_damaged_one_refused() -> None:
+    standard = ColourStandard((0.5, 0.4, 0.3), (0.1, 0.1, 0.1), (0.6, 0.4, 0.3))
+    assert ColourStandard.from_json(standard.as_json()) == standard  # type: ignore[arg-type]
+    plain = replace(standard, skin=None)
+    assert ColourStandard.from_json(plain.as_json()) == plain  # type: ignore[arg-type]
+    for damaged in ([0.6, 0.4], ["red", 0, 0], [float("nan"), 0.4, 0.3], [0.6, 0.4, 0.0]):
+        with pytest.raises(BadInput):
+            ColourStandard.from_json({**standard.as_json(), "skin": damaged})  # type: ignore[dict-item]
+
+
+def test_our_own_recipes_take_the_light_out_and_those_of_2017_do_not() -> None:
+    own = ("quick", "laptop", "portrait", "cinema")
+    assert all(train_recipe(name).is_light_measured for name in own)
+    assert not any(train_recipe(name).is_light_measured for name in ("original", "original-gan"))
+
+
+def test_a_trainer_hands_the_skin_on_to_the_model(face_sets: list[Path]) -> None:
+    from understudy.stages._training_faces import load_performers
+
+    performers = [replace(each, skin=(0.5, 0.4, 0.3)) for each in load_performers(face_sets, TINY)]
+    assert all(standard.skin == (0.5, 0.4, 0.3) for standard in build_trainer(performers, TINY).standards.values())
