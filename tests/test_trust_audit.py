@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
 from pathlib import Path
+
+import pytest
 
 AUDIT = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "audit.py"))
 
@@ -24,3 +27,11 @@ def test_each_kind_of_fault_is_told() -> None:
     assert list(AUDIT["unnamed"]({"torch", "stray"}, "| torch | BSD |")) == [
         "stray is not named in NOTICE.md; add it with its licence"
     ]
+
+
+def test_a_pip_that_is_not_there_does_not_pass_for_packages_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", "No module named pip\n")
+
+    monkeypatch.setattr(subprocess, "run", without_pip)
+    assert list(AUDIT["unfitting"]()) == ["pip cannot be asked whether all fits together: No module named pip"]

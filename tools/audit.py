@@ -71,7 +71,7 @@ def unfitting() -> Iterator[str]:
     """What `pip check` says of requirements that do not fit together."""
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
     if done.returncode:
-        yield from done.stdout.strip().splitlines()
+        yield from done.stdout.strip().splitlines() or [f"pip cannot be asked whether all fits together: {done.stderr.strip()}"]
 
 
 def unpinned(installed: Mapping[str, str], pins: Mapping[str, str]) -> Iterator[str]:
