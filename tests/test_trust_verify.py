@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import random
 import shutil
 import stat
@@ -175,6 +176,26 @@ def test_a_folder_of_frames_is_signed_as_a_whole(plate: Path, tmp_path: Path) ->
     assert inspect(folder).credentials == "broken"
 
 
+@pytest.mark.parametrize("kind", [".bmp", ".webp", ".exr"])
+def test_a_picture_of_another_kind_among_signed_frames_is_seen(kind: str, plate: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    write_png(folder / "0000.png", next(iter(read_frames(plate))).image)
+    finish_output(folder, LINEAGE, plate)
+    assert read_credentials(folder).state == "valid"
+    shutil.copy(folder / "0000.png", folder / f"0001{kind}")
+    assert read_credentials(folder).state == "broken"
+
+
+def test_frames_whose_credentials_were_left_behind_still_say_what_they_are(plate: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    write_png(folder / "0000.png", next(iter(read_frames(plate))).image)
+    finish_output(folder, LINEAGE, plate)
+    for credentials in folder.glob("*.sha256*"):
+        credentials.unlink()
+    verdict = inspect(folder)
+    assert (verdict.credentials, verdict.labels, verdict.made_by_understudy) == ("absent", ("xmp",), "unknown")
+
+
 # ---- changes --------------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +251,15 @@ def test_our_name_in_somebody_elses_signature_is_not_enough(
     monkeypatch.setenv("UNDERSTUDY_KEYS", str(tmp_path / "me"))
     verdict = inspect(path)
     assert (verdict.credentials, verdict.watermark, verdict.made_by_understudy) == ("untrusted", "absent", "unknown")
+
+
+def test_what_is_neither_file_nor_folder_is_bad_input_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(BadInput, match=r"pipe\.mp4: is neither a file nor a folder"):
+        verify(tmp_path / "pipe.mp4")
+    for name in ("a" * 300, "nothere.mp4", "null\0.mp4"):
+        with pytest.raises(BadInput, match="no such file or folder"):
+            verify(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"#EXTM3U\nfile:///etc/passwd\n", b"\0\0\0\x20ftypisom" + b"\0" * 40])
@@ -308,7 +338,7 @@ def test_an_ended_certificate_is_bad_input(tmp_path: Path, monkeypatch: pytest.M
 def test_the_list_of_renders_survives_a_torn_line(tmp_path: Path) -> None:
     renders.remember_render(LINEAGE, "a.mp4", "00", tmp_path)
     with (tmp_path / renders.RENDERS_FILE).open("ab") as file:
-        file.write(b'{"watermark_id": "torn\n')
+        file.write(b'{"watermark_id": "torn')
     renders.remember_render(LINEAGE, "b.mp4", "11", tmp_path)
     found = renders.find_render(LINEAGE.watermark_id, folder=tmp_path)
     assert found is not None

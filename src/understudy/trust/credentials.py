@@ -17,10 +17,11 @@ from typing import BinaryIO, Literal
 
 import c2pa
 
+from understudy.media.images import IMAGE_SUFFIXES
 from understudy.store.atomic import atomic_write_bytes, temporary_beside
 from understudy.store.hashing import sha256_of_file, sha256_of_json
 from understudy.trust.certificates import signing_chain, trust_anchors
-from understudy.trust.keys import read_limited
+from understudy.trust.keys import keys_folder, read_limited
 from understudy.trust.label import DIGITAL_SOURCE_TYPE, TOOL_NAME
 from understudy.types import BadInput, Json
 from understudy.version import __version__
@@ -31,6 +32,7 @@ EMBEDDABLE = {
     ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".png": "image/png", ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg", ".webp": "image/webp", ".tif": "image/tiff", ".tiff": "image/tiff",
 }  # fmt: skip
+SIDECAR_SUFFIX = ".c2pa"
 _OPAQUE = "application/octet-stream"
 _MAX_SIDECAR_BYTES = 50_000_000
 _NO_MANIFEST = ("ManifestNotFound", "NotSupported", "JumbfNotFound", "no JUMBF data found")
@@ -106,6 +108,19 @@ def sign_output(path: Path, lineage: Lineage, plate: Path) -> Path:
     return path
 
 
+def check_can_sign() -> None:
+    """Signs a word as outputs will be signed in the end. Raises BadInput where the certificate there is of no use for it."""
+    try:
+        with _builder("trial", Lineage({}, ()), Path()) as (builder, signer):
+            builder.set_no_embed()
+            builder.sign(signer, _OPAQUE, io.BytesIO(b"trial"), io.BytesIO())
+    except c2pa.C2paError as error:
+        raise BadInput(
+            f"{keys_folder() / 'credentials'}: outputs cannot be signed with this certificate ({_one_line(error)}); ask its "
+            "provider for one that C2PA takes, or move the folder away to sign with a self-made one"
+        ) from error
+
+
 def read_credentials(path: Path) -> Credentials:
     """Checks the credentials of a file or folder of frames, offline; never raises for what a file holds."""
     if path.is_dir():
@@ -124,7 +139,7 @@ def read_credentials(path: Path) -> Credentials:
 
 def sidecar_path(path: Path) -> Path:
     """Where the credentials of a file lie that cannot hold them: `NAME.c2pa` beside it."""
-    return path.with_name(path.name + ".c2pa")
+    return path.with_name(path.name + SIDECAR_SUFFIX)
 
 
 def _sign_beside(path: Path, lineage: Lineage, plate: Path) -> Path:
@@ -196,7 +211,8 @@ def _hash_of(lineage: Lineage, role: str) -> str:
 
 def _listing(folder: Path) -> bytes:
     """The hashes of a folder's frames in `sha256sum` form, by name."""
-    frames = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in {*EMBEDDABLE, ".exr"})
+    kinds = {*EMBEDDABLE, *IMAGE_SUFFIXES}
+    frames = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in kinds)
     return "".join(f"{sha256_of_file(path)}  {path.name}\n" for path in frames).encode("utf-8", "surrogateescape")
 
 

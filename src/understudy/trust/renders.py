@@ -29,7 +29,16 @@ def remember_render(lineage: Lineage, name: str, sha256: str, folder: Path | Non
     with writing_to(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(json.dumps(entry).encode() + b"\n")
+            start = b"" if _ends_with_a_line(path) else b"\n"  # what a power cut tore must not take this line with it
+            file.write(start + json.dumps(entry).encode() + b"\n")
+
+
+def _ends_with_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 def find_render(watermark_id: str, sha256: str = "", folder: Path | None = None) -> Json | None:

@@ -5,6 +5,7 @@ A foreign file is read in a process of its own that may not write files and has 
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from understudy.media.footage import FootageInfo, probe
-from understudy.media.images import footage_images, picture_kind, read_image
+from understudy.media.images import IMAGE_SUFFIXES, footage_images, picture_kind, read_image
 from understudy.media.keyframes import read_key_frames
 from understudy.media.reader import read_frames
 from understudy.media.tags import container_tags
@@ -67,8 +68,7 @@ def verify(path: Path) -> Verdict:
 
     Raises BadInput where it is no picture, video or folder.
     """
-    if not path.exists():
-        raise BadInput(f"{path}: no such file or folder; check the path")
+    _check_place(path)
     conversion = _conversion_of(path)
     if conversion is None:
         return _inspect_in_limited_process(path)
@@ -77,6 +77,16 @@ def verify(path: Path) -> Verdict:
     links = trace(manifest, verdict.lineage, swap.parent)
     words = (*verdict.words, "Made from: " + ", ".join(f"{link.role} ({link.state})" for link in links) + ".")
     return replace(verdict, made_from=tuple(asdict(link) for link in links), words=words)
+
+
+def _check_place(path: Path) -> None:
+    """Raises BadInput for what is no file or folder: a pipe, for instance, would be waited for without end."""
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: no such file or folder; check the path") from error
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise BadInput(f"{path}: is neither a file nor a folder; give a video, a picture or a folder of frames")
 
 
 def _conversion_of(path: Path) -> tuple[Manifest, Path] | None:
@@ -169,7 +179,8 @@ def _is_picture(path: Path) -> bool:
 
 def _labels(path: Path) -> tuple[str, ...]:
     if path.is_dir():
-        return ()
+        pictures = sorted(each for each in path.iterdir() if each.is_file() and each.suffix.lower() in IMAGE_SUFFIXES)
+        return _labels(pictures[0]) if pictures else ()
     texts = {"xmp": read_xmp(path) or ""}
     if not _is_picture(path):
         try:
