@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 import stat
 import subprocess
 from dataclasses import replace
@@ -243,8 +244,29 @@ def test_a_revoked_record_is_refused_even_where_the_revocation_is_garbled(folder
     with pytest.raises(Refused, match="revoked on 2026-11-22"):
         consent.check(signed, "convert", TODAY)
     path.write_text("{")
+    (keys.keys_folder() / "revoked" / path.name).write_text("{")
     with pytest.raises(Refused, match="revoked on an unreadable date"):
         consent.check(signed, "convert", TODAY)
+
+
+def test_a_copy_of_a_revoked_record_in_another_folder_is_revoked_too(folder: Path, tmp_path: Path) -> None:
+    signed_with(folder)
+    shutil.copytree(folder, tmp_path / "copy")
+    consent.revoke(folder, "bea", today=TODAY)
+    for place in (tmp_path / "copy", folder):
+        shutil.rmtree(place / "revoked", ignore_errors=True)  # as in a folder that was brought back from before
+        with pytest.raises(Refused, match="revoked on 2026-11-22"):
+            consent.check(records.read_record(place, "bea"), "train", TODAY)
+    beside = consent.revoke(tmp_path / "copy", "bea", today=TODAY + datetime.timedelta(days=5))
+    assert json.loads(beside.read_text())["revoked"] == "2026-11-22"
+
+
+def test_a_revocation_that_lies_beside_the_record_alone_counts(folder: Path) -> None:
+    signed = signed_with(folder)
+    consent.revoke(folder, "bea", today=TODAY)
+    shutil.rmtree(keys.keys_folder() / "revoked")
+    with pytest.raises(Refused, match="revoked on 2026-11-22"):
+        consent.check(signed, "train", TODAY)
 
 
 # ---- faces ----------------------------------------------------------------------------------------------------------------

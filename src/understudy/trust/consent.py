@@ -29,7 +29,7 @@ from understudy.trust.identity import (
     identity_path,
     read_identity,
 )
-from understudy.trust.keys import read_limited, signing_key
+from understudy.trust.keys import keys_folder, read_limited, signing_key
 from understudy.trust.records import (
     KINDS,
     NEVER_GRANTED,
@@ -204,34 +204,35 @@ def check(signed: SignedRecord, purpose: Purpose, on: datetime.date | None = Non
 
 
 def revoke(folder: Path, performer: str, reason: str = "", today: datetime.date | None = None) -> Path:
-    """Takes a record back for good: writes `consent/revoked/ID.json`, which no option overrides; the first day stays."""
+    """Takes a record back for good: writes `consent/revoked/ID.json`, which no option overrides; the first day stays.
+
+    The same goes into the key folder, so that copies of the record in other folders, and a folder that was brought back from
+    before, are revoked too. Returns the file in the consent folder.
+    """
     signed = read_record(folder, performer)
-    path = _revocation_path(signed)
-    if path.exists():
-        return path
+    first_day = _day_in(revocation_of(signed)) or today or datetime.date.today()
     content = {
         "schema": 1,
         "record_id": str(signed.record.id),
         "record_sha256": signed.sha256,
-        "revoked": (today or datetime.date.today()).isoformat(),
+        "revoked": first_day.isoformat(),
         "reason": reason,
     }
-    make_folder(path.parent)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    atomic_write_text(path, text)
-    atomic_write_text(signature_path(path), signing_key().sign(text.encode(), f"revocation of {signed.record.id}"))
-    return path
+    signature = signing_key().sign(text.encode(), f"revocation of {signed.record.id}")
+    own, beside = _revocation_paths(signed)
+    for path in (own, beside):
+        if not path.exists():
+            make_folder(path.parent)
+            atomic_write_text(path, text)
+            atomic_write_text(signature_path(path), signature)
+    return beside
 
 
 def revocation_of(signed: SignedRecord) -> str | None:
     """The day a record was revoked, None if it was not; any file of that name revokes, readable or not."""
-    path = _revocation_path(signed)
-    if not path.exists():
-        return None
-    try:
-        return str(json.loads(read_limited(path))["revoked"])[:10]
-    except (ValueError, KeyError, TypeError, RecursionError, BadInput):
-        return "an unreadable date"
+    found = [_revoked_day(path) for path in _revocation_paths(signed) if path.exists()]
+    return min(found, default=None)  # dates come before words
 
 
 def require(
@@ -253,7 +254,7 @@ def require(
     records = {name: read_record(folder, name) for name in performers}
     for name, signed in records.items():
         check(signed, purpose, on)
-        _check_footage(signed, (footage_sha256 or {}).get(name, ()))
+        check_footage_named(signed, (footage_sha256 or {}).get(name, ()))
     bound = {name: read_identity(signed) for name, signed in records.items()}
     faces = {
         name: identity or _new_identity(records[name], performers[name], purpose == "train" or name in may_bind)
@@ -268,6 +269,21 @@ def require(
         if identity is None:
             bind_identity(records[name], performers[name], on)
     return tuple(references)
+
+
+def check_footage_named(signed: SignedRecord, used: Sequence[str]) -> None:
+    """Raises Refused where a record permits named footage only, and what is used (sha256) is not among it or not known."""
+    allowed = signed.record.footage.sha256
+    if allowed and not used:
+        raise Refused(
+            f"{signed.path}: consent is limited to named footage, and it is not known which footage these faces are from; the "
+            f"face set of {signed.record.performer} must still be there with its manifest, for a model where it was at training"
+        )
+    if allowed and (others := [sha for sha in used if sha not in allowed]):
+        raise Refused(
+            f"{signed.path}: consent is limited to named footage, and footage {others[0][:16]}... is not among it; "
+            "use the named footage, or ask for a record that includes it"
+        )
 
 
 def _new_identity(signed: SignedRecord, embeddings: FloatArray, may_bind: bool) -> Identity:
@@ -304,20 +320,6 @@ def _check_age(where: str, record: ConsentRecord) -> None:
         )
 
 
-def _check_footage(signed: SignedRecord, used: Sequence[str]) -> None:
-    allowed = signed.record.footage.sha256
-    if allowed and not used:
-        raise Refused(
-            f"{signed.path}: consent is limited to named footage, and it is not known which footage these faces are from; the "
-            f"face set of {signed.record.performer} must still be there with its manifest, for a model where it was at training"
-        )
-    if allowed and (others := [sha for sha in used if sha not in allowed]):
-        raise Refused(
-            f"{signed.path}: consent is limited to named footage, and footage {others[0][:16]}... is not among it; "
-            "use the named footage, or ask for a record that includes it"
-        )
-
-
 def _reference(signed: SignedRecord, distance: float) -> ConsentReference:
     record = signed.record
     return ConsentReference(
@@ -343,5 +345,21 @@ def _set_aside(path: Path) -> None:
             os.replace(file, old / f"{stamp}-{file.name}")
 
 
-def _revocation_path(signed: SignedRecord) -> Path:
-    return signed.path.parent / "revoked" / f"{signed.record.id}.json"
+def _revocation_paths(signed: SignedRecord) -> tuple[Path, Path]:
+    """Where a revocation lies: the user's own list, which goes for every folder, and the list beside the record."""
+    name = f"{signed.record.id}.json"
+    return keys_folder() / "revoked" / name, signed.path.parent / "revoked" / name
+
+
+def _revoked_day(path: Path) -> str:
+    try:
+        return str(json.loads(read_limited(path))["revoked"])[:10]
+    except (ValueError, KeyError, TypeError, RecursionError, BadInput):
+        return "an unreadable date"
+
+
+def _day_in(text: str | None) -> datetime.date | None:
+    try:
+        return datetime.date.fromisoformat(text) if text else None
+    except ValueError:
+        return None
