@@ -249,10 +249,13 @@ def test_a_plate_that_shows_nobody_whom_the_model_knows_is_refused_and_never_lab
     assert not list(tmp_path.glob("*/swap.*"))
 
 
-def test_a_plate_that_is_left_as_it_is_on_purpose_needs_nobody(plate, model, tmp_path):
+@pytest.mark.parametrize("name", ["clip", "plate"])
+def test_a_film_in_which_ranges_leave_everybody_as_they_are_is_never_labelled_as_a_swap(name, request, model, tmp_path):
+    footage = request.getfixturevalue(name)
     everything = [RangeSettings(ConvertRecipe(), frames=(0, NUM_FRAMES - 1), is_swapped=False)]
-    figures = convert(plate, model, "abel", "bea", tmp_path / "swap", ranges=everything).figures
-    assert figures["num_left_out"] == figures["num_frames"] == NUM_FRAMES
+    with pytest.raises(BadInput, match="its ranges leave every frame that shows abel as it is"):
+        convert(footage, model, "abel", "bea", tmp_path / "swap", ranges=everything)
+    assert not list(tmp_path.glob("*/swap.*"))
 
 
 def test_faces_that_a_failed_conversion_left_are_not_taken_for_another_plate(clip, plate, model, tmp_path):

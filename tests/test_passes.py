@@ -17,10 +17,11 @@ from understudy.imaging.depth import codes_from_unit, unit_from_codes
 from understudy.media import FrameRecord, probe, read_frames
 from understudy.media.segments import SegmentedWriter
 from understudy.stages import _marked_output
-from understudy.stages._marked_output import END_CARD_SECONDS, MarkedOutput, output_path
+from understudy.stages._marked_output import MarkedOutput, output_path
 from understudy.stages._passes import nuke_script, taken_apart
 from understudy.stages._swapping import SwappedFrame
 from understudy.trust.credentials import Lineage, read_credentials
+from understudy.trust.notice import END_CARD_SECONDS
 from understudy.types import ConvertRecipe
 
 NUM_FRAMES = 6
@@ -105,6 +106,20 @@ def test_an_output_goes_on_after_a_failure_with_its_notes(plate: Path, tmp_path:
         assert [note["frame"] for note in output.notes()] == list(range(NUM_FRAMES))
     assert len(list(read_frames(tmp_path / "swap" / "swap.mkv"))) == NUM_FRAMES
     assert output.figures["gate"]["num_samples"] > 0  # type: ignore[index]
+
+
+def test_no_picture_has_its_final_name_before_its_credentials(
+    plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put: list[str] = []
+    monkeypatch.setattr(_marked_output, "_put", lambda _, place: put.append(place.name))
+    monkeypatch.setattr(Path, "iterdir", lambda folder: sorted(folder.glob("*")))
+    with MarkedOutput(tmp_path / "swap", probe(plate), ConvertRecipe(codec="ffv1"), Lineage({}, ()), print) as output:
+        for record in read_frames(plate):
+            output.write(swapped(record), 0)
+    names = [name for name in put if name.endswith(".c2pa")]
+    assert len(names) == 4
+    assert all(put.index(name) < put.index(name.removesuffix(".c2pa")) for name in names)
 
 
 def test_nuke_gets_the_corners_of_the_face_counted_from_below(plate: Path) -> None:

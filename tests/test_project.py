@@ -55,7 +55,7 @@ def test_a_project_may_lie_in_a_folder_whose_name_reads_as_a_pattern(folder: Pat
             "train: setting 'batch_sise' is unknown to this recipe; did you mean 'batch_size'?",
         ),
         ("minutes = 9", "minutes = 9\nsteps = 100", "train: expected minutes or steps, got both"),
-        ('colour = "none"', 'notice_language = "xx"', "swap.1.set.notice_language: notice language: expected one of en, de,"),
+        ('colour = "none"', 'notice_language = "xx"', "swap.1: setting notice_language: expected one of en, de,"),
         ("batch_size = 8", "batch_size = 0.5", "train: setting batch_size: expected a whole number, got 0.5"),
         ('plate = "shots/010.mp4"', 'plate = "shots/011.mp4"', "swap.1.plate: no file or folder matches 'shots/011.mp4'"),
         ('plate = "shots/010.mp4"', 'plate = "clips/*.mp4"', "swap.1.plate: expected one file or folder"),

@@ -5,17 +5,22 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal, cast
 
 import numpy as np
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from drawn_faces import draw_face_set
 from understudy.media import read_frames
 from understudy.perception.survey import load_networks
+from understudy.recipes import convert_recipe
+from understudy.stages.convert import convert
 from understudy.store.faceset import FaceSet
 from understudy.store.json_files import read_json, write_json
 from understudy.store.manifest import InputFile, Manifest, write_manifest
-from understudy.trust import notice
+from understudy.trust import certificates, notice
 from understudy.trust.consent import ConsentReference, create_record, revoke, sign_record
 from understudy.trust.gate import ContentGate
 from understudy.trust.identity import bind_identity, check_identity
@@ -23,15 +28,17 @@ from understudy.trust.permission import (
     MOST_GATED_CROPS,
     VIRTUAL_ACTORS,
     check_plate_faces,
+    check_plate_footage,
     footage_behind,
     gate_face_set,
     gate_face_sets,
     may_convert_model,
     may_train,
+    record_virtual_actors,
     still_permitted,
 )
 from understudy.trust.records import Footage
-from understudy.types import BadInput, Face, FloatArray, Json, Refused
+from understudy.types import BadInput, ConvertRecipe, Face, FloatArray, Json, Refused
 
 
 @pytest.fixture
@@ -136,6 +143,28 @@ def test_a_model_is_converted_only_where_named_footage_is_known_to_be_behind_it(
         may_convert_model(galleries, limited, {"bea": [TWENTY_TWO]})
 
 
+def test_a_plate_that_is_not_among_the_named_footage_is_refused(limited: Path) -> None:
+    check_plate_footage(["abel", "bea"], ELEVEN, limited)
+    check_plate_footage(["abel"], TWENTY_TWO, limited)  # whose record names no footage
+    with pytest.raises(Refused, match=r"bea\.toml: .* footage 2222222222222222"):
+        check_plate_footage(["abel", "bea"], TWENTY_TWO, limited)
+
+
+def test_a_cut_of_a_virtual_actors_clip_is_a_plate(folder: Path) -> None:
+    clips = list(next(iter(read_json(VIRTUAL_ACTORS)["actors"].values())).values())
+    record_virtual_actors(folder.parent / "fresh", {"abel": clips[:1]})
+    check_plate_footage(["abel"], TWENTY_TWO, folder.parent / "fresh")
+
+
+def test_a_certificate_that_cannot_sign_outputs_stops_a_conversion_before_it_begins(
+    folder: Path, face_sets: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_train(face_sets, folder)
+    monkeypatch.setattr(certificates, "ExtendedKeyUsageOID", SimpleNamespace(EMAIL_PROTECTION=ExtendedKeyUsageOID.CODE_SIGNING))
+    with pytest.raises(BadInput, match="credentials: outputs cannot be signed with this certificate"):
+        may_convert_model(galleries_of(face_sets), folder, {})
+
+
 def test_virtual_actors_need_no_record_and_their_face_is_bound_once_all_is_permitted(
     folder: Path, face_sets: list[Path]
 ) -> None:
@@ -223,6 +252,29 @@ def test_the_notice_fits_into_a_narrow_picture() -> None:
 def test_an_unknown_language_is_bad_input() -> None:
     with pytest.raises(BadInput, match="expected one of en, de"):
         notice.end_card(640, 360, "tlh")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (replace(ConvertRecipe(), notice_language="tlh"), "setting notice_language: expected one of en, de.*got 'tlh'"),
+        (
+            replace(ConvertRecipe(), notice=cast("Literal['corner']", "none")),
+            "setting notice: expected one of corner, end-card",
+        ),
+    ],
+)
+def test_a_conversion_without_a_notice_that_can_be_read_is_refused_before_anything_is_opened(
+    recipe: ConvertRecipe, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=words):
+        convert(tmp_path / "no.mp4", tmp_path / "no model", "abel", "bea", tmp_path / "swap", recipe=recipe)
+    assert not (tmp_path / "swap").exists()
+
+
+def test_a_language_of_the_notice_is_checked_where_settings_are_read() -> None:
+    with pytest.raises(BadInput, match=r"setting notice_language: expected one of en, de.*got 'tlh'"):
+        convert_recipe("delivery", {"notice_language": "tlh"})
 
 
 def test_a_model_that_holds_somebody_who_revoked_is_of_no_use_for_others_either(folder: Path, face_sets: list[Path]) -> None:

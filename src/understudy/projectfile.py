@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from understudy.media.footage import probe
 from understudy.recipes import convert_recipe, curate_recipe, did_you_mean, train_recipe, with_settings
 from understudy.trust.consent import consent_folder
-from understudy.trust.notice import check_language
 from understudy.types import BadInput, ConvertRecipe, CurateRecipe, RangeSettings, TrainRecipe, check_performer_name
 
 HEADER_MARGIN = 1.02
@@ -229,8 +228,6 @@ def _swap(path: Path, key: str, table: _SwapTable, performers: Iterable[str]) ->
     with _blamed(path, key):
         recipe = convert_recipe(table.recipe, table.settings)
         ranges = tuple(_range(number, each, recipe) for number, each in enumerate(table.ranges, start=1))
-    with _blamed(path, f"{key}.set.notice_language"):
-        check_language(recipe.notice_language)
     _check_frames(path, key, plate, ranges)
     with _blamed(path, f"{key}.truth"):
         truth = _one_found(path.parent, table.truth) if table.truth else None

@@ -245,7 +245,11 @@ def train_recipe(name: str, settings: Mapping[str, object] | None = None) -> Tra
 
 def convert_recipe(name: str, settings: Mapping[str, object] | None = None) -> ConvertRecipe:
     """The converting preset of that name with settings applied; raises BadInput with the valid choices."""
-    return with_settings(_preset(CONVERT_RECIPES, name), settings or {})
+    from understudy.trust.notice import check_notice  # brings OpenCV, for which no other command should wait
+
+    recipe = with_settings(_preset(CONVERT_RECIPES, name), settings or {})
+    check_notice(recipe.notice, recipe.notice_language)
+    return recipe
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, str]:

@@ -25,11 +25,11 @@ from understudy.media.segments import Layer, SegmentedWriter
 from understudy.media.writer import blaming
 from understudy.stages._passes import FOREGROUND, MATTE, PASSES_FOLDER, pass_layers, pass_tracks
 from understudy.stages._swapping import SwappedFrame
-from understudy.trust.credentials import Lineage
+from understudy.trust.credentials import SIDECAR_SUFFIX, Lineage
 from understudy.trust.finish import finish_output, label_and_sign, output_marker
 from understudy.trust.gate import HIT_SCORE, ContentGate
 from understudy.trust.label import metadata
-from understudy.trust.notice import end_card, with_corner_notice
+from understudy.trust.notice import END_CARD_SECONDS, end_card, with_corner_notice
 from understudy.types import AnyImage, Codec, ConvertRecipe, Json, Refused
 
 OUTPUT_NAMES: Mapping[Codec, str] = {"png": "frames", "tiff": "frames", "exr": "exr"}
@@ -38,7 +38,6 @@ DELIVERY_CODECS = ("h264", "h265", "vp9", "av1")
 
 SWAP = "swap"
 SEGMENTS_FOLDER, UNSIGNED_FOLDER = "segments", "unsigned"
-END_CARD_SECONDS = 2.0
 WHITE = {PQ: 0.58, HLG: 0.75}
 """ITU-R BT.2408: the code value of reference white (203 cd/m2), at which writing is set in HDR."""
 
@@ -158,7 +157,7 @@ class MarkedOutput:
     def _marked(self, frame: SwappedFrame) -> AnyImage:
         if not self._is_delivery:
             return self._marker.mark(frame.image, frame.matte)
-        has_corner = self._recipe.notice == "corner"
+        has_corner = self._recipe.notice != "end-card"  # whatever else it were, there is a notice
         image = with_corner_notice(frame.image, self._recipe.notice_language, self._white) if has_corner else frame.image
         return self._marker.mark(image)
 
@@ -212,9 +211,10 @@ class MarkedOutput:
         self.figures = {**finish_output(self._unsigned / self.path.name, lineage, self._info.path), "gate": gate}
         for track in self._passes.values():
             label_and_sign(track.path, lineage, self._info.path)
-        for made in [*(self._unsigned / PASSES_FOLDER).iterdir(), *self._unsigned.iterdir()]:
-            if made.name != PASSES_FOLDER:
-                _put(made, self._folder / made.relative_to(self._unsigned))
+        made = [*(self._unsigned / PASSES_FOLDER).iterdir(), *self._unsigned.iterdir()]
+        for each in sorted(made, key=_is_picture):  # credentials beside a file go first: it is never there without them
+            if each.name != PASSES_FOLDER:
+                _put(each, self._folder / each.relative_to(self._unsigned))
         if not self._is_kept:
             self._writer.discard()
 
@@ -233,6 +233,10 @@ def _gates(notes: Iterable[Json]) -> list[Json]:
         gate["run"]: {key: value for key, value in gate.items() if key != "run"} for gate in seen if isinstance(gate, dict)
     }
     return list(by_run.values())
+
+
+def _is_picture(made: Path) -> bool:
+    return made.suffix != SIDECAR_SUFFIX
 
 
 def _put(made: Path, place: Path) -> None:

@@ -177,14 +177,19 @@ def roles_of(
 
 
 def check_somebody_is_replaced(plan: Plan, faces: Sequence[Face], plate: Path, shown: Container[int]) -> None:
-    """Raises BadInput where nobody is found whom to replace: the film would be the plate, labelled as if a face were new.
+    """Raises BadInput where nobody would be replaced: the film would be the plate, labelled and signed as if a face were new.
 
-    faces: all that were found in the plate. shown: the frames to make. Where all are left out on purpose, nobody is missed.
+    faces: all that were found in the plate. shown: the frames to make.
     """
-    is_asked = any(plan.part_at(frame).is_swapped for frame in plan.shot_of_frame if frame in shown)
-    if not is_asked or any(frame in shown for frame in plan.faces):
+    swapped = {frame for frame in plan.shot_of_frame if frame in shown and plan.part_at(frame).is_swapped}
+    if swapped.intersection(plan.faces):
         return
     names = " or ".join(role.replace for role in plan.replacements)
+    if not swapped or any(frame in shown for frame in plan.faces):
+        raise BadInput(
+            f"{plate}: its ranges leave every frame that shows {names} as it is, so nobody would be replaced, though the film "
+            "would say so; take a range away, or do without this swap"
+        )
     there = [face for face in faces if face.frame in shown]
     if not there:
         raise BadInput(f"{plate}: no face was found in it; give footage or frames that show {names}")

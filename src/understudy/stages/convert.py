@@ -61,7 +61,14 @@ from understudy.trust.consent import ConsentReference, consent_folder
 from understudy.trust.credentials import Lineage
 from understudy.trust.limited import check_footage
 from understudy.trust.lineage import lineage_of
-from understudy.trust.permission import check_plate_faces, footage_behind, may_convert_model, still_permitted
+from understudy.trust.notice import check_notice
+from understudy.trust.permission import (
+    check_plate_faces,
+    check_plate_footage,
+    footage_behind,
+    may_convert_model,
+    still_permitted,
+)
 from understudy.types import (
     BadInput,
     ConvertRecipe,
@@ -114,6 +121,7 @@ def convert(
     frame is not swapped, FaultInFrames (after writing all that could be made, without finishing) if a fault of ours spoiled
     frames; the same call makes the segments that hold them again.
     """
+    check_notice(recipe.notice, recipe.notice_language)
     check_footage(footage)
     info = probe(footage)
     check_codec(recipe.codec)
@@ -134,6 +142,7 @@ def convert(
             started = time.monotonic()
             folder = consent_folder(consent)
             references = _permission(model, swapper, roles, folder, read_json(swapper.checkpoint / STATE_FILE))
+            check_plate_footage([role.replace for role in roles], inputs["plate"].sha256, folder)
             if earlier is not None:
                 reuse_survey(earlier, out, inputs["plate"].sha256)
             survey = survey_plate(info, out, report, around, inputs["plate"].sha256)

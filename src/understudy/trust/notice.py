@@ -16,6 +16,7 @@ from understudy.types import AnyImage, BadInput, Image
 
 END_CARD_SECONDS = 2.0
 LETTER_FRACTION = 0.05
+PLACES = ("corner", "end-card")
 TEXTS = {
     "en": ("AI-manipulated", "A face in this film was replaced by a computer."),
     "de": ("KI-verändert", "Ein Gesicht in diesem Film wurde von einem Computer ersetzt."),
@@ -31,10 +32,17 @@ TEXTS = {
 """By language: the words in the corner, and the sentence on the end card."""
 
 
+def check_notice(place: str, language: str) -> None:
+    """Raises BadInput for a place where no notice can stand, and for a language that it is not written in."""
+    if place not in PLACES:
+        raise BadInput(f"setting notice: expected one of {', '.join(PLACES)}, got {place!r}")
+    check_language(language)
+
+
 def check_language(language: str) -> None:
     """Raises BadInput for a language that the notice is not written in."""
     if language not in TEXTS:
-        raise BadInput(f"notice language: expected one of {', '.join(TEXTS)}, got {language!r}")
+        raise BadInput(f"setting notice_language: expected one of {', '.join(TEXTS)}, got {language!r}")
 
 
 def with_corner_notice(frame: AnyImage, language: str = "en", white: float = 1.0) -> AnyImage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +15,8 @@ from understudy.store.faceset import FaceSet
 from understudy.store.json_files import read_json, write_json
 from understudy.store.manifest import Manifest, read_manifest
 from understudy.trust.age import MOST_PICTURES, AgeJudgement, check_age, installed_age_model
-from understudy.trust.consent import ConsentReference, create_record, require
+from understudy.trust.consent import ConsentReference, check_footage_named, create_record, require
+from understudy.trust.credentials import check_can_sign
 from understudy.trust.gate import ContentGate
 from understudy.trust.identity import check_identity, read_identity
 from understudy.trust.records import Footage, SignedRecord, read_record, record_path
@@ -95,12 +96,26 @@ def may_convert_model(
 ) -> tuple[ConsentReference, ...]:
     """Both performers have a record in force, and the model's faces are theirs; raises Refused.
 
+    Raises BadInput where the output could not be signed in the end.
+
     galleries: (N, 128) of the two performers, from the model; footage: the sha256 of the footage that the model learned each
     from, as far as it is known. A record that names its footage permits no model whose footage is unknown.
     """
     record_virtual_actors(folder, footage)
     virtual = [name for name in galleries if _is_virtual_actor(folder, name)]
-    return require(galleries, "convert", folder, footage_sha256=footage, may_bind=virtual, on=on)
+    references = require(galleries, "convert", folder, footage_sha256=footage, may_bind=virtual, on=on)
+    check_can_sign()
+    return references
+
+
+def check_plate_footage(replaced: Iterable[str], plate_sha256: str, folder: Path) -> None:
+    """Raises Refused where somebody who is to be replaced permits named footage only, and the plate is not among it.
+
+    Cuts of the virtual actors' clips are let through, because nobody is in them.
+    """
+    for performer in replaced:
+        if not _is_virtual_actor(folder, performer):
+            check_footage_named(read_record(folder, performer), [plate_sha256])
 
 
 def check_plate_faces(replace: str, plate_faces: Sequence[Face], folder: Path) -> None:
