@@ -335,6 +335,14 @@ def test_an_ended_certificate_is_bad_input(tmp_path: Path, monkeypatch: pytest.M
         certificates.signing_chain(tmp_path)
 
 
+def test_a_certificate_that_has_not_begun_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begins = x509.CertificateBuilder.not_valid_before
+    later = datetime.timedelta(days=2)  # made while the clock was ahead
+    monkeypatch.setattr(x509.CertificateBuilder, "not_valid_before", lambda builder, time: begins(builder, time + later))
+    with pytest.raises(BadInput, match=r"the certificate begins on .* set the clock right"):
+        certificates.signing_chain(tmp_path)
+
+
 def test_the_list_of_renders_survives_a_torn_line(tmp_path: Path) -> None:
     renders.remember_render(LINEAGE, "a.mp4", "00", tmp_path)
     with (tmp_path / renders.RENDERS_FILE).open("ab") as file:

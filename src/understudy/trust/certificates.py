@@ -51,7 +51,13 @@ def signing_chain(folder: Path | None = None) -> Chain:
         raise BadInput(f"{home}: expected key.pem (a private key) and chain.pem (certificates), both PEM: {error}") from error
     if leaf.public_key() != key.public_key():
         raise BadInput(f"{home}: key.pem is not the key of the first certificate in chain.pem; put the leaf first")
-    if leaf.not_valid_after_utc < datetime.datetime.now(datetime.UTC):
+    now = datetime.datetime.now(datetime.UTC)
+    if now < leaf.not_valid_before_utc:
+        raise BadInput(
+            f"{home}: the certificate begins on {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; set the clock right, "
+            "or move the folder away"
+        )
+    if leaf.not_valid_after_utc < now:
         raise BadInput(
             f"{home}: the certificate ended on {leaf.not_valid_after_utc:%Y-%m-%d}; renew it, or move the folder away"
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from understudy.store.atomic import atomic_write_text, make_folder, temporary_beside
+from understudy.store.atomic import atomic_write_text, make_folder, temporary_beside, writing_to
 from understudy.types import BadInput
 
 SECRET_FILE = "signing_key.pem"
@@ -122,16 +121,16 @@ def write_secret(path: Path, data: bytes) -> None:
     """Creates a file that only its owner can read (mode 0600 from the first byte on); leaves one that is there already."""
     make_folder(path.parent, 0o700)
     temporary = temporary_beside(path)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        temporary.unlink()
+    with writing_to(path):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            _give_name(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def read_limited(path: Path, max_bytes: int = _MAX_KEY_FILE_BYTES) -> bytes:
@@ -144,6 +143,17 @@ def read_limited(path: Path, max_bytes: int = _MAX_KEY_FILE_BYTES) -> bytes:
     if len(data) > max_bytes:
         raise BadInput(f"{path}: expected at most {max_bytes} bytes, found more; this is not such a file")
     return data
+
+
+def _give_name(temporary: Path, path: Path) -> None:
+    """Of two processes that come at once the first wins: a link never replaces what is there, as a rename would."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links (FAT, some network folders)
+        if not path.exists():
+            os.replace(temporary, path)
 
 
 def _create(path: Path) -> None:
