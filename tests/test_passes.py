@@ -20,9 +20,10 @@ from understudy.stages import _marked_output
 from understudy.stages._marked_output import MarkedOutput, output_path
 from understudy.stages._passes import nuke_script, taken_apart
 from understudy.stages._swapping import SwappedFrame
+from understudy.store.hashing import sha256_of_footage
 from understudy.trust.credentials import Lineage, read_credentials
 from understudy.trust.notice import END_CARD_SECONDS
-from understudy.types import ConvertRecipe
+from understudy.types import BadInput, ConvertRecipe
 
 NUM_FRAMES = 6
 
@@ -106,6 +107,23 @@ def test_an_output_goes_on_after_a_failure_with_its_notes(plate: Path, tmp_path:
         assert [note["frame"] for note in output.notes()] == list(range(NUM_FRAMES))
     assert len(list(read_frames(tmp_path / "swap" / "swap.mkv"))) == NUM_FRAMES
     assert output.figures["gate"]["num_samples"] > 0  # type: ignore[index]
+
+
+def test_a_plate_that_is_changed_while_it_is_converted_is_refused_and_nothing_of_it_is_kept(
+    plate: Path, tmp_path: Path
+) -> None:
+    info, lineage = probe(plate), Lineage({"plate": sha256_of_footage(plate)}, ())
+
+    def write_and_change() -> None:
+        with MarkedOutput(tmp_path / "swap", info, ConvertRecipe(passes="none"), lineage, print) as output:
+            for record in read_frames(plate):
+                output.write(swapped(record), 0)
+            with plate.open("ab") as file:
+                file.write(b"another end")
+
+    with pytest.raises(BadInput, match=r"plate\.mp4: was changed while it was converted"):
+        write_and_change()
+    assert not [path for path in (tmp_path / "swap").rglob("*") if path.is_file()]
 
 
 def test_no_picture_has_its_final_name_before_its_credentials(

@@ -154,6 +154,13 @@ def test_a_close_up_whose_surroundings_are_the_whole_picture_is_sent_once_and_co
             look_and_wait()
 
 
+def test_frames_that_are_timed_close_together_hide_nothing() -> None:
+    with ContentGate(scoring(*[0.0] * 4)) as opened:
+        seen = [frame for frame in range(100) if opened.consider(GREY, f"frame {frame}", frame / 1000)]
+        assert seen == [0, 31, 62, 93]
+        assert opened.result().num_samples == 4
+
+
 def test_a_clip_of_less_than_one_frame_a_second_is_looked_at_whole() -> None:
     with ContentGate(scoring(*[0.0] * 3)) as opened:
         for frame in range(3):

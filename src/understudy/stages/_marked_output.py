@@ -25,12 +25,13 @@ from understudy.media.segments import Layer, SegmentedWriter
 from understudy.media.writer import blaming
 from understudy.stages._passes import FOREGROUND, MATTE, PASSES_FOLDER, pass_layers, pass_tracks
 from understudy.stages._swapping import SwappedFrame
+from understudy.store.hashing import sha256_of_footage
 from understudy.trust.credentials import SIDECAR_SUFFIX, Lineage
 from understudy.trust.finish import finish_output, label_and_sign, output_marker
 from understudy.trust.gate import HIT_SCORE, ContentGate
 from understudy.trust.label import metadata
 from understudy.trust.notice import END_CARD_SECONDS, end_card, with_corner_notice
-from understudy.types import AnyImage, Codec, ConvertRecipe, Json, Refused
+from understudy.types import AnyImage, BadInput, Codec, ConvertRecipe, Json, Refused
 
 OUTPUT_NAMES: Mapping[Codec, str] = {"png": "frames", "tiff": "frames", "exr": "exr"}
 DELIVERY_CODECS = ("h264", "h265", "vp9", "av1")
@@ -201,6 +202,7 @@ class MarkedOutput:
     # ---- the end ----
 
     def _finish(self) -> None:
+        self._check_plate()
         with blaming(self.path):
             self._write_end_card()
             gate = self._gate_figures()
@@ -217,6 +219,13 @@ class MarkedOutput:
                 _put(each, self._folder / each.relative_to(self._unsigned))
         if not self._is_kept:
             self._writer.discard()
+
+    def _check_plate(self) -> None:
+        """Raises BadInput, and keeps nothing, where the plate is no longer what was checked and is signed for."""
+        stated = self._lineage.inputs.get("plate")
+        if stated and sha256_of_footage(self._info.path) != stated:
+            self._writer.discard()
+            raise BadInput(f"{self._info.path}: was changed while it was converted; convert it anew, into another folder")
 
     def _gate_figures(self) -> Json:
         """What the gate saw, over all runs."""

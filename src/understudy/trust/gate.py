@@ -38,6 +38,8 @@ HIT_SCORE = 0.4
 STRONG_SCORE = 0.6
 HITS_IN_A_SHOT = 2
 SECONDS_BETWEEN_SAMPLES = 0.5
+MOST_FRAMES_PASSED_OVER = 30
+"""A half second of 60 frames a second."""
 ANSWER_SECONDS = 120.0
 SENT_PX = 640
 
@@ -122,6 +124,7 @@ class ContentGate:
         self._highest_score = 0.0
         self._num_hits: Counter[Hashable] = Counter()
         self._last: tuple[Hashable, int] | None = None
+        self._num_passed_over = 0
         try:
             self._process = subprocess.Popen(
                 list(command or default_command()), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -153,12 +156,14 @@ class ContentGate:
     def consider(self, image: Image, where: str, time_seconds: float, shot: Hashable = 0, faces: Sequence[Box] = ()) -> bool:
         """Looks at this frame if it is the first of its shot or of a half second: whole, and round each face.
 
-        Returns whether it was looked at.
+        It looks at one in `MOST_FRAMES_PASSED_OVER` at least, so that frames timed close together hide nothing. Returns whether
+        it was looked at.
         """
         due = (shot, int(time_seconds / SECONDS_BETWEEN_SAMPLES))
-        if due == self._last:
+        self._num_passed_over += 1
+        if due == self._last and self._num_passed_over <= MOST_FRAMES_PASSED_OVER:
             return False
-        self._last = due
+        self._last, self._num_passed_over = due, 0
         closer = [_round_face(image, face) for face in faces]
         parts = [part for part in closer if part.shape != image.shape]
         self.look(image, where, shot, times=1 + len(closer) - len(parts))
