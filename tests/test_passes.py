@@ -18,7 +18,7 @@ from understudy.media import FrameRecord, probe, read_frames
 from understudy.media.segments import SegmentedWriter
 from understudy.stages import _marked_output
 from understudy.stages._marked_output import MarkedOutput, output_path
-from understudy.stages._passes import nuke_script, taken_apart
+from understudy.stages._passes import FOREGROUND, nuke_script, pass_layers, taken_apart
 from understudy.stages._swapping import SwappedFrame
 from understudy.store.hashing import sha256_of_footage
 from understudy.trust.credentials import Lineage, read_credentials
@@ -73,6 +73,18 @@ def test_passes_are_there_for_every_frame_and_signed(plate: Path, tmp_path: Path
         assert [bool(frame.image.any()) for frame in frames] == [index % 2 == 0 for index in range(NUM_FRAMES)]
         assert read_credentials(tmp_path / "swap" / "passes" / name).state in ("valid", "untrusted")
     assert sorted(path.name for path in (tmp_path / "swap").iterdir()) == ["passes", "swap.mkv", "swap.mkv.c2pa"]
+
+
+def test_the_foreground_which_shows_the_new_face_alone_is_watermarked_too(plate: Path, tmp_path: Path) -> None:
+    recipe = ConvertRecipe(codec="ffv1", passes="png")
+    with MarkedOutput(tmp_path / "swap", probe(plate), recipe, Lineage({}, ()), print) as output:
+        for record in read_frames(plate):
+            output.write(swapped(record), 0)
+    unmarked = pass_layers(swapped(next(read_frames(plate))))[FOREGROUND].image
+    written = next(read_frames(tmp_path / "swap" / "passes" / "foreground")).image
+    change = np.abs(written.astype(int) - unmarked)
+    assert change.max() > 0
+    assert change.mean() < 0.01 * unmarked.max()
 
 
 @pytest.mark.parametrize("codec", ["h265", "prores_4444", "tiff", "exr"])
