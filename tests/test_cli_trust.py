@@ -255,6 +255,14 @@ def test_doctor_lists_the_gate_and_says_when_it_is_missing(tmp_path: Path, monke
     assert "process of its own" in doctor_text(found)
 
 
+def test_doctor_says_where_the_keys_are_and_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERSTUDY_KEYS", str(tmp_path / "mine"))
+    found = doctor()
+    assert found.outputs["keys_folder"] == tmp_path / "mine"
+    assert f"keys             {tmp_path / 'mine'}" in doctor_text(found)
+    assert not (tmp_path / "mine").exists()
+
+
 def test_fetching_brings_the_gate_s_weights_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a registry, so that it fails at once; a changed file is named."""
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))

@@ -46,7 +46,8 @@ def new(
 ) -> None:
     """Make and sign a record, and a form to print.
 
-    Asks for name, age, who grants it, purpose, territory and term. A performer under age is refused.
+    Asks for name, age, who grants it, purpose, territory and term. A performer under age is refused. The key that signs is made
+    on first use, in $UNDERSTUDY_KEYS or ~/.config/understudy.
     """
     from understudy.api import consent_new
     from understudy.trust.consent import check_creatable, consent_folder
@@ -97,13 +98,14 @@ def revoke(
 ) -> None:
     """Take a consent back, for good.
 
-    Training and converting are refused from now on.
+    Training and converting are refused from now on, also with copies of the record in other folders. Stop what is running.
     """
     from understudy.api import consent_revoke
 
     revoked = consent_revoke(performer, reason=reason, consent=folder)
     words = (
-        f"{performer}: consent is revoked since {revoked.figures['revoked']}. Delete the models and face sets of {performer}."
+        f"{performer}: consent is revoked since {revoked.figures['revoked']}, in every copy of the record here. "
+        f"Delete the models and face sets of {performer}."
     )
     _print(revoked.as_json(), is_json, words)
 

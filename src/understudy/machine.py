@@ -24,6 +24,7 @@ def doctor(*, fetch: bool = False, report: Reporter = silent) -> StageResult:
     """
     from understudy.perception import weights
     from understudy.store.packages import weights_folder
+    from understudy.trust.keys import keys_folder
 
     if fetch:
         _fetch_gate(report)
@@ -39,7 +40,7 @@ def doctor(*, fetch: bool = False, report: Reporter = silent) -> StageResult:
         "weights": present,
         "num_missing_weights": sum(not (weight["is_present"] or weight["is_optional"]) for weight in present),
     }
-    return StageResult("doctor", figures, {"weights_folder": weights_folder()})
+    return StageResult("doctor", figures, {"weights_folder": weights_folder(), "keys_folder": keys_folder()})
 
 
 def doctor_text(result: StageResult) -> str:
@@ -48,6 +49,7 @@ def doctor_text(result: StageResult) -> str:
     names = ("understudy", "python", "torch", "device", "num_cpu_threads", "memory_gb", "disk_free_gb")
     lines = [f"{name.replace('_', ' '):<16} {figures[name]}" for name in names]
     lines.append(f"{'encoders':<16} {', '.join(cast(list[str], figures['encoders']))}")
+    lines.append(f"{'keys':<16} {result.outputs['keys_folder']}")
     lines.append(f"{'weights':<16} {result.outputs['weights_folder']}")
     for weight in cast(list[Json], figures["weights"]):
         presence = "here" if weight["is_present"] else "optional" if weight["is_optional"] else "MISSING"
