@@ -20,7 +20,7 @@ from understudy.stages.convert import convert
 from understudy.store.faceset import FaceSet
 from understudy.store.json_files import read_json, write_json
 from understudy.store.manifest import InputFile, Manifest, write_manifest
-from understudy.trust import certificates, notice
+from understudy.trust import certificates, notice, permission
 from understudy.trust.consent import ConsentReference, create_record, revoke, sign_record
 from understudy.trust.gate import ContentGate
 from understudy.trust.identity import bind_identity, check_identity
@@ -207,7 +207,34 @@ def test_the_gate_looks_at_the_pictures_of_a_face_set(face_sets: list[Path]) -> 
     )
     with ContentGate([sys.executable, "-c", program]) as gate:
         gate_face_set(face_sets[0], gate)
-        assert gate.result().num_samples == MOST_GATED_CROPS
+        assert gate.result().num_samples == MOST_GATED_CROPS == 16
+
+
+def test_a_face_set_that_was_changed_since_the_gate_saw_it_is_looked_at_again(
+    face_sets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[Path] = []
+
+    def look(path: Path, gate: ContentGate) -> None:
+        looked_at.append(path)
+        gate_face_set(path, gate)
+
+    monkeypatch.setattr(permission, "gate_face_set", look)
+    for _ in range(2):
+        gate_face_sets(face_sets[:1], tmp_path / "model")
+    assert looked_at == face_sets[:1]
+    with FaceSet.open(face_sets[0]) as face_set:
+        face_set.set_kept([1], is_kept=False, reason="by hand")
+    gate_face_sets(face_sets[:1], tmp_path / "model")
+    assert looked_at == face_sets[:1] * 2
+
+
+def test_footage_that_is_not_all_of_one_virtual_actor_makes_no_record(folder: Path) -> None:
+    clips = [list(known.values()) for known in list(read_json(VIRTUAL_ACTORS)["actors"].values())[:2]]
+    fresh = folder.parent / "fresh"
+    for used in ([*clips[0][:1], ELEVEN], [clips[0][0], clips[1][0]], []):
+        assert not record_virtual_actors(fresh, {"abel": used})
+    assert not list(fresh.glob("*.toml"))
 
 
 def test_the_virtual_actors_are_told_apart_by_their_real_embeddings(folder: Path, sample: Path) -> None:
