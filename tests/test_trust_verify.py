@@ -126,6 +126,17 @@ def test_on_another_machine_the_signer_is_unknown_until_its_root_is_trusted(
     assert not (tmp_path / "credentials").exists()  # looking at a file makes no keys
 
 
+@pytest.mark.parametrize("num_bytes", [0, 300])
+def test_a_trusted_certificate_that_is_none_is_named_and_no_file_is_called_broken_for_it(
+    num_bytes: int, finished: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERSTUDY_KEYS", str(tmp_path))
+    (tmp_path / "anchors").mkdir()
+    (tmp_path / "anchors" / "cut.pem").write_bytes((keys / "credentials" / "root.pem").read_bytes()[:num_bytes])
+    with pytest.raises(BadInput, match=r"cut\.pem: expected certificates in PEM form"):
+        verify(finished)
+
+
 def test_a_messengers_re_encode_strips_the_credentials_but_not_the_mark(finished: Path, tmp_path: Path) -> None:
     path = tmp_path / "forwarded.mp4"
     with av.open(str(path), "w") as output:

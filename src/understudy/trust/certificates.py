@@ -65,10 +65,22 @@ def signing_chain(folder: Path | None = None) -> Chain:
 
 
 def trust_anchors(folder: Path | None = None) -> str:
-    """The PEM certificates that `verify` trusts: the root made here and the user's `anchors/*.pem`."""
+    """The PEM certificates that `verify` trusts: the root made here and the user's `anchors/*.pem`.
+
+    Raises BadInput for one that cannot be read: with it no credentials could be, and good ones would seem broken.
+    """
     home = folder or keys_folder()
     paths = [home / "credentials" / "root.pem", *sorted((home / "anchors").glob("*.pem"))]
-    return "\n".join(read_limited(path, 4_000_000).decode(errors="replace") for path in paths if path.is_file())
+    return "\n".join(_anchor(path) for path in paths if path.is_file())
+
+
+def _anchor(path: Path) -> str:
+    data = read_limited(path, 4_000_000)
+    try:
+        x509.load_pem_x509_certificates(data)
+    except ValueError as error:
+        raise BadInput(f"{path}: expected certificates in PEM form; copy it again, or take it away") from error
+    return data.decode(errors="replace")
 
 
 def _make_chain(home: Path) -> None:

@@ -122,15 +122,18 @@ def check_can_sign() -> None:
 
 
 def read_credentials(path: Path) -> Credentials:
-    """Checks the credentials of a file or folder of frames, offline; never raises for what a file holds."""
+    """Checks the credentials of a file or folder of frames, offline; never raises for what a file holds.
+
+    Raises BadInput where a certificate that the user trusts cannot be read.
+    """
     if path.is_dir():
         return _read_folder(path)
-    beside = sidecar_path(path)
+    beside, context = sidecar_path(path), _context()
     try:
         if beside.is_file():
             with path.open("rb") as file:
-                return _read(c2pa.Reader(_OPAQUE, file, read_limited(beside, _MAX_SIDECAR_BYTES), _context()))
-        return _read(c2pa.Reader(path, context=_context()))
+                return _read(c2pa.Reader(_OPAQUE, file, read_limited(beside, _MAX_SIDECAR_BYTES), context))
+        return _read(c2pa.Reader(path, context=context))
     except (c2pa.C2paError, BadInput) as error:
         if any(word in f"{type(error).__name__} {error}" for word in _NO_MANIFEST) or not _mentions_manifest(path):
             return Credentials("absent")
