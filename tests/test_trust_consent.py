@@ -348,6 +348,14 @@ def test_an_exchanged_face_is_refused(folder: Path) -> None:
         consent.require({"bea": faces_of(2)}, "train", folder, on=TODAY)
 
 
+def test_a_face_that_was_bound_to_another_record_does_not_count_for_this_one(folder: Path) -> None:
+    consent.create_record(folder, "bea", "synthetic", today=TODAY)
+    consent.require({"bea": faces_of(2)}, "train", folder, on=TODAY)
+    signed_with(folder, grant=bea_grant(project="another film"))
+    with pytest.raises(Refused, match="belongs to an earlier record of 'bea'"):
+        consent.require({"bea": faces_of(2)}, "train", folder, on=TODAY)
+
+
 @pytest.mark.parametrize("embeddings", [np.zeros((0, 128)), np.full((3, 128), np.nan), np.zeros((3, 64))])
 def test_missing_embeddings_fail_closed(folder: Path, embeddings: FloatArray) -> None:
     consent.create_record(folder, "bea", "synthetic", today=TODAY)
