@@ -243,6 +243,33 @@ def test_signing_again_keeps_the_credentials_of_the_plate(finished: Path, tmp_pa
         assert len(json.loads(reader.json())["manifests"]) == 2
 
 
+def make_odd_plate(kind: str, finished: Path, plate: Path, path: Path) -> None:
+    """A plate that can be decoded, and that c2pa cannot read."""
+    data = bytearray(finished.read_bytes())
+    if kind == "more after its end":
+        path.write_bytes(bytes(data) + b"\xff" * 100)
+    elif kind == "damaged credentials":
+        place = data.index(b"c2pa.edited")
+        data[place - 200 : place + 300] = b"\xff" * 500
+        path.write_bytes(data)
+    else:
+        write_marked(path.with_suffix(".mkv"), plate)
+        path.with_suffix(".mkv").rename(path)
+
+
+@pytest.mark.parametrize("kind", ["more after its end", "damaged credentials", "another container"])
+def test_an_output_is_signed_whatever_its_plate_looks_like_to_c2pa(
+    kind: str, finished: Path, plate: Path, tmp_path: Path
+) -> None:
+    odd, path = tmp_path / "odd.mp4", tmp_path / "swap.mp4"
+    make_odd_plate(kind, finished, plate, odd)
+    assert probe(odd).width == probe(plate).width
+    write_marked(path, plate)
+    finish_output(path, LINEAGE, odd)
+    assert read_credentials(path).state == "valid"
+    assert read_credentials(path).lineage["inputs_sha256"] == LINEAGE.inputs
+
+
 # ---- foreign files --------------------------------------------------------------------------------------------------------
 
 

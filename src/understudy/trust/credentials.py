@@ -10,10 +10,10 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import c2pa
 
@@ -159,14 +159,23 @@ def _builder(title: str, lineage: Lineage, plate: Path) -> Iterator[tuple[c2pa.B
     info = c2pa.C2paSignerInfo(alg=chain.algorithm.encode(), sign_cert=chain.chain_pem, private_key=chain.key_pem, ta_url=None)
     context = c2pa.Context.from_dict({"builder": {"thumbnail": {"enabled": False}}})
     with c2pa.Signer.from_info(info) as signer, c2pa.Builder(_manifest(title, lineage), context) as builder:
-        with _opened(plate) as (mime, stream):
-            parent = {"title": "plate", "relationship": "parentOf", "label": "plate", "instance_id": _hash_of(lineage, "plate")}
-            builder.add_ingredient(parent, mime, stream)
+        _add_parent(builder, lineage, plate)
         for role in sorted(lineage.inputs):
             if role != "plate":
                 used = {"title": role, "relationship": "inputTo", "label": role, "instance_id": _hash_of(lineage, role)}
                 builder.add_ingredient(used, _OPAQUE, io.BytesIO(lineage.inputs[role].encode()))
         yield builder, signer
+
+
+def _add_parent(builder: c2pa.Builder, lineage: Lineage, plate: Path) -> None:
+    """The plate with the credentials that it carries; its hash alone where it is damaged, or not what its name says."""
+    parent = {"title": "plate", "relationship": "parentOf", "label": "plate", "instance_id": _hash_of(lineage, "plate")}
+    mime = EMBEDDABLE.get(plate.suffix.lower(), _OPAQUE)
+    if mime != _OPAQUE and plate.is_file():
+        with plate.open("rb") as stream, suppress(c2pa.C2paError):
+            builder.add_ingredient(parent, mime, stream)
+            return
+    builder.add_ingredient(parent, _OPAQUE, io.BytesIO(b"see the lineage assertion for the hash of the plate"))
 
 
 def _manifest(title: str, lineage: Lineage) -> Json:
@@ -195,17 +204,6 @@ def _manifest(title: str, lineage: Lineage) -> Json:
     ]
     assertions = [{"label": label, "created": True, "data": data} for label, data in contents]
     return {"claim_generator_info": [tool], "title": title, "assertions": assertions}
-
-
-@contextmanager
-def _opened(plate: Path) -> Iterator[tuple[str, BinaryIO]]:
-    """The plate as an ingredient: its own format where it may carry credentials, else nothing but its hash in the lineage."""
-    mime = EMBEDDABLE.get(plate.suffix.lower(), _OPAQUE)
-    if mime == _OPAQUE or not plate.is_file():
-        yield _OPAQUE, io.BytesIO(b"see the lineage assertion for the hash of the plate")
-        return
-    with plate.open("rb") as stream:
-        yield mime, stream
 
 
 def _hash_of(lineage: Lineage, role: str) -> str:
