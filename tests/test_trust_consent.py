@@ -178,6 +178,14 @@ def test_each_changed_byte_of_a_record_is_refused(folder: Path) -> None:
             records.read_record(folder, "bea")
 
 
+def test_a_changed_comment_in_a_signature_is_refused(folder: Path) -> None:
+    signed = signed_with(folder)
+    beside = records.signature_path(signed.path)
+    beside.write_text(beside.read_text().replace("trusted comment: consent record", "trusted comment: another record"))
+    with pytest.raises(Refused, match="the signature is not good"):
+        records.read_record(folder, "bea")
+
+
 def test_changed_line_endings_are_refused(folder: Path) -> None:
     signed = signed_with(folder)
     signed.path.write_bytes(signed.path.read_bytes().replace(b"\n", b"\r\n"))
