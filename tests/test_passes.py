@@ -15,6 +15,7 @@ from clips import make_clip
 from understudy.imaging.blend import Layer
 from understudy.imaging.depth import codes_from_unit, unit_from_codes
 from understudy.media import FrameRecord, probe, read_frames
+from understudy.media.codecs import CODECS
 from understudy.media.segments import SegmentedWriter
 from understudy.stages import _marked_output
 from understudy.stages._marked_output import MarkedOutput, output_path
@@ -22,8 +23,8 @@ from understudy.stages._passes import FOREGROUND, nuke_script, pass_layers, take
 from understudy.stages._swapping import SwappedFrame
 from understudy.store.hashing import sha256_of_footage
 from understudy.trust.credentials import Lineage, read_credentials
-from understudy.trust.notice import END_CARD_SECONDS
-from understudy.types import BadInput, ConvertRecipe
+from understudy.trust.notice import END_CARD_SECONDS, with_corner_notice
+from understudy.types import AnyImage, BadInput, Codec, ConvertRecipe
 
 NUM_FRAMES = 6
 
@@ -98,6 +99,24 @@ def test_every_kind_of_output_is_marked_and_signed(plate: Path, tmp_path: Path, 
     assert made.exists()
     assert read_credentials(made).state in ("valid", "untrusted")
     assert output.figures["watermark_id"]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_is_made_for_watching_shows_the_notice_in_every_frame_and_nothing_else_does(
+    codec: Codec, plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noticed: list[str] = []
+
+    def with_notice(frame: AnyImage, language: str, white: float) -> AnyImage:
+        noticed.append(language)
+        return with_corner_notice(frame, language, white)
+
+    monkeypatch.setattr(_marked_output, "with_corner_notice", with_notice)
+    recipe = ConvertRecipe(codec=codec, passes="none", notice_language="de")
+    with MarkedOutput(tmp_path / "swap", probe(plate), recipe, Lineage({}, ()), print) as output:
+        for record in read_frames(plate):
+            output.write(swapped(record), 0)
+    assert noticed == (["de"] * NUM_FRAMES if codec in ("h264", "h265", "vp9", "av1") else [])
 
 
 def test_an_output_goes_on_after_a_failure_with_its_notes(plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
