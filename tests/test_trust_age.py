@@ -81,6 +81,17 @@ def test_a_doubtful_age_is_refused_until_a_review_is_signed_into_the_record(fold
     assert len(may_train(face_sets, folder)) == 2
 
 
+def test_a_model_that_can_err_by_as_much_as_is_lacking_leaves_a_doubt_and_no_verdict(
+    folder: Path, face_sets: list[Path]
+) -> None:
+    seeing(folder, 17.0)  # give or take 3
+    with pytest.raises(Refused, match="leaves a doubt about full age"):
+        may_train(face_sets, folder)
+    seeing(folder, 14.0)
+    with pytest.raises(Refused, match="which is under age"):
+        may_train(face_sets, folder)
+
+
 def test_who_looks_under_age_is_refused_whatever_was_signed(folder: Path, face_sets: list[Path]) -> None:
     seeing(folder, 12.0)
     record = create_record(folder.parent / "other", "abel", "synthetic").record

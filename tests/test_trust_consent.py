@@ -258,6 +258,16 @@ def test_a_review_does_not_help_a_declared_minor(folder: Path) -> None:
         consent.check(signed_with(folder, person=Person("Bea", age="minor"), review=review), "train", TODAY)
 
 
+def test_the_first_and_the_last_day_of_a_term_are_in_it(folder: Path) -> None:
+    signed = signed_with(folder, grant=bea_grant())
+    grant, day = signed.record.grant, datetime.timedelta(days=1)
+    for permitted in (grant.valid_from, grant.valid_until):
+        consent.check(signed, "train", permitted)
+    for refused in (grant.valid_from - day, grant.valid_until + day):
+        with pytest.raises(Refused, match=r"consent (begins|ended) on"):
+            consent.check(signed, "train", refused)
+
+
 def test_a_revoked_record_is_refused_even_where_the_revocation_is_garbled(folder: Path) -> None:
     signed = signed_with(folder)
     path = consent.revoke(folder, "bea", "changed her mind", today=TODAY)
@@ -337,8 +347,10 @@ def test_no_face_is_bound_where_the_training_is_refused(folder: Path) -> None:
 def test_faces_of_several_people_cannot_be_bound(folder: Path) -> None:
     consent.create_record(folder, "bea", "synthetic", today=TODAY)
     crowd = np.concatenate([faces_of(person, 5, seed=person) for person in range(8)])
-    with pytest.raises(Refused, match="not all of one person"):
-        consent.require({"bea": crowd}, "train", folder, on=TODAY)
+    two_thirds = np.concatenate([faces_of(1, 40), faces_of(2, 20)])
+    for mixed in (crowd, two_thirds):
+        with pytest.raises(Refused, match="not all of one person"):
+            consent.require({"bea": mixed}, "train", folder, on=TODAY)
 
 
 def test_converting_with_a_record_that_no_face_was_bound_to_is_refused(folder: Path) -> None:

@@ -20,10 +20,11 @@ from understudy.cli import run_command
 from understudy.media import read_frames
 from understudy.model.identity import write_identity_model
 from understudy.perception.survey import load_networks, survey
+from understudy.store.json_files import write_json
 from understudy.trust import gate
 from understudy.trust.consent import create_record, revoke, sign_record
 from understudy.trust.identity import bind_identity
-from understudy.trust.records import read_record
+from understudy.trust.records import Footage, read_record
 from understudy.types import FloatArray
 
 pytestmark = pytest.mark.slow  # real networks and clips
@@ -171,6 +172,20 @@ def test_a_conversion_is_refused_and_leaves_no_picture(
     model = model_of(folder, {"abel": abel, "bea": -abel})
     wrong(folder, monkeypatch)
     assert_refused(conversion(clip, model), words, capsys)
+    assert not left_pictures(folder)
+
+
+def test_a_plate_that_a_limited_record_does_not_name_is_refused(
+    clip: Path, abel: FloatArray, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = model_of(folder, {"abel": abel, "bea": -abel})
+    record = read_record(folder / "consent", "abel").record
+    sign_record(folder / "consent", replace(record, footage=Footage(("11" * 32,))))
+    write_json(model / "gate.json", {"abel": {"footage_sha256": ["11" * 32]}})
+    bind_identity(read_record(folder / "consent", "abel"), abel)
+    assert_refused(
+        conversion(clip, model), r"abel\.toml: consent is limited to named footage, and footage [0-9a-f]{16}", capsys
+    )
     assert not left_pictures(folder)
 
 
