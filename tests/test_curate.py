@@ -207,6 +207,21 @@ def test_what_a_person_set_stays_whatever_the_rules_say(faulty: Path) -> None:
     assert [states(faulty)[number] for number in (1, 2)] == [(False, BY_HAND)] * 2
 
 
+def test_of_faces_named_by_hand_only_those_with_a_picture_are_the_performers(faulty: Path) -> None:
+    """Numbers run through all faces of the footage, so a range holds other people's, who have no picture."""
+    with FaceSet.open(faulty) as face_set:
+        stranger = replace(face_set.faces()[0], id=0, crop="", kept=False, reason="other person")
+        [number] = face_set.add_faces([stranger])
+    result = understudy.curate(faulty, keep=[number - 1, number], leave_out=[1])
+    assert states(faulty)[number - 1] == (True, BY_HAND)
+    assert states(faulty)[number] == (False, "other person")
+    assert result.figures["num_by_hand"] == 2
+    for asked in ({"keep": [number]}, {"leave_out": [number]}):
+        with pytest.raises(BadInput, match=f"face {number} has no picture .*other person.*nothing to train on"):
+            understudy.curate(faulty, **asked)
+    assert states(faulty)[number] == (False, "other person")
+
+
 def test_a_face_set_back_by_another_tool_counts_as_set_by_hand(faulty: Path) -> None:
     understudy.curate(faulty)
     with FaceSet.open(faulty) as face_set:

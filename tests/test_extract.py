@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,6 +258,21 @@ def test_no_footage_unknown_detectors_and_unusable_names_are_refused(tmp_path, p
         extract([passing_bar], "abel", tmp_path / "other", detector="magic")
     with pytest.raises(BadInput, match="expected landmarks out of mediapipe, dlib-68, got '68'"):
         extract([passing_bar], "abel", tmp_path / "other", landmarks="68")
+
+
+def test_a_clip_has_a_name_wherever_the_user_stands_and_is_taken_once(tmp_path, monkeypatch):
+    grey = np.full((90, 160, 3), 120, np.uint8)
+    clip = clip_of(tmp_path / "take 1", [grey, grey + np.uint8(10)])
+    clip_of(clip / "below", [grey])
+    monkeypatch.chdir(clip)
+    for number, asked in enumerate((".", "below/..", "../take 1")):
+        extract([Path(asked)], "abel", tmp_path / f"faces{number}")
+        with FaceSet.open(tmp_path / f"faces{number}") as face_set:
+            assert face_set.sources() == ("take 1",)
+    result = extract([Path(), clip, Path("below"), Path("../take 1")], "abel", tmp_path / "faces")
+    assert result.figures["num_frames"] == 3
+    with FaceSet.open(tmp_path / "faces") as face_set:
+        assert face_set.sources() == ("below", "take 1")
 
 
 # ---- the content gate -----------------------------------------------------------------------------------------------------

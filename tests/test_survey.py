@@ -15,7 +15,7 @@ from understudy.media.reader import read_frames
 from understudy.perception.follow import OUT_OF_ITS_TRACK, jitter_px, link_and_smooth
 from understudy.perception.iris import RefinedEyes
 from understudy.perception.landmarks import Landmarks
-from understudy.perception.persons import most_frequent_person, second_looks, select_performer
+from understudy.perception.persons import most_frequent_person, num_frames_of_persons, second_looks, select_performer
 from understudy.perception.plausible import (
     believable_mesh,
     continued_mesh,
@@ -243,14 +243,27 @@ def test_nobody_is_twice_in_a_frame():
     assert select_performer(faces + elsewhere, np.zeros((1, 128))) == {0, 1}
 
 
+def aside(box):
+    """The box where another face may be."""
+    return replace(box, left=box.left + 400, right=box.right + 400)
+
+
 def test_a_second_look_at_the_same_face_does_not_displace_its_track():
     faces = link_and_smooth(surveyed(range(9), 9))
     second = [replace(face, track=1, embedding=np.zeros(128)) for face in faces[3:5]]
     main = [replace(face, embedding=np.full(128, 0.01)) for face in faces]
     assert second_looks(main + second) == {1}
     assert select_performer(main + second, np.zeros((1, 128))) == {0}
-    aside = [replace(face, box=replace(face.box, left=face.box.left + 400, right=face.box.right + 400)) for face in second]
-    assert second_looks(main + aside) == set()
+    assert second_looks(main + [replace(face, box=aside(face.box)) for face in second]) == set()
+
+
+def test_a_second_look_at_the_same_face_does_not_make_its_person_the_most_frequent():
+    faces = link_and_smooth(surveyed(range(20), 20))
+    often = [replace(face, embedding=np.full(128, 1.0)) for face in faces]
+    seldom = [replace(face, track=1, embedding=np.zeros(128), box=aside(face.box)) for face in faces[:16]]
+    again = [replace(face, track=2) for face in seldom[:8]]
+    assert num_frames_of_persons(often + seldom + again) == [20, 16]
+    np.testing.assert_array_equal(most_frequent_person(often + seldom + again), np.full((1, 128), 1.0))
 
 
 def test_where_nobody_was_all_of_the_frame_is_looked_at_now_and_then(sample):

@@ -53,20 +53,29 @@ def second_looks(faces: Sequence[Face]) -> set[int]:
 def most_frequent_person(faces: Sequence[Face], max_distance: float = PERSON_DISTANCE) -> FloatArray:
     """The mean embedding (1, 128) of the person who is in most frames; (0, 128) where no face was measured."""
     frames, means = _frames_of_tracks(faces), track_embeddings(faces)
-    persons = _persons(means, frames, max_distance)
+    persons = _persons_by_frames(faces, max_distance)
     if not persons:
         return np.empty((0, 128))
-    main = max(persons, key=lambda person: sum(len(frames[track]) for track in person))
+    _, main = persons[0]
     weights = [len(frames[track]) for track in main]
     return np.average([means[track] for track in main], axis=0, weights=weights)[None]
 
 
 def num_frames_of_persons(faces: Sequence[Face], max_distance: float = PERSON_DISTANCE) -> list[int]:
-    """In how many frames each person is, the most first. A mesh that settled elsewhere on a face is nobody of its own."""
+    """In how many frames each person is, the most first."""
+    return [num_frames for num_frames, _ in _persons_by_frames(faces, max_distance)]
+
+
+def _persons_by_frames(faces: Sequence[Face], max_distance: float) -> list[tuple[int, list[int]]]:
+    """In how many frames each person is, and that person's tracks, the most first.
+
+    A mesh that settled elsewhere on a face is nobody of its own, and does not show its person twice.
+    """
     frames, doubles = _frames_of_tracks(faces), second_looks(faces)
     means = {track: mean for track, mean in track_embeddings(faces).items() if track not in doubles}
     persons = _persons(means, frames, max_distance)
-    return sorted((len(set().union(*(frames[track] for track in person))) for person in persons), reverse=True)
+    counted = [(len(set().union(*(frames[track] for track in person))), person) for person in persons]
+    return sorted(counted, key=lambda pair: -pair[0])
 
 
 def track_embeddings(faces: Sequence[Face]) -> dict[int, FloatArray]:

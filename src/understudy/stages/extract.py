@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -122,11 +123,22 @@ def _opencv_without_threads() -> Iterator[None]:
 
 
 def _sources(footage: Sequence[Path]) -> dict[str, Path]:
-    """The clips by the name that their faces are filed under: the file's own, or the whole path where two are alike."""
+    """The clips by the name that their faces are filed under: the file's own, or the whole path where two are alike.
+
+    A clip that was named twice, in whatever way, is taken once: its faces would count twice.
+    """
     if not footage:
         raise BadInput("expected at least one video file or folder of images to extract from, got none; name one")
-    names = [path.name for path in footage]
-    return {path.name if names.count(path.name) == 1 else path.as_posix(): path for path in footage}
+    clips: dict[str, Path] = {}
+    for path in footage:
+        clips.setdefault(os.path.realpath(path), path)
+    names = [_name_of(path) for path in clips.values()]
+    return {name if names.count(name) == 1 else path.as_posix(): path for name, path in zip(names, clips.values(), strict=True)}
+
+
+def _name_of(clip: Path) -> str:
+    """The clip's own name, also where it is the folder that the user stands in, or the one above."""
+    return clip.name if clip.name not in ("", "..") else Path(os.path.realpath(clip)).name
 
 
 def _readable(sources: dict[str, Path], pictures: Iterable[Path]) -> dict[str, FootageInfo]:

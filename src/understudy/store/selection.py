@@ -38,15 +38,26 @@ def may_be_curated(face: Face) -> bool:
 
 
 def set_by_hand(face_set: FaceSet, ids: Iterable[int], is_kept: bool) -> None:
-    """A person's decision, which stays whatever `curate` finds. Raises BadInput for ids that are not in the face set."""
+    """A person's decision, which stays whatever `curate` finds.
+
+    Numbers run through all faces of the footage, so a range may hold other people's: faces without a picture stay as they are.
+    Raises BadInput for ids that are not in the face set, and where none of them has a picture.
+    """
     wanted = sorted(set(ids))
-    there = {face.id for face in face_set.faces(kept_only=False)}
+    there = {face.id: face for face in face_set.faces(kept_only=False)}
     if missing := [number for number in wanted if number not in there]:
         raise BadInput(
             f"{face_set.folder} has no face with the number {missing[0]}; "
             f"report.html and {CURATION_FOLDER}/report.html in it show faces with their #numbers"
         )
-    face_set.set_kept(wanted, is_kept, BY_HAND)
+    shown = [number for number in wanted if there[number].crop]
+    if wanted and not shown:
+        why = there[wanted[0]].reason or "its extraction stored none"
+        raise BadInput(
+            f"{face_set.folder}: face {wanted[0]} has no picture ({why}), so there is nothing to train on; "
+            "give numbers that the reports show"
+        )
+    face_set.set_kept(shown, is_kept, BY_HAND)
 
 
 def write_selection(face_set: FaceSet, reasons: Mapping[int, str]) -> None:
