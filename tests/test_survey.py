@@ -226,6 +226,44 @@ def test_nothing_is_bridged_across_a_cut():
     assert [(face.shot, face.track) for face in faces] == [(0, 0)] * 10 + [(1, 1)] * 16
 
 
+def unrelated(num_frames, moved=lambda frame: 90.0 * (frame % 3) + 10 * frame, is_known=lambda frame: True):
+    """One person in pictures that do not follow one another: the face is anywhere."""
+    pictures = []
+    for frame, each in enumerate(surveyed(range(num_frames), num_frames, shift_px=0)):
+        face = each.faces[0]
+        points = a_mesh() + np.array([moved(frame), 0, 0])
+        matrix = align_mesh(points)
+        box = replace(face.box, left=face.box.left + moved(frame), right=face.box.right + moved(frame))
+        known = face.embedding if is_known(frame) else np.full(128, np.nan)
+        face = replace(
+            face, box=box, landmarks=points[:, :2], face_from_frame=matrix, raw_face_from_frame=matrix, embedding=known
+        )
+        pictures.append(replace(each, faces=(face,)))
+    return pictures
+
+
+def test_photographs_are_aligned_as_measured_and_each_is_a_track_of_its_own():
+    """Smoothed like film, each crop would show what lies between the faces of three pictures."""
+    faces = link_and_smooth(unrelated(10), first_track=5)
+    assert [face.track for face in faces] == [*range(5, 15)]
+    assert not any(face.is_bridged or not face.kept for face in faces)
+    for face in faces:
+        np.testing.assert_array_equal(face.face_from_frame, face.raw_face_from_frame)
+        np.testing.assert_allclose(apply(face.face_from_frame, face.landmarks), mean_face()[:, :2], atol=1e-6)
+
+
+def test_a_face_in_a_time_lapse_is_who_it_was_until_its_identity_is_measured_again():
+    faces = link_and_smooth(unrelated(10, moved=lambda frame: 30.0 * (frame % 2), is_known=lambda frame: frame % 5 == 0))
+    assert [face.track for face in faces] == [0] * 5 + [1] * 5
+    assert select_performer(faces, np.zeros((1, 128))) == {0, 1}
+
+
+def test_a_face_that_runs_through_the_picture_is_film():
+    faces = link_and_smooth(surveyed([*range(10), *range(13, 20)], 20, shift_px=50.0))
+    assert len(faces) == 20
+    assert {face.track for face in faces} == {0}
+
+
 def test_a_steady_motion_has_no_jitter():
     before, after = jitter_px(link_and_smooth(surveyed(range(30), 30)))
     assert before < 0.01

@@ -7,13 +7,22 @@ Convention: rows are consecutive frames of one track; NaN (or `is_seen` False) m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from understudy.imaging.meanface import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE, mean_face
-from understudy.imaging.similarity import Matrix, apply, compose, invert, similarity_from_parameters, similarity_parameters
+from understudy.imaging.similarity import (
+    Matrix,
+    apply,
+    compose,
+    invert,
+    scale_of,
+    similarity_from_parameters,
+    similarity_parameters,
+)
 from understudy.types import FloatArray
 
 GATE_DEVIATIONS = 3.0
@@ -120,6 +129,18 @@ def out_of_course(face_from_frame: FloatArray) -> NDArray[np.bool_]:
         num_against[middle] += is_pair & off
         num_for[middle] += is_pair & ~off
     return num_against > num_for
+
+
+def strides_off_course(face_from_frame: FloatArray, frames: Sequence[int]) -> FloatArray:
+    """How far (T - 2,), in face units, each alignment but the first and last lies off the line between those around it.
+
+    It is the farthest of five points of the face. face_from_frame: (T, 2, 3), seen in these frames, which may have gaps.
+    """
+    points = np.stack([apply(invert(matrix), FACE_POINTS) for matrix in face_from_frame])
+    place = np.asarray(frames, np.float64)
+    share = ((place[1:-1] - place[:-2]) / (place[2:] - place[:-2]))[:, None, None]
+    off_px = np.linalg.norm(points[1:-1] - (1 - share) * points[:-2] - share * points[2:], axis=2).max(axis=1)
+    return np.asarray(off_px * [scale_of(matrix) for matrix in face_from_frame[1:-1]])
 
 
 def _wrapped(angle_radians: FloatArray) -> FloatArray:

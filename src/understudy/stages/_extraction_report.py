@@ -173,7 +173,7 @@ def _pose_table(faces: Sequence[Face]) -> Table:
 def _steadiness_in_words(figures: Mapping[str, float | int]) -> str:
     before, after = figures["jitter_before_px"], figures["jitter_after_px"]
     if not before:
-        return "No face is seen in five frames in a row, so there is nothing to measure."
+        return "No face is followed through five frames in a row, so there is no tremble to measure."
     return (
         f"As measured, the face's corners and centre tremble by {before:.2f} pixels from frame to frame; in use, by "
         f"{after:.2f}. The measured alignments stay in the face set."
