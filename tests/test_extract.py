@@ -16,6 +16,7 @@ from understudy.imaging.similarity import apply, compose
 from understudy.imaging.warp import warp_image
 from understudy.media.images import read_image, write_png
 from understudy.media.reader import read_frames
+from understudy.perception.survey import CUT_OFF
 from understudy.stages._extraction_report import write_contact_sheet
 from understudy.stages.extract import _gate, extract
 from understudy.store.faceset import FaceSet
@@ -241,6 +242,17 @@ def test_footage_without_a_face_ends_well_and_says_so(tmp_path):
     warnings = [event.message for event in events if event.kind == "warning"]
     assert warnings == ["no face of abel was found in 3 frames: there is nothing to train on"]
     assert "No face of abel was found in 3 frames" in (tmp_path / "faces" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_face_that_leaves_the_picture_is_not_trained_on_and_the_report_says_why(sample, tmp_path):
+    whole = frames_of(sample / "abel_test.mp4", 0, 6)
+    cut_off = [np.ascontiguousarray(picture[:, :256]) for picture in whole]
+    result = extract([clip_of(tmp_path / "edge", cut_off)], "abel", tmp_path / "faces")
+    assert result.figures["num_faces"] == 6
+    assert result.figures["num_kept"] == 0
+    assert {face.reason for face in all_faces(tmp_path / "faces")} == {CUT_OFF}
+    html = (tmp_path / "faces" / "report.html").read_text(encoding="utf-8")
+    assert "Not kept: 6 cut off by the picture" in html
 
 
 def test_a_picture_without_a_face_is_refused_by_name(tmp_path):

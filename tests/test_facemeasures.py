@@ -11,6 +11,7 @@ from understudy.imaging.facemeasures import (
     clipped_share,
     eye_openness,
     mouth_openness,
+    share_outside,
     sharpness,
 )
 from understudy.imaging.meanface import mean_face
@@ -69,3 +70,12 @@ def test_brightness_and_clipping_count_inside_the_face_only():
     assert clipped_share(picture, face) == pytest.approx(0.1)
     assert np.isnan(brightness(picture, 0 * face))
     assert np.isnan(clipped_share(picture, 0 * face))
+
+
+@pytest.mark.parametrize(
+    ("left", "top", "share"), [(0, 0, 0.0), (5, 0, 0.5), (-4, 0, 0.4), (0, 8, 0.8), (-3, -3, 0.51), (20, 0, 1.0), (0, -50, 1.0)]
+)
+def test_what_lies_beyond_the_picture_is_a_share_of_the_face(left: float, top: float, share: float) -> None:
+    square = np.array([[0, 0], [10, 0], [10, 10], [0, 10], [5, 5]]) + np.array([left, top])
+    for points in (square, np.column_stack([square, np.ones(5)])):
+        assert share_outside(points, 10, 10) == pytest.approx(share, abs=1e-6)

@@ -25,6 +25,7 @@ from understudy.perception.plausible import (
     turn,
 )
 from understudy.perception.survey import (
+    CUT_OFF,
     FrameFaces,
     Networks,
     face_from_mesh,
@@ -176,7 +177,7 @@ IRISES = a_mesh()[[159, 386], :2]
 
 def surveyed(frames_with_face, num_frames, shift_px=3.0, scene=lambda frame: 0, person=0, has_irises=lambda frame: True):
     """A face that moves to the right through `num_frames` frames and is seen in some of them."""
-    picture = np.full((90, 160, 3), 100, np.uint8)
+    picture = np.full((400, 1600, 3), 100, np.uint8)
     result = []
     for frame in range(num_frames):
         record = FrameRecord(frame, frame / 25, frame, Fraction(1, 25), picture)
@@ -311,6 +312,26 @@ def test_where_nobody_was_all_of_the_frame_is_looked_at_now_and_then(sample):
     records = [FrameRecord(frame, frame / 25, frame, Fraction(1, 25), grey + np.uint8(frame // 6)) for frame in range(12)]
     assert all(not found.faces for found in survey(records, "clip", nobody))
     assert [image.mean() for image in asked] == [120, 120, 121]  # frames 0, 5 and 10
+
+
+def test_a_face_that_the_edge_cuts_off_is_not_kept_and_a_close_up_without_a_forehead_is():
+    """The mean head lies from 286 to 434 across and from 166 to 348 down."""
+    for rows, columns, is_kept in (
+        (slice(None), slice(None), True),
+        (slice(180, None), slice(None), True),
+        (slice(None), slice(None, 390), False),
+        (slice(None), slice(330, None), False),
+        (slice(None, 250), slice(None), False),
+    ):
+        picture = np.full((400, 600, 3), 100, np.uint8)[rows, columns]
+        points = a_mesh() - np.array([columns.start or 0, rows.start or 0, 0])
+        record = FrameRecord(0, 0.0, 0, Fraction(1, 25), picture)
+        face = face_from_mesh(record, "clip", detection_from_mesh(points, 0.9), points)
+        assert (face.kept, face.reason) == (is_kept, "" if is_kept else CUT_OFF)
+    linked = link_and_smooth(
+        [replace(each, faces=(replace(each.faces[0], kept=False, reason=CUT_OFF),)) for each in surveyed(range(9), 9)]
+    )
+    assert {(face.kept, face.reason) for face in linked} == {(False, CUT_OFF)}
 
 
 def test_strangers_are_not_selected():

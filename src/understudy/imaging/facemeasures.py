@@ -61,6 +61,14 @@ def clipped_share(crop: Image, face: Mask) -> float:
     return float((is_clipped * face).sum()) / total if total > 0 else float("nan")
 
 
+def share_outside(points: FloatArray, width: int, height: int) -> float:
+    """The share (0..1) of a face's mesh (N, 2 or 3), in pixels of a picture, that lies beyond the picture's edges."""
+    outline = cv2.convexHull(np.ascontiguousarray(points[:, :2], np.float32))
+    picture = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    inside, _ = cv2.intersectConvexConvex(outline, picture)
+    return float(np.clip(1 - inside / max(cv2.contourArea(outline), 1e-9), 0, 1))
+
+
 def _gap(points: FloatArray, pairs: tuple[tuple[int, int], ...]) -> float:
     """The mean distance between the two points of each pair."""
     one, other = (np.asarray(points, np.float64)[[pair[side] for pair in pairs]] for side in (0, 1))

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from understudy.imaging.facemeasures import brightness, clipped_share, eye_openness, mouth_openness, sharpness
+from understudy.imaging.facemeasures import brightness, clipped_share, eye_openness, mouth_openness, share_outside, sharpness
 from understudy.imaging.framing import FACE, crop_from_face
 from understudy.imaging.masks import polygon_mask
 from understudy.imaging.meanface import FACE_OVAL, align_mesh, head_pose
@@ -51,6 +51,11 @@ SAME_PLACE = 0.5
 """A face whose middle lies within so many face units of where one was a frame before is held for that one."""
 
 MEASURED_SIZE_PX = 128
+
+CUT_OFF = "cut off by the picture's edge"
+MOST_OUTSIDE = 0.15
+"""A face of which more lies beyond the picture's edge is not kept for training: its crop is filled up with streaks. A close-up
+that cuts off some forehead or chin is kept."""
 
 REUSED_BYTES = 31 * 2**20
 """Memory of blocks up to this size is used again instead of given back: just below the most that glibc takes on by itself."""
@@ -279,12 +284,15 @@ def face_from_mesh(
 ) -> Face:
     """The row for a face whose mesh (468, 3) lies in the frame: aligned, posed, its picture measured; no embedding yet.
 
-    eyes: what the iris network sees of that mesh's, which is what is stored.
+    It is not kept where too much of it lies beyond the picture's edge. eyes: what the iris network sees of that mesh's, which
+    is what is stored.
     """
     refined, irises = eyes or RefinedEyes(np.asarray(points, np.float64), np.full((2, 2), np.nan))
     landmarks = refined[:, :2]
     face_from_frame = align(record.eight_bit, points)
     sharp, bright, clipped = _picture_measures(record.eight_bit, landmarks, face_from_frame)
+    height, width = record.image.shape[:2]
+    is_cut_off = share_outside(landmarks, width, height) > MOST_OUTSIDE
     return Face(
         source=source,
         frame=record.index,
@@ -302,6 +310,8 @@ def face_from_mesh(
         sharpness=sharp,
         brightness=bright,
         exposure=clipped,
+        kept=not is_cut_off,
+        reason=CUT_OFF if is_cut_off else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -90,20 +91,23 @@ def write_extraction_report(
         path,
         f"Faces of {face_set.performer}",
         sections,
-        verdict=_verdict(face_set.performer, figures),
+        verdict=_verdict(face_set.performer, faces, figures),
         figures=list(_headline(figures)),
         pictures=[Picture(contact_sheet, caption)] if faces else [],
         eyebrow="Understudy: extract",
     )
 
 
-def _verdict(performer: str, figures: Mapping[str, float | int]) -> str:
+def _verdict(performer: str, faces: Sequence[Face], figures: Mapping[str, float | int]) -> str:
     if not figures["num_faces"]:
         return f"No face of {performer} was found in {figures['num_frames']} frames."
     words = (
         f"{figures['num_faces']} faces of {performer} in {figures['num_frames_with_face']} of {figures['num_frames']} frames; "
         f"{figures['num_kept']} are kept for training."
     )
+    left_out = Counter(face.reason for face in faces if not face.kept and not face.is_bridged)
+    if left_out:
+        words += f" Not kept: {', '.join(f'{num} {reason}' for reason, num in left_out.most_common())}."
     if figures["num_other_faces"]:
         words += f" {figures['num_other_faces']} faces are of other people and were set apart."
     return words
