@@ -255,6 +255,23 @@ def test_a_kill_between_choosing_and_the_report_is_made_good_by_the_same_command
     assert read_manifest(faulty / "curation") is not None
 
 
+def test_a_face_set_that_lost_pictures_is_refused_with_the_remedy(faulty: Path) -> None:
+    before = states(faulty)
+    with FaceSet.open(faulty) as face_set:
+        lost = [face_set.crop_path(face) for face in face_set.faces()[:2]]
+    for path in lost:
+        path.unlink()
+    with pytest.raises(BadInput, match=r"2 of its 41 pictures of faces are missing, crops/.*extract it into a new folder"):
+        understudy.curate(faulty)
+    assert states(faulty) == before
+
+
+def test_few_faces_are_counted_in_words(tmp_path: Path) -> None:
+    for num, words in ((1, "only 1 face is kept of abel"), (2, "only 2 faces are kept of abel")):
+        folder = write_face_set(tmp_path / str(num), "abel", good_faces("abel", -20, 20)[: 4 * num : 4])
+        assert words in understudy.curate(folder).figures["warnings"][0]
+
+
 # ---- one performer against the other --------------------------------------------------------------------------------------
 
 

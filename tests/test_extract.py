@@ -261,6 +261,16 @@ def test_a_picture_without_a_face_is_refused_by_name(tmp_path):
         extract([clip], "abel", tmp_path / "faces", like=[clip / "000.png"])
 
 
+def test_a_folder_for_a_picture_is_refused_and_a_picture_of_somebody_else_is_suspected(passing_bar, both_actors, tmp_path):
+    with pytest.raises(BadInput, match="expected a picture of the performer, got a folder; give --like for each picture in it"):
+        extract([passing_bar], "abel", tmp_path / "none", like=[passing_bar])
+    events: list[Event] = []
+    result = extract([passing_bar], "abel", tmp_path / "faces", like=[both_actors[1]], report=events.append)
+    assert result.figures["num_faces"] == 0
+    (warning,) = [event.message for event in events if event.kind == "warning"]
+    assert "faces are of other people: if one of them is abel, give another --like IMAGE and another --out" in warning
+
+
 def test_no_footage_unknown_detectors_and_unusable_names_are_refused(tmp_path, passing_bar):
     with pytest.raises(BadInput, match=r"performer name: expected letters.* got 'Abel\.jr'"):
         extract([passing_bar], "Abel.jr", tmp_path / "faces")

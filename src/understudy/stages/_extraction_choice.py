@@ -36,5 +36,8 @@ def doubts_in_words(performer: str, figures: Mapping[str, float | int], doubt: s
     """What the user must know before training on the face set. doubt: that of `chosen_person`."""
     if figures["num_faces"]:
         return [doubt] if doubt else []
-    others = f"; its {figures['num_other_faces']} faces are of other people" if figures["num_other_faces"] else ""
-    return [f"no face of {performer} was found in {figures['num_frames']} frames{others}: there is nothing to train on"]
+    nothing = f"no face of {performer} was found in {figures['num_frames']} frames"
+    if not figures["num_other_faces"]:
+        return [f"{nothing}: there is nothing to train on"]
+    others = f"its {figures['num_other_faces']} faces are of other people"
+    return [f"{nothing}; {others}: if one of them is {performer}, give another --like IMAGE and another --out"]

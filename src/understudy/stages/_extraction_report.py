@@ -103,7 +103,7 @@ def _verdict(performer: str, faces: Sequence[Face], figures: Mapping[str, float 
         return f"No face of {performer} was found in {figures['num_frames']} frames."
     words = (
         f"{figures['num_faces']} faces of {performer} in {figures['num_frames_with_face']} of {figures['num_frames']} frames; "
-        f"{figures['num_kept']} are kept for training."
+        f"{figures['num_kept']} kept for training."
     )
     left_out = Counter(face.reason for face in faces if not face.kept and not face.is_bridged)
     if left_out:

@@ -154,6 +154,8 @@ def _find(face_set: FaceSet, against: Path | None, recipe: CurateRecipe, report:
 def _measured(face_set: FaceSet, report: Reporter) -> Measures:
     """The figures of all faces with pictures in which curation or a person has a say."""
     faces = [face for face in face_set.faces(kept_only=False) if face.crop and (may_be_curated(face) or _is_by_hand(face))]
+    paths = [face_set.crop_path(face) for face in faces]
+    _check_there(face_set.folder, paths)
     done, told = 0, time.monotonic()
 
     def tick() -> None:
@@ -163,7 +165,16 @@ def _measured(face_set: FaceSet, report: Reporter) -> Measures:
             told = time.monotonic()
             report(Event(STAGE, "progress", done, len(faces), "faces", f"looking at {face_set.performer}"))
 
-    return measure(face_set.performer, faces, [face_set.crop_path(face) for face in faces], tick)
+    return measure(face_set.performer, faces, paths, tick)
+
+
+def _check_there(folder: Path, pictures: Sequence[Path]) -> None:
+    missing = [path for path in pictures if not path.is_file()]
+    if missing:
+        raise BadInput(
+            f"{folder}: {len(missing)} of its {len(pictures)} pictures of faces are missing, {missing[0].relative_to(folder)} "
+            "for one; copy the face set again, or extract it into a new folder"
+        )
 
 
 def _is_by_hand(face: Face) -> bool:
@@ -203,7 +214,7 @@ def _warnings(one: Showing, other: Showing | None, recipe: CurateRecipe) -> list
     num_kept = int(one.is_kept.sum())
     if num_kept < FEW_FACES:
         found.append(
-            f"only {num_kept} faces of {one.performer} are kept; training needs {FEW_FACES} and is good from some hundreds on"
+            f"only {_faces_are(num_kept)} kept of {one.performer}; training needs {FEW_FACES} and is good from some hundreds on"
         )
     if other is None:
         return found

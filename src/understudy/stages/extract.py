@@ -148,6 +148,8 @@ def _readable(sources: dict[str, Path], pictures: Iterable[Path]) -> dict[str, F
         check_footage(path)
         clips[source] = probe(path)
     for picture in pictures:
+        if picture.is_dir():
+            raise BadInput(f"{picture}: expected a picture of the performer, got a folder; give --like for each picture in it")
         read_image(picture)
     return clips
 
