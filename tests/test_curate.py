@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -31,6 +32,9 @@ from curated_faces import (
 )
 from understudy.imaging.similarity import compose, similarity_from_parameters
 from understudy.recipes import curate_recipe
+from understudy.stages._curation_coverage import TRAITS
+from understudy.stages._curation_faults import identity_distances, own_embeddings
+from understudy.stages._curation_measure import Measures
 from understudy.store.faceset import FaceSet
 from understudy.store.manifest import read_manifest
 from understudy.store.runs import locked
@@ -121,6 +125,17 @@ def test_a_soft_clip_beside_a_sharp_one_is_judged_by_its_own_sharpness(tmp_path:
     folder = write_face_set(tmp_path / "abel", "abel", sharp + soft)
     found = kinds(understudy.curate(folder, recipe=curate_recipe({"alike_levels": 0})))
     assert found == {NUM_FACES + 6: "blurred"}
+
+
+def test_a_clip_that_is_out_of_focus_throughout_is_left_out_whole(tmp_path: Path) -> None:
+    sharp = good_faces("abel", -20, 20)
+    unsharp = [
+        (replace(face, source="unsharp.mp4", frame=face.frame + 100), cv2.GaussianBlur(picture, (0, 0), 5.0))
+        for face, picture in sharp[:20]
+    ]
+    folder = write_face_set(tmp_path / "abel", "abel", sharp + unsharp)
+    found = kinds(understudy.curate(folder, recipe=curate_recipe({"alike_levels": 0})))
+    assert found == dict.fromkeys(range(NUM_FACES + 1, NUM_FACES + 21), "blurred")
 
 
 def test_of_a_run_of_alike_faces_the_sharpest_is_kept(tmp_path: Path) -> None:
@@ -272,6 +287,36 @@ def test_few_faces_are_counted_in_words(tmp_path: Path) -> None:
         assert words in understudy.curate(folder).figures["warnings"][0]
 
 
+# ---- who is who -----------------------------------------------------------------------------------------------------------
+
+
+def of_embeddings(embeddings: np.ndarray) -> Measures:
+    """Faces of a track each, of which only the identities matter."""
+    faces = [replace(curated_faces.a_face("abel", 0, 0.0)[0], track=number) for number in range(len(embeddings))]
+    nothing = np.full(len(faces), np.nan)
+    columns = {field.name: nothing for field in fields(Measures)} | {"performer": "abel", "faces": tuple(faces)}
+    return Measures(**{**columns, "embedding": np.asarray(embeddings)})  # type: ignore[arg-type]
+
+
+def corners_of_a_simplex(num: int, apart: float) -> np.ndarray:
+    """Embeddings (num, 128) that are all equally far from each other."""
+    return np.eye(num, 128) * apart / np.sqrt(2)
+
+
+def test_a_stranger_is_not_taken_in_by_way_of_look_alikes() -> None:
+    """Reach 0.5 takes in neighbours up to 0.4 away; a chain of faces at 0.45 would lead anywhere."""
+    own = corners_of_a_simplex(5, 0.1)
+    for step, num_own in ((0.35, 6), (0.45, 5)):
+        chain = own.mean(axis=0) + np.eye(1, 128, 100) * step
+        assert len(own_embeddings(of_embeddings(np.vstack([own, chain])), 0.5)) == num_own
+
+
+def test_a_face_is_compared_with_others_and_not_with_itself() -> None:
+    for num, distance in ((1, 0.0), (2, 0.3), (5, 0.3)):
+        embeddings = corners_of_a_simplex(num, 0.3)
+        np.testing.assert_allclose(identity_distances(of_embeddings(embeddings), embeddings), distance, atol=1e-6)
+
+
 # ---- one performer against the other --------------------------------------------------------------------------------------
 
 
@@ -284,6 +329,23 @@ def test_what_one_shows_and_the_other_lacks_is_said_in_words(abel: Path, bea: Pa
     assert "as bea in bea.mp4, frames 0 to" in left["words"]
     assert right["nearest"][0]["frame"] == NUM_FACES - 1, "the face turned furthest to that side"
     assert not {trait for lacking, trait in gaps if lacking == "bea" and "profile" in trait}
+
+
+def test_the_nearest_frames_that_a_gap_names_are_a_second_apart(abel: Path, bea: Path) -> None:
+    gaps = understudy.curate(abel, against=bea).figures["gaps"]
+    named = [[face["frame"] for face in gap["nearest"]] for gap in gaps if gap["lacking"] == "abel"]
+    assert max(map(len, named)) == 3
+    for frames in named:  # there are two a second
+        assert all(abs(one - other) >= 2 for one, other in combinations(frames, 2))
+
+
+def test_a_face_is_of_one_kind_in_each_group_also_on_the_line_between_two() -> None:
+    edges = sorted({edge for trait in TRAITS for low_high in trait.bounds.values() for edge in low_high if np.isfinite(edge)})
+    values = np.array([*edges, -1e3, 1e3])
+    columns = dict.fromkeys(("yaw", "pitch", "mouth", "eyes", "brightness", "light_side"), values)
+    for group in {trait.group for trait in TRAITS}:
+        shown = np.array([trait.shown(columns) for trait in TRAITS if trait.group == group])
+        np.testing.assert_array_equal(shown.sum(axis=0), 1)
 
 
 def test_the_other_face_set_is_not_changed(abel: Path, bea: Path) -> None:

@@ -210,6 +210,20 @@ def test_a_bridged_face_lies_on_the_way_between_its_neighbours():
     np.testing.assert_allclose(apply(bridged.face_from_frame, bridged.landmarks), mean_face()[:, :2], atol=0.01)
 
 
+def test_a_bridged_head_turns_the_short_way_round():
+    seen = [replace(each, faces=tuple(replace(face, pose=(0.0, 0.0, 170.0)) for face in each.faces)) for each in gap()]
+    seen[20:] = [
+        replace(each, faces=tuple(replace(face, pose=(0.0, 0.0, -170.0)) for face in each.faces)) for each in seen[20:]
+    ]
+    rolls = [face.pose[2] % 360 for face in link_and_smooth(seen) if face.is_bridged]
+    assert len(rolls) == 10
+    assert all(170 < roll < 190 for roll in rolls)
+
+
+def gap():
+    return surveyed([*range(10), *range(20, 30)], 30, shift_px=1.0)
+
+
 def test_irises_are_smoothed_where_all_of_a_track_are_known_and_else_none_are():
     """A survey that an older version began knows half of them."""
     seen, faces = [*range(10), *range(18, 30)], {}
@@ -294,6 +308,8 @@ def test_a_second_look_at_the_same_face_does_not_displace_its_track():
     assert second_looks(main + second) == {1}
     assert select_performer(main + second, np.zeros((1, 128))) == {0}
     assert second_looks(main + [replace(face, box=aside(face.box)) for face in second]) == set()
+    crossing = [*second, *(replace(face, track=1, box=aside(face.box)) for face in faces[5:8])]
+    assert second_looks(main + crossing) == set()
 
 
 def test_a_second_look_at_the_same_face_does_not_make_its_person_the_most_frequent():

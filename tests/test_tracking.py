@@ -108,6 +108,20 @@ def test_a_face_that_moved_on_behind_something_is_known_again_by_identity():
     assert link([(0, 200, None), (8, 320, None)]) == [0, 1]
 
 
+def test_a_head_in_profile_is_like_itself_only_from_frame_to_frame():
+    front = person(1)
+    profile = front + 0.7 * person(2)
+    assert link([(0, 200, front), (1, 200, profile)]) == [0, 0]
+    assert link([(0, 200, front), (3, 200, profile)]) == [0, 1]
+
+
+def test_who_comes_back_much_larger_elsewhere_is_a_new_track():
+    boxes = np.array([[150, 100, 250, 220], [290, 100, 390, 220], [260, 100, 480, 370]], float)
+    embeddings = np.array([person(1)] * 3)
+    assert link_tracks([0, 4], [0, 0], boxes[[0, 1]], embeddings[:2]).tolist() == [0, 0]
+    assert link_tracks([0, 4], [0, 0], boxes[[0, 2]], embeddings[:2]).tolist() == [0, 1]
+
+
 def test_another_person_in_the_same_place_is_another_track():
     assert link([(0, 200, person(1)), (1, 200, person(2))]) == [0, 1]
     assert link([(0, 200, person(1)), (6, 200, person(2))]) == [0, 1]
