@@ -317,6 +317,15 @@ def test_a_face_is_compared_with_others_and_not_with_itself() -> None:
         np.testing.assert_allclose(identity_distances(of_embeddings(embeddings), embeddings), distance, atol=1e-6)
 
 
+def test_a_face_that_was_not_measured_is_as_far_as_the_nearest_of_its_track_that_was() -> None:
+    embeddings = np.full((6, 128), np.nan)
+    embeddings[[0, 5]] = np.eye(2, 128)
+    measures = of_embeddings(embeddings)
+    faces = tuple(replace(face, track=0, frame=number) for number, face in enumerate(measures.faces))
+    distances = identity_distances(replace(measures, faces=faces), np.eye(1, 128) * 0.5)
+    np.testing.assert_allclose(distances, [0.5] * 3 + [np.sqrt(1.25)] * 3)
+
+
 # ---- one performer against the other --------------------------------------------------------------------------------------
 
 

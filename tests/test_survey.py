@@ -350,6 +350,12 @@ def test_a_face_that_the_edge_cuts_off_is_not_kept_and_a_close_up_without_a_fore
     assert {(face.kept, face.reason) for face in linked} == {(False, CUT_OFF)}
 
 
+def test_a_face_that_is_followed_has_its_identity_measured_on_every_fifth_frame(sample):
+    records = [record for record in read_frames(sample / "abel_test.mp4", 2, 12)]
+    found = [each.faces[0] for each in survey(records, "clip", load_networks())]
+    assert [face.frame for face in found if np.isfinite(face.embedding).all()] == [2, 5, 10]
+
+
 def test_strangers_are_not_selected():
     faces = link_and_smooth(surveyed(range(5), 5))
     assert select_performer(faces, np.full((3, 128), 0.1)) == set()
