@@ -18,6 +18,7 @@ from understudy.imaging.smoothing import (
     smooth_landmarks,
     smooth_similarities,
     squared_jitter_px,
+    strides_off_course,
 )
 
 
@@ -324,3 +325,14 @@ def test_a_head_may_turn_and_grow_a_little_between_two_frames():
     for log_zoom, turn_degrees, is_jump in ((0, 40, False), (0.3, 0, False), (0, 90, True), (0, -180, True), (-0.6, 0, True)):
         change = similarity_from_parameters(log_zoom, np.radians(turn_degrees), 1, 1)
         assert has_jumped(compose(change, at_rest), at_rest) == is_jump
+
+
+def test_a_face_that_moves_evenly_is_on_its_course_also_across_a_gap_and_one_beside_it_is_off_by_so_much():
+    frames = [0, 1, 2, 7, 8]
+
+    def seen(beside_px):
+        places = [(10.0 * frame + (beside_px if frame == 2 else 0), 50.0) for frame in frames]
+        return np.stack([invert(similarity_from_parameters(np.log(80), 0.2, *place)) for place in places])
+
+    np.testing.assert_allclose(strides_off_course(seen(0), frames), [0, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(strides_off_course(seen(24), frames), [0.15, 0.3, 0.05], atol=1e-9)

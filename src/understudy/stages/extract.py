@@ -81,10 +81,10 @@ def extract(
     """Finds `performer` in each clip of `footage` and leaves a face set in `out`; the same call again resumes.
 
     like: pictures of the performer; without them the person seen in most frames is taken. Everybody else is counted and
-    stored as not kept ("other person"), without pictures. Faces that were interpolated within a track are stored with
-    pictures, but not kept for training. A second person in many frames is a warning. Raises BadInput for footage that cannot be
-    read, a picture in `like` without a face, an unknown detector, unknown landmarks or an unusable name, or an `out` that holds
-    other work.
+    stored as not kept ("other person"), without pictures. Faces that were interpolated within a track, or that the picture's
+    edge cuts off, are stored with pictures, but not kept for training. A second person in many frames is a warning. Raises
+    BadInput for footage that cannot be read, a picture in `like` without a face, an unknown detector, unknown landmarks or an
+    unusable name, or an `out` that holds other work.
     """
     check_performer_name(performer)
     check_choices(detector, landmarks)
