@@ -18,7 +18,7 @@ import pytest
 import understudy
 from understudy import cli
 from understudy.cli import main, run_command
-from understudy.console import duration, run_text
+from understudy.console import duration
 from understudy.estimate import estimate
 from understudy.recipes import TRAIN_RECIPES, parse_settings, train_recipe
 from understudy.types import BadInput, Event, StageResult, TrainRecipe, UnfinishedFrames
@@ -191,25 +191,6 @@ def test_the_python_package_offers_the_verbs_of_the_command_line() -> None:
     assert verbs <= set(understudy.__all__)
     assert all(callable(getattr(understudy, verb)) for verb in verbs)
     assert list(understudy.__all__) == sorted(understudy.__all__)
-
-
-@pytest.mark.parametrize(
-    ("counts", "line"),
-    [
-        ({"num_swapped": 120}, "120: 120 swapped"),
-        (
-            {"num_swapped": 99, "num_partly_swapped": 2, "num_without_face": 5, "num_other_person": 9, "num_left_out": 7},
-            "120: 99 swapped (2 of them in part), 5 without a face, 9 with other people alone, 7 left out",
-        ),
-        ({"num_swapped": 0, "num_left_out": 110, "num_failed": 10}, "120: none is swapped, 110 left out, 10 failed"),
-    ],
-)
-def test_what_became_of_a_swaps_frames_adds_up_and_none_swapped_comes_first(counts: dict[str, int], line: str) -> None:
-    swap = {"num_frames": 120, "psnr_db": 30.0, **counts}
-    figures = {"num_done": 1, "num_up_to_date": 0, "swaps": {"plate": swap}}
-    lines = run_text(StageResult("run", figures, {})).splitlines()
-    assert f"  frames    {line}" in lines
-    assert lines[3].startswith("  likeness" if counts["num_swapped"] else "  frames")
 
 
 # ---- progress -------------------------------------------------------------------------------------------------------------

@@ -323,14 +323,15 @@ def _frames(given: str) -> tuple[int, int]:
 
 
 def _do(verb: Verb, arguments: Mapping[str, object], is_json: bool, is_dry_run: bool) -> None:
-    from understudy.console import progress, result_text
+    from understudy.console import progress
     from understudy.project import Step, call, finished_result
+    from understudy.results import result_text
 
     step = Step(verb, verb, arguments)
     if is_dry_run:
         return _print_plan([(step, "asked for")], is_json)
     try:
-        with progress() as report:
+        with progress(is_end_told=is_json) as report:
             result = call(step, report)
     except UnfinishedFrames:
         _print(finished_result(step.out), is_json, result_text)
@@ -339,8 +340,9 @@ def _do(verb: Verb, arguments: Mapping[str, object], is_json: bool, is_dry_run: 
 
 
 def _do_project(project: Project, is_json: bool, is_dry_run: bool) -> None:
-    from understudy.console import progress, run_text
+    from understudy.console import progress
     from understudy.project import plan, run_project
+    from understudy.results import run_text
 
     if is_dry_run:
         return _print_plan([(planned.step, planned.reason or planned.state) for planned in plan(project)], is_json)

@@ -1,4 +1,4 @@
-"""What a user sees in the terminal: progress on stderr while work runs, and a short readable result on stdout.
+"""What a user sees in the terminal while work runs, on stderr, and before it, with `--dry-run`. (results.py: what came of it.)
 
 On a terminal progress is a bar with the rate and the time left; elsewhere plain lines, at most one every five seconds.
 """
@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from understudy.inwords import name_in_words, range_in_words, value_in_words
 from understudy.store.events import TimedEvent, time_left
-from understudy.types import Event, Reporter, StageResult
+from understudy.types import Event, Reporter
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -25,15 +25,22 @@ BAR_SECONDS = 0.2
 STAGE_CELLS, BAR_CELLS, NUM_GAPS = 8, 12, 2
 """How the columns of a progress bar lie: the stage's name and the bar, and one cell after each."""
 
-MOST_GAPS = 6
-
 HISTORY_EVENTS = 3000
 """How many events the time left is judged by: a minute's worth at 50 a second."""
 
 
 @contextmanager
-def progress() -> Iterator[Reporter]:
-    """A reporter that shows events on stderr until the block ends."""
+def progress(is_end_told: bool = True) -> Iterator[Reporter]:
+    """A reporter that shows events on stderr until the block ends.
+
+    is_end_told: whether a stage's last words are shown; not where its result, which begins with them, is printed next.
+    """
+    with _shown() as show:
+        yield lambda event: None if event.kind == "finished" and not is_end_told else show(event)
+
+
+@contextmanager
+def _shown() -> Iterator[Reporter]:
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -167,34 +174,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-# ---- results --------------------------------------------------------------------------------------------------------------
-
-
-def result_text(result: StageResult) -> str:
-    """A stage's figures and the files it made, one a line."""
-    if result.stage == "run":
-        return run_text(result)
-    if "gaps" in result.figures:
-        return _curation_text(result)
-    lines = [f"{name:<26} {_short(value)}" for name, value in result.figures.items() if not isinstance(value, dict | list)]
-    return "\n".join(lines + [f"{name:<26} {path}" for name, path in result.outputs.items()])
-
-
-def _curation_text(result: StageResult) -> str:
-    """What was left out of a face set, and what either performer lacks, in words."""
-    warnings, missing, gaps = (cast(Sequence[Any], result.figures[name]) for name in ("warnings", "missing", "gaps"))
-    lines = [str(result.figures["verdict"]), *warnings, *missing, *(gap["words"] for gap in gaps[:MOST_GAPS])]
-    lines += [f"{len(gaps) - MOST_GAPS} more in the report"] if len(gaps) > MOST_GAPS else []
-    return "\n".join(lines + [f"{name:<26} {path}" for name, path in result.outputs.items()])
-
-
-def run_text(result: StageResult) -> str:
-    """What a run of a whole project made, swap by swap."""
-    figures = result.figures
-    swaps = figures["swaps"]
-    assert isinstance(swaps, dict)
-    head = f"{figures['num_done']} stages done, {figures['num_up_to_date']} were up to date."
-    return "\n".join([head, *(line for name, swap in swaps.items() for line in ("", name, *_swap_lines(swap)))])
+# ---- plans ---------------------------------------------------------------------------------------------------------------
 
 
 def plan_text(plans: Sequence[Mapping[str, object]]) -> str:
@@ -219,31 +199,6 @@ def _plan_lines(planned: Mapping[str, object]) -> list[str]:
         elif value not in (None, []) and name != "out":
             lines.append(f"  {name_in_words(name):<31} {value_in_words(value)}")
     return lines
-
-
-def _swap_lines(swap: Mapping[str, object]) -> list[str]:
-    lines = []
-    if swap.get("psnr_db") is not None:
-        plate = swap.get("plate_psnr_db")
-        lines.append(("likeness", f"{_short(swap['psnr_db'])} dB against the truth (the plate itself: {_short(plate)} dB)"))
-        lines.append(("leak", f"{_short(swap.get('leak'))} of the plate's identity is left (0 is perfect, 1 is the plate)"))
-        lines.append(("detail", f"{_short(swap.get('detail'))}, contrast {_short(swap.get('contrast'))} (1 and 1 are perfect)"))
-    lines.insert(len(lines) if swap.get("num_swapped") else 0, ("frames", f"{swap.get('num_frames')}: {_fates(swap)}"))
-    lines += [(name, str(swap[name])) for name in ("verdict", "swap", "report") if name in swap]
-    return [f"  {name:<9} {text}" for name, text in lines]
-
-
-def _fates(swap: Mapping[str, object]) -> str:
-    """`99 swapped (2 of them in part), 21 without a face`: what became of the frames; the numbers add up to all of them."""
-    fates = {
-        "num_without_face": "without a face",
-        "num_other_person": "with other people alone",
-        "num_left_out": "left out",
-        "num_failed": "failed",
-    }
-    partly = f" ({swap['num_partly_swapped']} of them in part)" if swap.get("num_partly_swapped") else ""
-    swapped = f"{swap['num_swapped']} swapped{partly}" if swap.get("num_swapped") else "none is swapped"
-    return ", ".join([swapped, *(f"{swap[name]} {fate}" for name, fate in fates.items() if swap.get(name))])
 
 
 def _short(value: object) -> str:

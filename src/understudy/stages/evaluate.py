@@ -25,6 +25,7 @@ from understudy.stages._evaluation_clips import (
 from understudy.stages._evaluation_figures import HEADLINE, Scores, num_compared, summarise
 from understudy.stages._evaluation_measure import Measurements, Scene, measure
 from understudy.stages._evaluation_report import Findings, find, write_report
+from understudy.stages._evaluation_short import in_short
 from understudy.store.atomic import atomic_write_text
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
@@ -80,15 +81,16 @@ def evaluate(
             atomic_write_text(out / PER_FRAME_FILE, _per_frame(measured, scores, scene.plate.start))
             atomic_write_text(out / SERIES_FILE, _series(scores))
             write_report(out / REPORT_FILE, scene, scores, findings, len(measured.rows), compared)
+            figures = _figures(measured, scores, findings, "truth" if truth else "plate")
             run.finish(
-                _figures(measured, scores, findings, "truth" if truth else "plate"),
+                figures,
                 {"report": out / REPORT_FILE, "per_frame": out / PER_FRAME_FILE, "series": out / SERIES_FILE},
                 seed=SEED,
                 licences=licences(),
             )
             for warning in findings.untold():
                 report(Event(STAGE, "warning", message=warning))
-            report(Event(STAGE, "finished", message=findings.verdict))
+            report(Event(STAGE, "finished", message=in_short(figures).answer))
         return run.result()
 
 
