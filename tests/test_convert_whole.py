@@ -1,7 +1,9 @@
 """Convert: some frames of a clip alone, and the whole stage with the real networks, killed and gone on."""
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from clips import make_clip
+from killing import start
 from painted_plates import (
     HEIGHT,
     LOSSLESS,
@@ -192,6 +195,29 @@ def test_a_killed_conversion_goes_on_where_it_was_and_a_finished_one_is_not_repe
     again = convert(clip, model, "abel", "bea", tmp_path / "swap", report=silent)
     assert again.as_json() == result.as_json()
     assert result.outputs["swap"].stat().st_mtime_ns == written
+
+
+def convert_until_killed(clip: Path, model: Path, out: Path, consent: Path, message: str) -> None:
+    def kill_at(event: Event) -> None:
+        if event.message == message:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    convert(clip, model, "abel", "bea", out, consent=consent, report=kill_at)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no such signal")
+@pytest.mark.parametrize("message", ["looking for faces", "swapping"])
+def test_a_conversion_killed_before_anything_is_rendered_binds_its_folder_to_nothing(clip, model, consented, tmp_path, message):
+    process = start(convert_until_killed, clip, model, tmp_path / "swap", consented, message)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    events: list[Event] = []
+    other = ConvertRecipe(crf=20)
+    result = convert(clip, model, "abel", "bea", tmp_path / "swap", recipe=other, report=events.append)
+    assert result.figures["num_swapped"] == 14
+    assert json.loads((tmp_path / "swap/recipe.json").read_text())["recipe"]["crf"] == 20
+    num_looked_at = sum(event.message == "looking for faces" for event in events)
+    assert num_looked_at == 0 if message == "swapping" else num_looked_at > 0, "faces that were found serve any settings"
 
 
 def test_expressions_are_made_stronger_only_for_a_model_that_is_told_them(clip, model, tmp_path):

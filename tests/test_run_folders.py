@@ -58,7 +58,8 @@ def test_a_finished_run_can_be_reopened_for_more(tmp_path: Path):
 
 
 def test_another_recipe_is_refused_with_each_difference(tmp_path: Path):
-    open_run(tmp_path / "model", "train", TrainRecipe(), {}).close()
+    with open_run(tmp_path / "model", "train", TrainRecipe(), {}):
+        atomic_write_text(tmp_path / "model/checkpoints/000010/state.json", "{}")
     with pytest.raises(BadInput) as caught:
         open_run(tmp_path / "model", "train", TrainRecipe(resolution_px=128, seed=3), {})
     message = str(caught.value)
@@ -69,7 +70,8 @@ def test_another_recipe_is_refused_with_each_difference(tmp_path: Path):
 
 
 def test_the_same_contents_in_another_place_are_the_same_input_and_other_contents_are_not(tmp_path: Path, plate: Path):
-    open_run(tmp_path / "swap", "convert", {}, {"plate": describe_input(plate)}).close()
+    with open_run(tmp_path / "swap", "convert", {}, {"plate": describe_input(plate)}):
+        atomic_write_text(tmp_path / "swap/ledger.jsonl", "{}")
     moved = plate.rename(tmp_path / "moved.mp4")
     open_run(tmp_path / "swap", "convert", {}, {"plate": describe_input(moved)}).close()
     moved.write_text("another clip")
@@ -157,6 +159,38 @@ def test_what_is_no_loss_goes_where_a_run_fails_with_nothing_else_made(tmp_path:
                 atomic_write_text(tmp_path / name, "{}")
             raise ZeroDivisionError
         assert (tmp_path / "gate.json").exists() == is_there
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_run_that_fails_with_nothing_made_leaves_no_folder_where_there_was_none(tmp_path: Path, is_there: bool):
+    folder = tmp_path / "model"
+    if is_there:
+        folder.mkdir()
+    fail_in_a_run(folder)
+    assert folder.exists() == is_there
+
+
+KILLED_EARLY = ("plate/faces", "plate/faces-wal", "plate/looks", "plate/usual/000001", "segments/.000000.partial/swap", "gate")
+
+
+@pytest.mark.parametrize(("others", "is_free"), [((), True), (("segments/000000/notes",), False), (("swap.mp4",), False)])
+def test_a_run_killed_before_there_is_work_leaves_the_folder_to_other_settings(tmp_path: Path, others: tuple, is_free: bool):
+    faces = tmp_path / "plate/faces"
+    no_work = {"preliminary": ("plate/looks", "plate/usual/*", "segments/.*"), "disposable": ["gate"]}
+    open_run(tmp_path, "convert", {"crf": 14}, {}, serves_others=faces, **no_work).close()
+    for name in (*KILLED_EARLY, *others):
+        atomic_write_text(tmp_path / name, "here")
+    with open_run(tmp_path, "convert", {"crf": 14}, {}, serves_others=faces, **no_work) as run:
+        assert run.state == "resume"
+    assert all((tmp_path / name).exists() for name in KILLED_EARLY)
+    if is_free:
+        with open_run(tmp_path, "convert", {"crf": 20}, {}, serves_others=faces, **no_work) as run:
+            assert run.state == "fresh"
+        assert [name for name in KILLED_EARLY if (tmp_path / name).exists()] == ["plate/faces", "plate/faces-wal"]
+    else:
+        with pytest.raises(BadInput, match="crf: 14 there, 20 now"):
+            open_run(tmp_path, "convert", {"crf": 20}, {}, serves_others=faces, **no_work)
+        assert all((tmp_path / name).exists() for name in KILLED_EARLY)
 
 
 @pytest.mark.parametrize("made", ["checkpoints/000010/state.json", "manifest.json", ".tmp-1/half"])

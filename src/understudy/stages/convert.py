@@ -14,16 +14,16 @@ from typing import cast
 from understudy.media.codecs import check_codec
 from understudy.media.footage import FootageInfo, ignore_losses, probe
 from understudy.media.reader import read_frames
-from understudy.media.segments import FRAMES_PER_SEGMENT
+from understudy.media.segments import FRAMES_PER_SEGMENT, PLAN_FILE
 from understudy.model.folder import people_in
 from understudy.model.swapper import load_swapper
 from understudy.perception.survey import read_ahead
 from understudy.perception.weights import licences
 from understudy.stages._blend_figures import BlendMeter, frames_to_measure, pooled
 from understudy.stages._drawing import frames_to_read
-from understudy.stages._marked_output import MarkedOutput
+from understudy.stages._marked_output import SEGMENTS_FOLDER, UNSIGNED_FOLDER, MarkedOutput
 from understudy.stages._passes import nuke_script
-from understudy.stages._plate_looks import measured, rawness_warnings
+from understudy.stages._plate_looks import LOOKS_FILE, USUAL_FOLDER, measured, rawness_warnings
 from understudy.stages._plate_survey import (
     PLATE_FOLDER,
     WHOLE,
@@ -87,6 +87,11 @@ from understudy.types import (
 STAGE = "convert"
 LEDGER_FILE, REPORT_FILE, ALIGNMENT_FILE = "ledger.jsonl", "report.html", "passes/alignment.jsonl"
 NUKE_FILE = "passes/alignment.nk"
+NOT_YET_RENDERED = (
+    *(PLATE_FOLDER, f"{PLATE_FOLDER}/.*", f"{PLATE_FOLDER}/{LOOKS_FILE}", f"{PLATE_FOLDER}/{USUAL_FOLDER}*"),
+    *(SEGMENTS_FOLDER, f"{SEGMENTS_FOLDER}/.*", f"{SEGMENTS_FOLDER}/{PLAN_FILE}", f"{UNSIGNED_FOLDER}*"),
+)
+"""What a conversion leaves in its folder before its first segment is whole."""
 _SECONDS_BETWEEN_EVENTS = 0.5
 
 
@@ -135,7 +140,7 @@ def convert(
     roles = replacements_of(replace, with_, swapper.performers)
     inputs = {"plate": describe_input(footage), "model": describe_input(swapper.checkpoint / STATE_FILE)}
     asked = _asked(recipe, roles, ranges, frames)
-    with open_run(out, STAGE, asked, inputs, serves_others=survey_file(out)) as run:
+    with open_run(out, STAGE, asked, inputs, serves_others=survey_file(out), preliminary=NOT_YET_RENDERED) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
             report(Event(STAGE, "started", total=info.num_frames_estimate, unit="frames"))

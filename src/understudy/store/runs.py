@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, Self
 
@@ -39,10 +40,10 @@ RunState = Literal["fresh", "resume", "finished"]
 class Run:
     """A stage's folder, locked for this process until `close`; use it as a context manager.
 
-    A run that fails before it has made anything leaves the folder free for other work.
+    A run that fails before it has made anything leaves the folder free for other work, and none where there was none.
 
     state: "fresh" (nothing done), "resume" (some of it done) or "finished" (`manifest` is then there). serves_others,
-    disposable: see `open_run`.
+    disposable: see `open_run`. was_there: whether the folder was, before the run.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class Run:
     manifest: Manifest | None
     serves_others: Path | None
     disposable: Sequence[str]
+    was_there: bool
     _lock: int
 
     def finish(
@@ -106,7 +108,7 @@ class Run:
         try:
             if kind is not None:
                 with suppress(OSError):  # what made the run fail is what the user should hear of
-                    _free_unless_something_was_made(self.folder, self.serves_others, self.disposable)
+                    _free_unless_something_was_made(self.folder, self.serves_others, self.disposable, self.was_there)
         finally:
             self.close()
 
@@ -120,6 +122,7 @@ def open_run(
     may_replace: bool = False,
     serves_others: Path | None = None,
     disposable: Sequence[str] = (),
+    preliminary: Sequence[str] = (),
 ) -> Run:
     """Open the folder of a stage for work, and write down what is asked (`recipe.json`) where that is new.
 
@@ -128,15 +131,18 @@ def open_run(
     may_replace: the stage's own work on other terms is removed instead, because seconds bring it back. serves_others: a file in
     the folder that states itself what it was made from, so that where a run fails with nothing else made, it stays for others.
     disposable: names of files that are no loss; where a run fails with nothing else made, they go.
+    preliminary: patterns of what saves the same command time and is not yet work (`looks/*`; a star stands for folders too);
+    where a run was killed with nothing else made, it goes as soon as something else is asked for.
     """
     asked = _what_is_asked(stage, recipe, inputs)
+    was_there = folder.exists()
     with writing_to(folder):
         make_folder(folder)
         lock = _lock(folder)
     try:
         if may_replace:
             _remove_work_on_other_terms(folder, asked)
-        state = _compare_with_folder(folder, asked, serves_others)
+        state = _compare_with_folder(folder, asked, serves_others, (*disposable, *preliminary))
         manifest = read_manifest(folder) if state != "fresh" else None
         if state == "fresh":
             write_json(folder / RECIPE_FILE, {"schema": SCHEMA, "code_version": __version__, **asked})
@@ -146,9 +152,8 @@ def open_run(
     # That of the folder may lack a setting that is newer, and off: the manifest states the hash of what lies there.
     plain_recipe = (asked if state == "fresh" else read_json(folder / RECIPE_FILE))["recipe"]
     assert isinstance(plain_recipe, dict)
-    return Run(
-        folder, stage, plain_recipe, inputs, "finished" if manifest else state, manifest, serves_others, disposable, lock
-    )
+    state = "finished" if manifest else state
+    return Run(folder, stage, plain_recipe, inputs, state, manifest, serves_others, disposable, was_there, lock)
 
 
 @contextmanager
@@ -172,21 +177,25 @@ def _what_is_asked(stage: str, recipe: object, inputs: Mapping[str, InputFile]) 
     return plain
 
 
-def _compare_with_folder(folder: Path, asked: Json, serves_others: Path | None) -> RunState:
-    """Whether the folder is new or holds the work that is asked for. Raises BadInput where it holds anything else."""
+def _compare_with_folder(folder: Path, asked: Json, serves_others: Path | None, no_work: Sequence[str]) -> RunState:
+    """Whether the folder is new or holds the work that is asked for. Raises BadInput where it holds anything else.
+
+    no_work: patterns of what goes where other settings are asked for and there is nothing else.
+    """
     path = folder / RECIPE_FILE
     if not path.is_file():
-        strangers = sorted(name for name in _made_in(folder, serves_others) if not name.startswith("."))
-        if strangers:
-            raise BadInput(
-                f"{folder} is not empty and not a stage's folder (it has {strangers[0]}); name a new folder as --out"
-            )
+        stranger = next((name for name in _made_in(folder, serves_others) if not name.startswith(".")), None)
+        if stranger:
+            raise BadInput(f"{folder} is not empty and not a stage's folder (it has {stranger}); name a new folder as --out")
         return "fresh"
     there = read_json(path)
     check_schema(path, there, SCHEMA)
     if there.get("stage") != asked["stage"]:
         raise BadInput(f"{folder} holds the work of {there.get('stage')}, not of {asked['stage']}; name another --out")
     differences = recipe_differences(there, asked)
+    if differences and not any(_made_in(folder, serves_others, no_work)):  # killed before there was any work
+        _remove_what_is_no_work(folder, no_work)
+        return "fresh"
     if differences:
         raise BadInput(
             f"{folder} was made with other settings: {'; '.join(differences)}. Name another --out, or ask for the old settings"
@@ -247,22 +256,57 @@ def _flatten(value: object, name: str) -> dict[str, str]:
     return {name: str(value)}
 
 
-def _free_unless_something_was_made(folder: Path, serves_others: Path | None, disposable: Sequence[str]) -> None:
-    """Takes the recipe of a failed run away where nothing else was written. Only for the process that holds the lock.
+def _free_unless_something_was_made(
+    folder: Path, serves_others: Path | None, disposable: Sequence[str], was_there: bool
+) -> None:
+    """Takes the recipe of a failed run away where nothing else was written, and the folder too where the run had made it.
 
-    Killed before or after that, the folder is one to resume or a fresh one: either holds no work.
+    Only for the process that holds the lock. Killed before or after that, the folder is one to resume or a fresh one: either
+    holds no work.
     """
-    if set(_made_in(folder, serves_others)) <= set(disposable):
-        for name in (*disposable, RECIPE_FILE):
+    if any(_made_in(folder, serves_others, disposable)):
+        return
+    _remove_what_is_no_work(folder, disposable)
+    if not was_there and {item.name for item in folder.iterdir()} <= {LOCK_FILE, EVENTS_FILE}:
+        for name in (EVENTS_FILE, LOCK_FILE):
             (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
-def _made_in(folder: Path, serves_others: Path | None) -> list[str]:
-    """What lies in a folder beside the run's own files, without the folder of `serves_others` where nothing else is in it."""
-    made = [item for item in folder.iterdir() if item.name not in (RECIPE_FILE, LOCK_FILE, EVENTS_FILE)]
-    if serves_others is not None and [*serves_others.parent.glob("*")] == [serves_others]:
-        made = [item for item in made if item != serves_others.parent]
-    return [item.name for item in made]
+def _remove_what_is_no_work(folder: Path, patterns: Sequence[str]) -> None:
+    """Takes away what matches, and then the recipe, so that the folder is free."""
+    with writing_to(folder):
+        for path in [each for each in _leaves(folder) if _matches(each.relative_to(folder).as_posix(), patterns)]:
+            path.rmdir() if path.is_dir() else path.unlink()
+        (folder / RECIPE_FILE).unlink(missing_ok=True)
+        sync_folder(folder)
+
+
+def _made_in(folder: Path, serves_others: Path | None, no_work: Sequence[str] = ()) -> Iterator[str]:
+    """What lies in a folder, by name, beside the run's own files and what consists of files alone that are no work.
+
+    The file `serves_others` is none either, nor what SQLite leaves beside it when it is killed.
+    """
+    patterns = list(no_work)
+    if serves_others is not None:
+        patterns += [f"{serves_others.relative_to(folder).as_posix()}{end}" for end in ("", "-wal", "-shm", "-journal")]
+    for item in sorted(folder.iterdir()):
+        names = (each.relative_to(folder).as_posix() for each in _leaves(item))
+        if item.name not in (RECIPE_FILE, LOCK_FILE, EVENTS_FILE) and not all(_matches(name, patterns) for name in names):
+            yield item.name
+
+
+def _leaves(path: Path) -> Iterator[Path]:
+    """All files below a path, and folders that hold nothing; the path itself where it is one."""
+    inside = list(path.iterdir()) if path.is_dir() and not path.is_symlink() else []
+    if not inside:
+        yield path
+    for item in inside:
+        yield from _leaves(item)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _lock(folder: Path) -> int:
