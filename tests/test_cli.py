@@ -95,8 +95,15 @@ def test_our_own_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("reason", [signal.SIGINT, signal.SIGTERM])
-def test_being_stopped_says_that_the_same_command_continues(
-    reason: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+STOPPED = [
+    (["train", "a", "b", "--out", "m"], "continues"),
+    (["evaluate", "swap.mp4", "--plate", "p.mp4", "--out", "r"], "begins anew"),
+]
+
+
+@pytest.mark.parametrize(("command", "what"), STOPPED)
+def test_being_stopped_says_whether_the_same_command_continues(
+    reason: signal.Signals, command: list[str], what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("understudy.project.call", lambda *_: signal.raise_signal(reason))
     monkeypatch.setattr("sys.argv", ["understudy", "train", "a", "b", "--out", "m"])
@@ -107,7 +114,17 @@ def test_being_stopped_says_that_the_same_command_continues(
     for each, handler in handlers.items():
         signal.signal(each, handler)
     assert caught.value.code == 130
-    assert capsys.readouterr().err == "understudy: Stopped. The same command continues.\n"
+    assert capsys.readouterr().err == f"understudy: Stopped. The same command {what}.\n"
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["consent"], ["consent", "new"], ["verify"]])
+def test_a_short_h_is_help_everywhere(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for option in ("-h", "--help"):
+        assert run_command([*command, option]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert "-h, --help" in texts[0]
 
 
 def test_strict_prints_the_result_and_exits_with_4(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from understudy.projectfile import Project
 
 EXIT_STOPPED = 130
+GOING_ON = ("extract", "train", "convert", "run", "demo")
+"""Commands that go on where they were stopped; the others begin anew."""
 
 app = typer.Typer(
     name="understudy",
@@ -34,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"max_content_width": 120},
+    context_settings={"max_content_width": 120, "help_option_names": ["-h", "--help"]},
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
@@ -69,7 +71,8 @@ def run_command(arguments: Sequence[str]) -> int:
         context = getattr(error, "ctx", None)
         return _fail(f"{_message(error)} ({context.command_path if context else 'understudy'} --help)", 2)
     if status == EXIT_STOPPED:
-        return _fail("Stopped. The same command continues.", EXIT_STOPPED)
+        goes_on = arguments[:1] and arguments[0] in GOING_ON
+        return _fail(f"Stopped. The same command {'continues' if goes_on else 'begins anew'}.", EXIT_STOPPED)
     return status if isinstance(status, int) else 0
 
 
