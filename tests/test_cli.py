@@ -43,6 +43,7 @@ def understudy_command(*arguments: str | Path, folder: Path | None = None) -> su
         (["extract", "clip.mp4", "--performr", "abel"], "--performer"),
         (["train", "a", "b", "--out", "m", "--minutes", "soon"], "--minutes"),
         (["train", "a", "b", "--out", "m", "--minutes", "1", "--steps", "1"], "--minutes and --steps were both given"),
+        (["train", "a", "b", "--out", "m", "--take", "encoder"], "--take encoder was given without --from"),
         (["train", "a", "b", "--out", "m", "--recipe", "quik"], "did you mean 'quick'?"),
         (["train", "a", "b", "--out", "m", "--set", "bach_size=8"], "did you mean 'batch_size'?"),
         (["train", "a", "b", "--out", "m", "--set", "batch_size"], "expected key=value"),
@@ -94,19 +95,19 @@ def test_our_own_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> N
         run_command(["extract", "clip.mp4", "--performer", "abel", "--out", "faces"])
 
 
-@pytest.mark.parametrize("reason", [signal.SIGINT, signal.SIGTERM])
 STOPPED = [
     (["train", "a", "b", "--out", "m"], "continues"),
     (["evaluate", "swap.mp4", "--plate", "p.mp4", "--out", "r"], "begins anew"),
 ]
 
 
+@pytest.mark.parametrize("reason", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("command", "what"), STOPPED)
 def test_being_stopped_says_whether_the_same_command_continues(
     reason: signal.Signals, command: list[str], what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("understudy.project.call", lambda *_: signal.raise_signal(reason))
-    monkeypatch.setattr("sys.argv", ["understudy", "train", "a", "b", "--out", "m"])
+    monkeypatch.setattr("sys.argv", ["understudy", *command])
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
     with pytest.raises(SystemExit) as caught:

@@ -48,6 +48,9 @@ def test_a_project_may_lie_in_a_folder_whose_name_reads_as_a_pattern(folder: Pat
         ('name = "film"', 'nme = "film"', "project.name: field required"),
         ("minutes = 9", "minuts = 9", "train.minuts: unknown key; did you mean 'minutes'?"),
         ("minutes = 9", "minutes = -1", "train.minutes: input should be greater than 0"),
+        ("minutes = 9", 'minutes = "9"', "train.minutes: expected a number, got '9'"),
+        ("minutes = 9", 'steps = "100"', "train.steps: expected a whole number, got '100'"),
+        ("minutes = 9", "steps = 100.0", "train.steps: expected a whole number, got 100.0"),
         ("minutes = 9", 'recipe = "quik"', "train: recipe 'quik' is unknown; did you mean 'quick'?"),
         (
             "batch_size = 8",

@@ -195,6 +195,8 @@ def train(
 
     if minutes is not None and steps is not None:
         raise BadInput("--minutes and --steps were both given; give one of them")
+    if take != "all" and start_from is None:  # said here too, so that a dry run says it
+        raise BadInput(f"--take {take} was given without --from; it says what to take of that model")
     chosen = train_recipe(recipe, parse_settings(settings))
     asked = {"face_sets": tuple(face_sets), "out": out, "recipe": chosen, "minutes": minutes, "steps": steps, "until": until}
     asked |= {"start_from": start_from, "take": take, "freeze": tuple(freeze), "consent": consent}

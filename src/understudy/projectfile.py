@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -100,12 +101,17 @@ def read_project(path: Path) -> Project:
 
 
 class _Table(BaseModel):
+    """Numbers are `strict`: TOML has numbers of its own, so that one given as text is a mistake."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class _ProjectTable(_Table):
     name: str
     out: Path
+
+
+Number = Annotated[int, Field(strict=True)]
 
 
 class _PerformerTable(_Table):
@@ -119,14 +125,14 @@ class _CurateTable(_Table):
 
 class _TrainTable(_Table):
     recipe: str = "quick"
-    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    steps: int | None = Field(default=None, ge=1)
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False, strict=True)
+    steps: Number | None = Field(default=None, ge=1)
     settings: dict[str, bool | int | float | str] = Field(default={}, alias="set")
 
 
 class _RangeTable(_Table):
-    frames: tuple[int, int] | None = None
-    shot: int | None = Field(default=None, ge=0)
+    frames: tuple[Number, Number] | None = None
+    shot: Number | None = Field(default=None, ge=0)
     settings: dict[str, bool | int | float | str] = Field(default={}, alias="set")
     is_swapped: bool = Field(default=True, alias="swapped")
 
@@ -170,6 +176,9 @@ def _validated(path: Path, content: Mapping[str, object]) -> _File:
             raise BadInput(
                 f"{path}: {key}: unknown key{did_you_mean(str(first['loc'][-1]), _keys_beside(first['loc']))}"
             ) from error
+        wanted = {"int_type": "a whole number", "float_type": "a number"}.get(first["type"])
+        if wanted:
+            raise BadInput(f"{path}: {key}: expected {wanted}, got {first['input']!r}") from error
         raise BadInput(f"{path}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}") from error
 
 

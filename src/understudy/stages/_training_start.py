@@ -53,6 +53,12 @@ class Start:
         return may_train_from(self.model, self.people(), consent, out)
 
 
+def check_take(take: Take, start_from: Path | None) -> None:
+    """Raises BadInput where it is said what to take of a model, and no model is named."""
+    if take != "all" and start_from is None:
+        raise BadInput(f"--take {take} was given without --from; it says what to take of that model")
+
+
 def begin(trainer: Trainer, start: Start | None) -> Progress:
     """Start a run anew, from the start model if there is one, at random if not.
 

@@ -23,7 +23,7 @@ from understudy.stages._training_judge import Judge, has_stopped_improving, verd
 from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, write_preview
 from understudy.stages._training_process import Clock, interrupts_between_steps, keep_freed_memory
 from understudy.stages._training_report import REPORT_FILE, write_training_report
-from understudy.stages._training_start import Start, Take, begin, write_galleries
+from understudy.stages._training_start import Start, Take, begin, check_take, write_galleries
 from understudy.stages._training_state import Budget, Progress, Until, save, take_up, told_in
 from understudy.stages._training_terms import licences_of_terms, make_adversary, make_features
 from understudy.stages._training_watchdog import Watchdog, note_incident, roll_back
@@ -69,6 +69,7 @@ def train(
     unusable face sets or a folder that holds another recipe's work; TrainingDiverged where going back does not help.
     """
     budget = _budget(recipe, minutes, steps, until)
+    check_take(take, start_from)
     parallel.join()
     start = Start.of(start_from, take) if start_from is not None else None
     inputs = {**_describe(face_sets), **(start.inputs() if start else {})}
