@@ -14,6 +14,9 @@ def test_a_batch_that_fits_goes_through_at_once_and_a_larger_picture_is_named() 
     assert 0.3 < plan.needed_gb < 1.5
     assert plan.largest_px > 96
     assert "a batch of 8 fits at once" in str(plan)
+    assert not plan.is_tight
+    nearly_full = plan_memory(train_recipe("quick"), free_gb=1.3 * plan.needed_gb)
+    assert (nearly_full.micro_batch, nearly_full.is_tight) == (8, True)
 
 
 def test_with_less_memory_the_pieces_get_smaller_and_in_the_end_nothing_fits() -> None:

@@ -125,7 +125,9 @@ def test_a_run_goes_on_in_smaller_pieces_where_less_memory_is_free_by_now(
         return step(trainer, progress)
 
     monkeypatch.setattr(Trainer, "step", watched)
-    train(face_sets, tmp_path, recipe=recipe, steps=1)
+    heard: list[Event] = []
+    train(face_sets, tmp_path, recipe=recipe, steps=1, report=heard.append)
+    assert not any("GB" in event.message for event in heard), "nobody need know of memory that is plenty"
     plan = plan_memory(recipe, num_faces=64)
     little = (plan.fixed_gb + 2.5 * plan.face_gb) / 0.85
     monkeypatch.setattr("understudy.model.memory.free_memory_gb", lambda: little)

@@ -34,6 +34,9 @@ BYTES_PER_PIXEL_SEEN = 2200
 SHARE_OF_FREE = 0.85
 """The rest is for the allocator's gaps and for other programs."""
 
+NEARLY_FULL = 0.8
+"""From this part of what may be taken on, a run that fits is told of too."""
+
 RESOLUTIONS_PX = (64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024)
 
 
@@ -56,6 +59,11 @@ class MemoryPlan:
     def needed_gb(self) -> float:
         """At the peak, with `micro_batch` faces at once."""
         return self.fixed_gb + max(self.micro_batch, 1) * self.face_gb
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether a user should know: a batch does not fit at once, or nearly fills what is free."""
+        return self.micro_batch < self.batch_size or self.needed_gb > NEARLY_FULL * SHARE_OF_FREE * self.free_gb
 
     def __str__(self) -> str:
         """One sentence for a person."""

@@ -374,7 +374,8 @@ def _opening_words(session: _Session) -> str:
     counts = ", ".join(f"{len(each.crops)} faces of {each.performer}" for each in session.performers)
     num_steps = session.progress.num_steps
     begun = f", going on at step {num_steps}" if num_steps else _beginning_words(session.progress)
-    return f"training on {counts}{begun}; {session.memory}"
+    memory = f"; {session.memory}" if session.memory.is_tight else ""
+    return f"training on {counts}{begun}{memory}"
 
 
 def _beginning_words(progress: Progress) -> str:
