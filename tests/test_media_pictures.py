@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -162,6 +163,33 @@ def test_transparency_that_cannot_be_read_is_told(tmp_path: Path, kind: str) -> 
         for frame in read_frames(plate):
             writer.write(frame.image, frame)
     assert len([message for message in told if "its alpha channel cannot be read" in message]) == 1
+
+
+def tiff_of(rgba: np.ndarray, kind_of_alpha: int, order: str) -> bytes:
+    """An uncompressed TIFF of one strip; kind_of_alpha: 1 multiplied into the colours, 2 not; order: `<` or `>`."""
+    height, width, _ = rgba.shape
+    bits, pixels = 8 * rgba.itemsize, rgba.astype(rgba.dtype.newbyteorder(order)).tobytes()
+    after = 8 + len(pixels)
+    tags = {256: width, 257: height, 258: after, 259: 1, 262: 2, 273: 8, 277: 4, 278: height, 279: len(pixels), 284: 1}
+    tags[338] = kind_of_alpha
+    start = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, after + 8)
+    directory = struct.pack(f"{order}H", len(tags))
+    for tag, value in tags.items():
+        count, is_short = (4 if tag == 258 else 1), tag not in (258, 273, 279)
+        number = struct.pack(f"{order}HH", value, 0) if is_short else struct.pack(f"{order}I", value)
+        directory += struct.pack(f"{order}HHI", tag, 3 if is_short or tag == 258 else 4, count) + number
+    return start + pixels + struct.pack(f"{order}4H", *[bits] * 4) + directory + bytes(4)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind_of_alpha", [1, 2])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_the_alpha_of_a_tiff_is_dropped_and_darkens_nothing(
+    tmp_path: Path, depth: type, kind_of_alpha: int, order: str
+) -> None:
+    rgba = np.full((6, 8, 4), (200, 100, 50, 128), depth) * depth(1 if depth is np.uint8 else 257)
+    (tmp_path / "plate.tif").write_bytes(tiff_of(rgba, kind_of_alpha, order))
+    assert (read_image(tmp_path / "plate.tif") == (200, 100, 50)).all()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg", ".bmp"])

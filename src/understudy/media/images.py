@@ -27,6 +27,9 @@ _REDUCTIONS = {
 }
 """How OpenCV is asked for a picture of one n-th of its size, by the largest n that is wanted."""
 
+EXTRA_SAMPLES, UNASSOCIATED_ALPHA = 338, 2
+"""TIFF 6.0, section 18: the tag that says what a fourth sample is, and its value for alpha that is not multiplied in."""
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".exr")
 
 
@@ -59,7 +62,7 @@ def _read(path: Path, least_px: int | None) -> AnyImage:
         raise BadInput(f"{path}: {size[0]}x{size[1]} is larger than the limit of {limit}; scale the picture down")
     depth = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     reduction = depth if least_px is None else _REDUCTIONS.get(min(8, min(size) // max(least_px, 1)), depth)
-    picture = codes_from_exr(data) if kind == "EXR" else _decoded(data, reduction)
+    picture = codes_from_exr(data) if kind == "EXR" else _decoded(_with_colours_as_stored(kind, data), reduction)
     if picture is None:
         raise BadInput(f"{path}: the {kind} picture is damaged or of an unusual depth and does not decode; export it again")
     return picture
@@ -214,14 +217,37 @@ def _tiff_size(data: bytes) -> tuple[int, int] | None:
 
 def tiff_tags(data: bytes) -> dict[int, int]:
     """The numbers in the first directory of a TIFF by tag, where there is one alone. Raises struct.error for a broken one."""
-    order = "<" if data.startswith(b"II") else ">"
+    order, found = _tiff_order(data), {}
+    for tag, kind, place in _tiff_entries(data):
+        (found[tag],) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, place)
+    return found
+
+
+def _tiff_entries(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(tag, kind of number, where its value stands) for each entry of the first directory."""
+    order = _tiff_order(data)
     (directory,) = struct.unpack_from(f"{order}I", data, 4)
     (num_entries,) = struct.unpack_from(f"{order}H", data, directory)
-    found: dict[int, int] = {}
     for entry in range(directory + 2, directory + 2 + 12 * num_entries, 12):
-        tag, kind = struct.unpack_from(f"{order}HH", data, entry)
-        (found[tag],) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, entry + 8)
-    return found
+        yield *struct.unpack_from(f"{order}HH", data, entry), entry + 8
+
+
+def _tiff_order(data: bytes) -> str:
+    return "<" if data.startswith(b"II") else ">"
+
+
+def _with_colours_as_stored(kind: str | None, data: bytes) -> bytes:
+    """A TIFF whose alpha is declared to be of an unspecified kind where it is unassociated; any other file as it is.
+
+    OpenCV multiplies unassociated alpha into the colours of 8-bit files, which darkens them; ours is to drop it.
+    """
+    if kind != "TIFF":
+        return data
+    for tag, _, place in _tiff_entries(data):
+        unassociated = struct.pack(f"{_tiff_order(data)}H", UNASSOCIATED_ALPHA)
+        if tag == EXTRA_SAMPLES and data[place : place + 2] == unassociated:
+            return data[:place] + bytes(2) + data[place + 2 :]
+    return data
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
