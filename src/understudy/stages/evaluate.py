@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +65,10 @@ def evaluate(
     truth's and the masks' of the same numbers, and `frame` counts as there. Raises BadInput for footage that cannot be read, or
     whose sizes do not fit, and for another plate than the one that a conversion's manifest names.
     """
-    clips = _open_clips(swap, plate, truth, mask)
+    conversion = _conversion(swap)
+    clips = _open_clips(swap, plate, truth, mask, conversion)
     inputs = _inputs(clips, performer)
-    _check_plate(swap, inputs["plate"])
+    _check_plate(swap, inputs["plate"], conversion)
     with open_run(out, STAGE, _recipe(clips["plate"]), inputs) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
@@ -97,11 +98,21 @@ def evaluate(
 # ---- what is compared -----------------------------------------------------------------------------------------------------
 
 
-def _open_clips(swap: Path, plate: Path, truth: Path | None, mask: Path | None) -> dict[str, Clip]:
+@dataclass(frozen=True)
+class _Conversion:
+    """What `convert` left: its folder and manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+
+def _open_clips(
+    swap: Path, plate: Path, truth: Path | None, mask: Path | None, conversion: _Conversion | None
+) -> dict[str, Clip]:
     if mask is not None and truth is None:
         raise BadInput("--mask was given without --truth; it says where the truth counts")
-    folder, manifest = _conversion(swap)
-    file, shown = (folder / manifest.outputs["swap"], _frames_shown(folder)) if manifest else (swap, None)
+    file = conversion.folder / conversion.manifest.outputs["swap"] if conversion else swap
+    shown = _frames_shown(conversion.folder) if conversion else None
     clips = {"swap": Clip(file), "plate": open_clip(plate)}
     if truth is not None:
         clips["truth"] = open_clip(truth, mask)
@@ -111,23 +122,22 @@ def _open_clips(swap: Path, plate: Path, truth: Path | None, mask: Path | None) 
     return clips if shown is None else {name: _cut(clip, shown, name) for name, clip in clips.items()}
 
 
-def _check_plate(swap: Path, plate: InputFile) -> None:
+def _check_plate(swap: Path, plate: InputFile, conversion: _Conversion | None) -> None:
     """Raises BadInput where a conversion left the swap and made it from another plate: no figure would mean anything."""
-    _, manifest = _conversion(swap)
-    made_from = manifest.inputs.get("plate") if manifest else None
+    made_from = conversion.manifest.inputs.get("plate") if conversion else None
     if made_from and made_from.sha256 != plate.sha256:
         raise BadInput(
             f"{plate.path}: is not the plate that {swap} was made from; give {made_from.path}, which its {MANIFEST_FILE} names"
         )
 
 
-def _conversion(swap: Path) -> tuple[Path, Manifest | None]:
-    """The folder of the conversion whose folder or output `swap` is, and its manifest; `swap` and None for any other clip."""
+def _conversion(swap: Path) -> _Conversion | None:
+    """The conversion whose folder or output `swap` is; None for any other clip."""
     for folder in (swap, swap.parent):
         manifest = read_manifest(folder) if (folder / RECIPE_FILE).is_file() else None
         if manifest and manifest.stage == "convert" and swap in (folder, folder / manifest.outputs["swap"]):
-            return folder, manifest
-    return swap, None
+            return _Conversion(folder, manifest)
+    return None
 
 
 def _frames_shown(folder: Path) -> range | None:
