@@ -50,6 +50,10 @@ def test_what_is_bad_is_named_in_the_answer_and_said_first_in_its_line() -> None
     assert all(len(line) <= 80 for line in lines)
 
 
+def test_expressions_that_go_the_other_way_have_no_strength_left() -> None:
+    assert "  performance   poor: stiff, 0% of the expressions' strength" in evaluated(expression_gain=-0.26)
+
+
 def test_a_fault_that_is_not_sure_is_fair_and_a_leak_that_blur_flatters_says_so() -> None:
     lines = evaluated(jitter_ratio=2.0, intervals={"jitter_ratio": [1.1, 3.0]}, edge_gain=0.4)
     assert lines[0] == "A swap with faults: likeness is poor."

@@ -16,7 +16,10 @@ _GOOD = {each.figure: each.good for each in JUDGEMENTS}
 
 @dataclass(frozen=True)
 class Saying:
-    """What is said of a figure in a few words: where it is good, too low, too high. `{value}` is the figure."""
+    """What is said of a figure in a few words: where it is good, too low, too high.
+
+    `{value}` is the figure, `{share}` the same but never below 0.
+    """
 
     good: str
     low: str = ""
@@ -25,7 +28,7 @@ class Saying:
     def of(self, value: float, bounds: tuple[float, float]) -> str:
         """bounds: between which the figure is good."""
         words = self.low if value < bounds[0] else self.high if value > bounds[1] else self.good
-        return words.format(value=value)
+        return words.format(value=value, share=max(value, 0.0))
 
 
 ASPECTS: Mapping[str, Mapping[str, Saying]] = {
@@ -58,7 +61,7 @@ ASPECTS: Mapping[str, Mapping[str, Saying]] = {
     "performance": {
         "expression_gain": Saying(
             "expressions have their full strength",
-            "stiff, {value:.0%} of the expressions' strength",
+            "stiff, {share:.0%} of the expressions' strength",
             "exaggerated, {value:.0%} of the expressions' strength",
         ),
         "landmark_error_percent": Saying(
