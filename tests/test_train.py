@@ -26,6 +26,9 @@ from understudy.imaging.warp import warp_image
 from understudy.model.swapper import load_swapper
 from understudy.model.trainer import Trainer
 from understudy.stages._training_faces import load_performers
+from understudy.stages._training_judge import Judge
+from understudy.stages._training_process import Clock
+from understudy.stages._training_state import Judgement
 from understudy.stages.train import build_trainer, train
 from understudy.store.checkpoints import latest_valid
 from understudy.trust import label
@@ -112,6 +115,38 @@ def _train_with_every_step_reported(face_sets: list[Path], out: Path, recipe: Tr
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "REPORT_SECONDS", 0.0)
         train(face_sets, out, recipe=recipe, steps=12, report=report)
+
+
+def test_something_is_saved_before_the_first_judgement_which_takes_long(
+    face_sets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_at_judgements: list[int | None] = []
+    judge = Judge.judge
+
+    def look(*arguments) -> Judgement:
+        checkpoint = latest_valid(tmp_path)
+        saved_at_judgements.append(checkpoint and checkpoint.step)
+        return judge(*arguments)
+
+    monkeypatch.setattr(Judge, "judge", look)
+    train(face_sets, tmp_path, recipe=TINY, steps=3)
+    assert saved_at_judgements[0] == 1
+
+
+def test_the_first_checkpoint_comes_early_and_saving_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = Clock(replace(TINY, checkpoint_seconds=5))
+    due: list[int] = []
+    for second in range(200):
+        now[0] = max(now[0], second)
+        if clock.is_checkpoint_due():
+            due.append(second)
+            with clock.saving():
+                now[0] += 3
+    assert due == [1, 64, 127, 190], "3 seconds of saving are 5 % of a minute"
+    assert not Clock(replace(TINY, checkpoint_seconds=1e9)).is_checkpoint_due()
+    assert Clock(replace(TINY, checkpoint_seconds=0)).is_checkpoint_due(), "0 saves after every step"
 
 
 @pytest.mark.slow
@@ -241,7 +276,8 @@ def test_a_mistake_does_not_bind_the_folder_that_it_named(
     face_sets: list[Path], tmp_path: Path, mistake: dict[str, object]
 ) -> None:
     with pytest.raises(BadInput):
-        train(face_sets, tmp_path, **{"recipe": TINY, "steps": 1, **mistake})
+        train(face_sets, tmp_path / "model", **{"recipe": TINY, "steps": 1, **mistake})
+    assert not (tmp_path / "model").exists()
     assert train(face_sets, tmp_path, recipe=TINY, steps=1).figures["step"] == 1
 
 

@@ -131,10 +131,8 @@ def test_a_run_goes_on_in_smaller_pieces_where_less_memory_is_free_by_now(
     plan = plan_memory(recipe, num_faces=64)
     little = (plan.fixed_gb + 2.5 * plan.face_gb) / 0.85
     monkeypatch.setattr("understudy.model.memory.free_memory_gb", lambda: little)
-    train(face_sets, tmp_path, recipe=recipe, steps=2)
+    train(face_sets, tmp_path, recipe=recipe, steps=2, report=heard.append)
     assert pieces == [4, 2]
-
-
     assert any("fits in pieces of 2 of 4 faces" in event.message for event in heard)
 
 
@@ -142,6 +140,8 @@ def test_what_to_take_of_a_model_that_is_not_named_is_refused(face_sets: list[Pa
     with pytest.raises(BadInput, match="--take encoder was given without --from"):
         train(face_sets, tmp_path / "new", recipe=TINY, steps=1, take="encoder")
     assert not (tmp_path / "new").exists()
+
+
 def test_a_model_of_before_the_gaze_was_told_swaps_goes_on_and_can_be_begun_from(
     face_sets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

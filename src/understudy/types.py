@@ -267,7 +267,7 @@ class TrainRecipe:
     half_pixel_fault: bool = False
     default_minutes: float = 5.0
     held_out_fraction: float = 0.08
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = 60.0  # or longer, where saving takes long; 0 saves after every step
     preview_seconds: float = 60.0
     keep_checkpoints: int = 3
     seed: int = 0

@@ -12,6 +12,11 @@ from contextlib import contextmanager
 
 from understudy.types import TrainRecipe
 
+SAVE_SHARE = 0.05
+"""Saving takes no more of the time than this, however often it is asked for."""
+FIRST_SHARE = 0.1
+"""Of the time between two checkpoints, when the first is due: a run that is killed early, or judged for long, is not lost."""
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
 
 
@@ -36,11 +41,33 @@ class Clock:
     def __init__(self, recipe: TrainRecipe) -> None:
         now = time.monotonic()
         self._last_tick = now
+        self._checkpoint_seconds = recipe.checkpoint_seconds
         # The first preview comes early, so that a wrong start is seen at once.
         first_preview = now + min(15.0, recipe.preview_seconds) - recipe.preview_seconds
-        self._last = {"report": now, "preview": first_preview, "checkpoint": now, "judge": -1e9}
+        first_checkpoint = now - (1 - FIRST_SHARE) * recipe.checkpoint_seconds
+        self._last = {"report": now, "preview": first_preview, "checkpoint": first_checkpoint, "judge": -1e9}
 
         self.judge_seconds = 0.0
+        self._save_seconds: float | None = None
+
+    @property
+    def has_saved(self) -> bool:
+        """Whether a checkpoint was saved by this process."""
+        return self._save_seconds is not None
+
+    def is_checkpoint_due(self) -> bool:
+        """Every `checkpoint_seconds`, or less often where saving takes long; after each step where that is 0."""
+        if not self._checkpoint_seconds:
+            return True
+        return self.is_due("checkpoint", max(self._checkpoint_seconds, (self._save_seconds or 0.0) / SAVE_SHARE))
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Measures what saving takes; the time to the next checkpoint begins when it is done."""
+        began = time.monotonic()
+        yield
+        self._last["checkpoint"] = time.monotonic()
+        self._save_seconds = self._last["checkpoint"] - began
 
     @contextmanager
     def judging(self) -> Iterator[None]:

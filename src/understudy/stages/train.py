@@ -242,7 +242,7 @@ def _look_after(
         report(_progress_event(trainer, progress, budget, step))
     if clock.is_due("preview", recipe.preview_seconds):
         write_preview(trainer, out)
-    if not clock.is_due("checkpoint", recipe.checkpoint_seconds):
+    if not clock.is_checkpoint_due():
         return ""
     if session.judge is not None and clock.is_due("judge", clock.judge_seconds / JUDGE_SHARE):
         with clock.judging():
@@ -251,7 +251,8 @@ def _look_after(
             return wrong
         if budget.until == "plateau" and progress.plateau_at is None and not budget.is_cooling(progress):
             progress.plateau_at = budget.done(progress) if has_stopped_improving(progress.judgements) else None
-    return _save_if_sound(trainer, progress, out)
+    with clock.saving():
+        return _save_if_sound(trainer, progress, out)
 
 
 def _judge(session: _Session, report: Reporter) -> None:
