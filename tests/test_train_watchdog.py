@@ -20,7 +20,7 @@ from understudy.stages._training_state import Judgement
 from understudy.stages._training_watchdog import Watchdog
 from understudy.stages.train import train
 from understudy.store.checkpoints import latest_valid
-from understudy.types import Event, TrainingDiverged
+from understudy.types import BadInput, Event, TrainingDiverged
 
 
 def test_a_batch_that_is_no_number_is_left_out_and_the_run_goes_on(face_sets: list[Path], tmp_path: Path) -> None:
@@ -59,6 +59,15 @@ def test_a_run_killed_right_after_going_back_remembers_it(
     assert result.figures["step"] == 12
     went_back = [each for each in latest_valid(tmp_path).state["incidents"] if "went back" in each["remedy"]]
     assert len(went_back) == 1, "it did not have to go back again"
+
+
+def test_a_run_killed_before_anything_is_saved_binds_its_folder_to_nothing(face_sets: list[Path], tmp_path: Path) -> None:
+    with _killed_on_attempt(0), pytest.raises(Killed):
+        train(face_sets, tmp_path, recipe=TINY, steps=2)
+    assert (tmp_path / "galleries.safetensors").is_file()
+    assert train(face_sets, tmp_path, recipe=replace(TINY, code_size=17), steps=1).figures["step"] == 1
+    with pytest.raises(BadInput, match="code_size: 17 there, 16 now"):
+        train(face_sets, tmp_path, recipe=TINY, steps=1)
 
 
 class Killed(BaseException):

@@ -13,6 +13,7 @@ from torch import Tensor
 from understudy import parallel
 from understudy.imaging.expression import MEASURES
 from understudy.model.colour import UNCHANGED, measure_standard
+from understudy.model.folder import ANCESTORS_FILE, GALLERIES_FILE
 from understudy.model.memory import MemoryPlan, plan_memory
 from understudy.model.starter import starter_sha256
 from understudy.model.swapper import best_device
@@ -27,12 +28,14 @@ from understudy.stages._training_start import Start, Take, begin, check_take, wr
 from understudy.stages._training_state import Budget, Progress, Until, save, take_up, told_in
 from understudy.stages._training_terms import licences_of_terms, make_adversary, make_features
 from understudy.stages._training_watchdog import Watchdog, note_incident, roll_back
-from understudy.store.checkpoints import latest_valid
+from understudy.store.atomic import TEMPORARY_PREFIX
+from understudy.store.checkpoints import CHECKPOINTS_FOLDER, latest_valid
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
 from understudy.store.hashing import sha256_of_json
 from understudy.store.manifest import InputFile, read_manifest, stage_result
 from understudy.store.runs import Run, open_run
+from understudy.store.tensorboard import TENSORBOARD_FOLDER
 from understudy.trust import gate
 from understudy.trust.consent import consent_folder
 from understudy.trust.lineage import START_MODEL
@@ -40,6 +43,12 @@ from understudy.trust.permission import GATE_FILE, gate_face_sets, may_train
 from understudy.types import BadInput, Event, Json, Reporter, StageResult, TrainRecipe, silent
 
 STAGE = "train"
+NOT_YET_TRAINED = (
+    *(GALLERIES_FILE, ANCESTORS_FILE, f"{PREVIEWS_FOLDER}/*", f"{TENSORBOARD_FOLDER}/*"),
+    *(CHECKPOINTS_FOLDER, f"{CHECKPOINTS_FOLDER}/{TEMPORARY_PREFIX}*"),
+)
+"""What a training leaves in its folder before its first checkpoint is whole."""
+
 JUDGE_SHARE = 0.03
 """Judging takes no more of the time than this, however often checkpoints are saved."""
 
@@ -77,7 +86,7 @@ def train(
     if parallel.rank():
         _check_all_have_the_same(asked, inputs)
         return _follow(face_sets, out, recipe, budget, start, freeze)
-    with open_run(out, STAGE, asked, inputs, disposable=[GATE_FILE]) as run:
+    with open_run(out, STAGE, asked, inputs, disposable=[GATE_FILE], preliminary=NOT_YET_TRAINED) as run:
         report = combine(event_log(out), scalar_reporter(out), report)
         references = [*(start.may_train(consent_folder(consent), out) if start else ())]
         references += may_train(face_sets, consent_folder(consent))
@@ -244,7 +253,8 @@ def _look_after(
         write_preview(trainer, out)
     if not clock.is_checkpoint_due():
         return ""
-    if session.judge is not None and clock.is_due("judge", clock.judge_seconds / JUDGE_SHARE):
+    # The first judgement takes long, and waits until something is saved.
+    if session.judge is not None and clock.has_saved and clock.is_due("judge", clock.judge_seconds / JUDGE_SHARE):
         with clock.judging():
             _judge(session, report)
         if wrong := watchdog.look_at(progress.judgements[-1]):
