@@ -98,12 +98,29 @@ def test_paths_stay_whole_however_narrow_the_terminal_is() -> None:
     assert f"  report        {place}" in lines
 
 
+def test_a_curation_prints_its_verdict_and_the_first_of_what_is_lacking() -> None:
+    gaps = [
+        {"words": f"bea has {number} faces lit from the left, abel none; shoot or extract some more of them"}
+        for number in "12345678"
+    ]
+    figures = {"verdict": "89 of 100 faces are kept.", "warnings": ["few are lit"], "missing": [], "gaps": gaps}
+    lines = result_text(StageResult("curate", figures, {"report": Path("c/report.html")})).splitlines()
+    assert lines[:2] == ["89 of 100 faces are kept.", "  few are lit"]
+    assert lines[-3:] == ["  2 more in the report", "  report        c/report.html", "  all figures   c/manifest.json"]
+    assert all(len(line) <= 80 for line in lines)
+
+
 def test_training_and_extraction_print_an_answer_and_no_dump() -> None:
     trained = {"step": 1200, "num_faces_seen": 38400, "faces_per_second": 640.2, "verdict": "still improving", "eyes_r2": 0.3}
     assert result_text(StageResult("train", trained, {"model": Path("m")})).splitlines() == [
         "Still improving.",
         "  trained       1,200 steps, 38,400 faces at 640 a second",
         "  model         m",
+    ]
+    undone = {"num_kept": 98, "num_restored": 12}
+    assert result_text(StageResult("curate", undone, {"faces": Path("f")})).splitlines() == [
+        "98 faces are kept, 12 of them again.",
+        "  faces         f",
     ]
     found = {"num_faces": 98, "num_frames": 100, "num_frames_without_face": 2, "num_other_faces": 1, "jitter_after_px": 0.1}
     assert result_text(StageResult("extract", found, {"faces": Path("f")})).splitlines() == [

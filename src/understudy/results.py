@@ -21,23 +21,22 @@ _PLACES = ("swap", "faces", "model", "previews", "contact_sheet", "ledger", "rep
 """The outputs that are told, in this order; the others lie beside them."""
 
 Lines = Sequence[tuple[str, str]]
-"""A name and what is said under it."""
+"""A name, or "" for none, and what is said under it."""
 
 
 def result_text(result: StageResult) -> str:
     """What one stage came to."""
-    if "gaps" in result.figures:
-        return _curation_text(result)
     words: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, Lines]]] = {
         "extract": _extraction,
+        "curate": _curation,
         "train": _training,
         "convert": _conversion,
         "evaluate": _evaluation,
     }
     answer, lines = words[result.stage](result.figures)
     places = {name: str(path) for name, path in result.outputs.items()}
-    if result.figures.get("num_swapped") == result.figures.get("num_frames"):
-        places.pop("ledger", None)  # it says which frames are not swapped
+    if result.stage == "convert" and _is_all_swapped(result.figures):
+        places.pop("ledger", None)  # it says which frames are not
     return _laid_out(answer, lines, _places(places))
 
 
@@ -79,9 +78,11 @@ def _training(figures: Mapping[str, Any]) -> tuple[str, Lines]:
 
 def _conversion(figures: Mapping[str, Any]) -> tuple[str, Lines]:
     answer = f"{figures['num_swapped']} of {figures['num_frames']} frames are swapped."
-    if figures["num_swapped"] == figures["num_frames"] and not figures.get("num_partly_swapped"):
-        return answer, []
-    return answer, [("frames", _fates(figures))]
+    return answer, [] if _is_all_swapped(figures) else [("frames", _fates(figures))]
+
+
+def _is_all_swapped(figures: Mapping[str, Any]) -> bool:
+    return bool(figures["num_swapped"] == figures["num_frames"] and not figures.get("num_partly_swapped"))
 
 
 def _evaluation(figures: Mapping[str, Any]) -> tuple[str, Lines]:
@@ -97,12 +98,15 @@ def _evaluation(figures: Mapping[str, Any]) -> tuple[str, Lines]:
     return said.answer, lines
 
 
-def _curation_text(result: StageResult) -> str:
-    """What was left out of a face set, and what either performer lacks, in words."""
-    warnings, missing, gaps = (cast(Sequence[Any], result.figures[name]) for name in ("warnings", "missing", "gaps"))
-    lines = [str(result.figures["verdict"]), *warnings, *missing, *(gap["words"] for gap in gaps[:MOST_GAPS])]
-    lines += [f"{len(gaps) - MOST_GAPS} more in the report"] if len(gaps) > MOST_GAPS else []
-    return "\n".join(lines + [f"{name:<26} {path}" for name, path in result.outputs.items()])
+def _curation(figures: Mapping[str, Any]) -> tuple[str, Lines]:
+    """What was left out of a face set, and what either performer lacks; or that all is kept again."""
+    if "gaps" not in figures:
+        kept, restored = _counted(figures["num_kept"], "face"), figures["num_restored"]
+        return f"{kept} {'is' if figures['num_kept'] == 1 else 'are'} kept, {restored:,} of them again.", []
+    gaps = figures["gaps"]
+    said = [*figures["warnings"], *figures["missing"], *(gap["words"] for gap in gaps[:MOST_GAPS])]
+    said += [f"{len(gaps) - MOST_GAPS} more in the report"] if len(gaps) > MOST_GAPS else []
+    return str(figures["verdict"]), [("", words) for words in said]
 
 
 def _fates(swap: Mapping[str, Any]) -> str:
@@ -131,7 +135,7 @@ def _places(outputs: Mapping[str, str]) -> list[tuple[str, str]]:
 def _laid_out(answer: str, lines: Lines, places: Lines) -> str:
     """The answer, then a line for each name, folded to the terminal's width. Paths stay whole, so that they can be copied."""
     width = min(shutil.get_terminal_size().columns, _MOST_COLUMNS)
-    folded = [_folded(_start(name), words, width) for name, words in lines]
+    folded = [_folded(_start(name) if name else "  ", words, width) for name, words in lines]
     return "\n".join([textwrap.fill(answer, width), *folded, *(f"{_start(name)}{path}" for name, path in places)])
 
 
