@@ -194,7 +194,8 @@ def _compare_with_folder(folder: Path, asked: Json, serves_others: Path | None, 
         raise BadInput(f"{folder} holds the work of {there.get('stage')}, not of {asked['stage']}; name another --out")
     differences = recipe_differences(there, asked)
     if differences and not any(_made_in(folder, serves_others, no_work)):  # killed before there was any work
-        _remove_what_is_no_work(folder, no_work)
+        with writing_to(folder):
+            _remove_what_is_no_work(folder, no_work)
         return "fresh"
     if differences:
         raise BadInput(
@@ -275,11 +276,10 @@ def _free_unless_something_was_made(
 
 def _remove_what_is_no_work(folder: Path, patterns: Sequence[str]) -> None:
     """Takes away what matches, and then the recipe, so that the folder is free."""
-    with writing_to(folder):
-        for path in [each for each in _leaves(folder) if _matches(each.relative_to(folder).as_posix(), patterns)]:
-            path.rmdir() if path.is_dir() else path.unlink()
-        (folder / RECIPE_FILE).unlink(missing_ok=True)
-        sync_folder(folder)
+    for path in [each for each in _leaves(folder) if _matches(each.relative_to(folder).as_posix(), patterns)]:
+        path.rmdir() if path.is_dir() else path.unlink()
+    (folder / RECIPE_FILE).unlink(missing_ok=True)
+    sync_folder(folder)
 
 
 def _made_in(folder: Path, serves_others: Path | None, no_work: Sequence[str] = ()) -> Iterator[str]:
