@@ -123,11 +123,11 @@ def test_the_command_line_says_in_words_what_was_left_out_and_what_is_missing(
     faulty: Path, bea: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(["curate", str(faulty), "--against", str(bea)]) == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert re.match(r"\d+ of 41 faces of abel are kept. Left out: 1 of another person, 2 misaligned, 2 blurred, ", printed)
-    assert "\n1 face is of bea in the set of abel; left out\n" in printed
-    assert re.search(r"\nbea has \d+ left profiles, abel none; nearest frames of abel: \d+", printed)
-    assert f"report                     {faulty / 'curation/report.html'}" in printed
+    assert " 1 face is of bea in the set of abel; left out " in printed
+    assert re.search(r" bea has \d+ left profiles, abel none; nearest frames of abel: \d+", printed)
+    assert f"report {faulty / 'curation/report.html'}" in printed
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,6 @@ class Framing:
 
 Codec = Literal["h264", "h265", "prores_422_hq", "prores_4444", "ffv1", "vp9", "av1", "png", "tiff", "exr"]
 """What a picture can be written as (media/codecs.py)."""
-
 # ---- what a run is asked to do --------------------------------------------------------------------------------------------
 
 
