@@ -161,6 +161,17 @@ def test_frames_that_are_timed_close_together_hide_nothing() -> None:
         assert opened.result().num_samples == 4
 
 
+def test_photographs_in_a_folder_are_all_looked_at_and_film_that_moves_is_not() -> None:
+    photographs = [np.full_like(GREY, level) for level in range(0, 255, 50)]
+    photographs[-1][:, :12] = 200
+    with ContentGate(scoring(*[0.0] * 7)) as opened:
+        assert all(opened.consider(picture, f"picture {k}", k / 25) for k, picture in enumerate(photographs))
+        moving = [np.roll(photographs[-1], 3 * k, axis=1) for k in range(1, 6)]
+        assert not any(opened.consider(picture, f"frame {k}", k / 25 + 0.24) for k, picture in enumerate(moving))
+        assert opened.consider(photographs[0], "after a cut", 0.45)
+        opened.result()
+
+
 def test_a_clip_of_less_than_one_frame_a_second_is_looked_at_whole() -> None:
     with ContentGate(scoring(*[0.0] * 3)) as opened:
         for frame in range(3):
