@@ -26,7 +26,7 @@ from understudy.types import BadInput, Event, StageResult, TrainRecipe, Unfinish
 
 def understudy_command(*arguments: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """The real command in a process of its own."""
-    command = [sys.executable, "-c", "from understudy.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-m", "understudy", *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "COLUMNS": "200"}
     )
