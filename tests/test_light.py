@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from drawn_faces import draw_face
 from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY
 from understudy.imaging.expression import Drive
-from understudy.imaging.light import light_on
+from understudy.imaging.light import in_the_light_of, light_on
 from understudy.imaging.masks import polygon_mask
 from understudy.model.colour import ColourStandard, measure_standard
 from understudy.model.networks import build_network
@@ -59,7 +59,7 @@ def test_what_stands_before_a_face_hardly_counts() -> None:
     picture = lit_face(np.full(3, 0.7))
     alone = light_on(picture, face_mask(), SKIN, UNIT_PX)
     picture[:, SIZE // 2 :] = (0.2, 0.35, 0.6)
-    np.testing.assert_allclose(light_on(picture, face_mask(), SKIN, UNIT_PX), alone, rtol=0.12)
+    np.testing.assert_allclose(light_on(picture, face_mask(), SKIN, UNIT_PX), alone, rtol=0.12)  # the darker half is left
 
 
 def test_under_a_lamp_so_blue_that_no_skin_looks_like_skin_the_whole_face_counts() -> None:
@@ -77,6 +77,23 @@ def test_a_larger_picture_and_one_of_eight_bits_are_measured_alike() -> None:
 
 def test_without_a_face_the_light_is_taken_to_be_ordinary() -> None:
     np.testing.assert_array_equal(light_on(lit_face(np.ones(3)), np.zeros((SIZE, SIZE), np.float32), SKIN, UNIT_PX), 1)
+
+
+def test_a_drawn_face_takes_on_the_light_of_the_plates_and_keeps_its_own_skin() -> None:
+    light, dark_skin = np.array([0.7, 0.6, 0.5]), SKIN / 2
+    drawn = lit_face(np.full(3, 0.5 * 1.1))  # of that other skin, and a tenth too bright
+    lit = in_the_light_of(drawn, lit_face(light), face_mask(), SKIN, dark_skin, UNIT_PX)
+    np.testing.assert_allclose(light_on(lit, face_mask(), dark_skin, UNIT_PX), light, rtol=0.03)
+
+
+def test_a_face_of_which_a_bar_leaves_the_dark_half_to_be_seen_is_not_in_less_light() -> None:
+    plate = lit_face(np.ones(3))
+    whole = in_the_light_of(plate, plate, face_mask(), SKIN, SKIN, UNIT_PX)
+    plate[:, SIZE // 2 :] = (0.2, 0.35, 0.6)
+    half = in_the_light_of(lit_face(np.ones(3)), plate, face_mask(), SKIN, SKIN, UNIT_PX)
+    np.testing.assert_allclose(half, whole, atol=0.02)
+    alone = light_on(plate, face_mask(), SKIN, UNIT_PX)
+    assert alone[0] < 0.96, "by its own mean it would be"
 
 
 # ---- in training ------------------------------------------------------------------------------------------------------------
@@ -123,8 +140,10 @@ def test_a_model_knows_by_which_skin_the_light_was_told_and_draws_in_the_plates_
     codes = [swapper.read(crops * np.float32(gain), "abel", drive.faces) for gain in (1.0, 0.5)]
     np.testing.assert_allclose(codes[1], codes[0], atol=1e-3)
     assert not np.allclose(untold.read(crops, "abel"), untold.read(crops / 2, "abel"), atol=1e-3)
-    with pytest.raises(ValueError, match="where the faces lie"):
-        swapper.swap(crops, "abel", "bea", Drive(np.zeros((1, 10), np.float32)))
+    blind = Drive(np.zeros((1, 10), np.float32))
+    for read in (None, codes[0]):
+        with pytest.raises(ValueError, match="where the faces lie"):
+            swapper.swap(crops, "abel", "bea", blind, read)
 
 
 def test_a_model_that_learned_faces_as_they_were_lit_needs_not_know_where_they_lie() -> None:

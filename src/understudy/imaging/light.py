@@ -7,6 +7,8 @@ numbers tell of a frame's light what a network could only guess.
 
 from __future__ import annotations
 
+from typing import cast
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ DARK = 0.05
 RIM_UNITS = 1 / 7
 """How much of a face's rim does not count, in face units: hair and background there would pass for dark skin."""
 
-WHATEVER_SHARE = 0.05
+WHATEVER_SHARE = 0.02
 """How much what is no skin counts: little beside skin; where all is of another hue, as under a coloured lamp, it decides."""
 
 MOST_LIGHT = 8.0
@@ -35,22 +37,55 @@ MOST_LIGHT = 8.0
 ENOUGH_PX = 128
 """A mean of colours needs no larger picture."""
 
+Picture = NDArray[np.uint8] | NDArray[np.float32]
 
-def light_on(picture: NDArray[np.uint8] | NDArray[np.float32], face: Mask, skin: FloatArray, px_per_unit: float) -> FloatArray:
+
+def light_on(picture: Picture, face: Mask, skin: FloatArray, px_per_unit: float) -> FloatArray:
     """Gains (3,), R G B: the colour of a face's skin in a picture over `skin` (3,), the performer's in ordinary light.
 
     picture: (N, N, 3), uint8 or float32 0..1; face: (N, N), where the face lies in it; px_per_unit: pixels of a face unit.
     What stands before the face counts as far as it has the skin's hue. Ones where there is no face.
     """
+    colours = _small(picture)
+    return _over(_mean(colours, _skin_in(colours, _small(face), skin, px_per_unit / len(picture))), skin)
+
+
+def in_the_light_of(
+    drawn: NDArray[np.float32], plate: Picture, face: Mask, plate_skin: FloatArray, drawn_skin: FloatArray, px_per_unit: float
+) -> NDArray[np.float32]:
+    """A drawn face (N, N, 3) in the light that is on the plate's face (N, N, 3): each over its performer's own skin (3,).
+
+    Both are compared where the plate shows skin: a face of which a bar leaves the dark half to be seen is not in less light.
+    face, px_per_unit: as for `light_on`.
+    """
+    colours, size = _small(plate), len(plate)
+    shown = _skin_in(colours, _small(face), plate_skin, px_per_unit / size)
+    wanted, there = _over(_mean(colours, shown), plate_skin), _over(_mean(_small(drawn), shown), drawn_skin)
+    return np.asarray(np.clip(drawn * np.float32(wanted / there), 0, 1), np.float32)
+
+
+def _small(picture: Picture) -> NDArray[np.float32]:
+    """(N, N) or (N, N, 3) in 0..1, at `ENOUGH_PX` where it is larger."""
     if len(picture) > ENOUGH_PX:
-        px_per_unit *= ENOUGH_PX / len(picture)
-        picture, face = (cv2.resize(each, (ENOUGH_PX, ENOUGH_PX), interpolation=cv2.INTER_AREA) for each in (picture, face))
-    colours = picture.astype(np.float32) / np.float32(255 if picture.dtype == np.uint8 else 1)
-    inside = erode(face, RIM_UNITS * px_per_unit)
-    weights = inside * (WHATEVER_SHARE + (1 - WHATEVER_SHARE) * likeness_to_skin(colours, np.asarray(skin)))
-    if (total := float(weights.sum())) < 1:
+        picture = cast(Picture, cv2.resize(picture, (ENOUGH_PX, ENOUGH_PX), interpolation=cv2.INTER_AREA))
+    return picture.astype(np.float32) / np.float32(255 if picture.dtype == np.uint8 else 1)
+
+
+def _skin_in(colours: NDArray[np.float32], face: Mask, skin: FloatArray, units_share: float) -> Mask:
+    """How much each pixel says of the skin; units_share: a face unit as a share of the side."""
+    inside = erode(face, RIM_UNITS * units_share * len(colours))
+    return inside * (WHATEVER_SHARE + (1 - WHATEVER_SHARE) * likeness_to_skin(colours, skin))
+
+
+def _mean(colours: NDArray[np.float32], weights: Mask) -> FloatArray | None:
+    """(3,); None where there is nothing to be measured."""
+    total = float(weights.sum())
+    return np.einsum("hw,hwc->c", weights, colours, dtype=np.float64) / total if total >= 1 else None
+
+
+def _over(mean: FloatArray | None, skin: FloatArray) -> FloatArray:
+    if mean is None:
         return np.ones(3)
-    mean = np.einsum("hw,hwc->c", weights, colours, dtype=np.float64) / total
     return np.asarray(np.clip(mean / np.maximum(skin, 0.01), 1 / MOST_LIGHT, MOST_LIGHT))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from understudy.imaging.expression import Drive, ExpressionStandard
 from understudy.imaging.framing import framing
-from understudy.imaging.light import light_on
+from understudy.imaging.light import in_the_light_of, light_on
 from understudy.model.colour import UNCHANGED, ColourStandard
 from understudy.model.folder import (
     GALLERIES_FILE,
@@ -82,7 +82,6 @@ class Swapper:
         """
         self._check_known(from_performer, to_performer)
         faces = drive.faces if drive is not None else None
-        lights = self._lights(crops, from_performer, faces)
         if codes is None:
             codes = self.read(crops, from_performer, faces)
         device = self._device()
@@ -92,12 +91,10 @@ class Swapper:
             if offset := self._skin_offsets.get(from_performer, {}).get(to_performer):
                 shifted = drawn[:, :3] + torch.tensor(offset, device=device)[:, None, None]
                 drawn = torch.cat([shifted.clamp(0, 1), drawn[:, 3:]], dim=1)
-            if lights is not None:
-                lit = drawn[:, :3] * torch.from_numpy(lights).to(device)[:, :, None, None]
-                drawn = torch.cat([lit.clamp(0, 1), drawn[:, 3:]], dim=1)
             if drawn.shape[1] == 3:
                 drawn = torch.cat([drawn, torch.ones_like(drawn[:, :1])], dim=1)
-            return np.ascontiguousarray(drawn.permute(0, 2, 3, 1).cpu().numpy())
+            answers = np.ascontiguousarray(drawn.permute(0, 2, 3, 1).cpu().numpy())
+        return self._lit(answers, crops, from_performer, to_performer, faces)
 
     def read(
         self,
@@ -119,6 +116,23 @@ class Swapper:
             codes: NDArray[np.float32] = self._network.read(self._standards[performer].apply(pictures)).cpu().numpy()
             return codes
 
+    def _lit(
+        self,
+        answers: NDArray[np.float32],
+        crops: NDArray[np.uint8] | NDArray[np.float32],
+        from_performer: str,
+        to_performer: str,
+        faces: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
+        """What was drawn in ordinary light (N, R, R, 4), in the light of the crops; as it is, where it was not."""
+        plate_skin, drawn_skin = (self._standards[name].skin for name in (from_performer, to_performer))
+        if plate_skin is None or drawn_skin is None:
+            return answers
+        skins, px_per_unit = (np.array(plate_skin), np.array(drawn_skin)), self.resolution_px / self.framing.side
+        for answer, crop, face in zip(answers, crops, _told_where(faces), strict=True):
+            answer[..., :3] = in_the_light_of(answer[..., :3], crop, face, *skins, px_per_unit)
+        return answers
+
     def _lights(
         self, crops: NDArray[np.uint8] | NDArray[np.float32], performer: str, faces: NDArray[np.float32] | None
     ) -> NDArray[np.float32] | None:
@@ -126,11 +140,8 @@ class Swapper:
         skin = self._standards[performer].skin
         if skin is None:
             return None
-        if faces is None:
-            raise ValueError("this model draws in ordinary light: tell where the faces lie, by which the plate's is measured")
-        px_per_unit = self.resolution_px / self.framing.side
-        each = [light_on(crop, face, np.array(skin), px_per_unit) for crop, face in zip(crops, faces, strict=True)]
-        return np.asarray(each, np.float32)
+        px_per_unit, pairs = self.resolution_px / self.framing.side, zip(crops, _told_where(faces), strict=True)
+        return np.asarray([light_on(crop, face, np.array(skin), px_per_unit) for crop, face in pairs], np.float32)
 
     def _device(self) -> torch.device:
         return next(self._network.parameters()).device
@@ -148,6 +159,12 @@ class Swapper:
         told = self._expressions[performer].apply(drive.readings, drive.strength)
         told[:, 1:] *= np.array(EMPHASIS[: told.shape[1] - 1], np.float32)
         return torch.from_numpy(told).to(device)
+
+
+def _told_where(faces: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    if faces is None:
+        raise ValueError("this model draws in ordinary light: tell where the faces lie, by which the plate's is measured")
+    return faces
 
 
 def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: str | None = None) -> Swapper | IdentitySwapper:
