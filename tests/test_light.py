@@ -96,6 +96,14 @@ def test_a_face_of_which_a_bar_leaves_the_dark_half_to_be_seen_is_not_in_less_li
     assert alone[0] < 0.96, "by its own mean it would be"
 
 
+@pytest.mark.parametrize("brightness", [1 / 4, 1 / 16, 1 / 40, 0])
+def test_a_drawn_face_fades_to_black_with_the_plate(brightness: float) -> None:
+    plate = lit_face(np.full(3, brightness))
+    lit = in_the_light_of(lit_face(np.ones(3)), plate, face_mask(), SKIN, SKIN, UNIT_PX)
+    inside = face_mask() == 1
+    np.testing.assert_allclose(lit[inside], plate[inside], atol=2e-3)
+
+
 # ---- in training ------------------------------------------------------------------------------------------------------------
 
 

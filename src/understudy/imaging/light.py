@@ -56,11 +56,11 @@ def in_the_light_of(
     """A drawn face (N, N, 3) in the light that is on the plate's face (N, N, 3): each over its performer's own skin (3,).
 
     Both are compared where the plate shows skin: a face of which a bar leaves the dark half to be seen is not in less light.
-    face, px_per_unit: as for `light_on`.
+    A plate that fades to black takes what is drawn along. face, px_per_unit: as for `light_on`.
     """
     colours, size = _small(plate), len(plate)
     shown = _skin_in(colours, _small(face), plate_skin, px_per_unit / size)
-    wanted, there = _over(_mean(colours, shown), plate_skin), _over(_mean(_small(drawn), shown), drawn_skin)
+    wanted, there = _over(_mean(colours, shown), plate_skin, least=0), _over(_mean(_small(drawn), shown), drawn_skin)
     return np.asarray(np.clip(drawn * np.float32(wanted / there), 0, 1), np.float32)
 
 
@@ -83,10 +83,11 @@ def _mean(colours: NDArray[np.float32], weights: Mask) -> FloatArray | None:
     return np.einsum("hw,hwc->c", weights, colours, dtype=np.float64) / total if total >= 1 else None
 
 
-def _over(mean: FloatArray | None, skin: FloatArray) -> FloatArray:
+def _over(mean: FloatArray | None, skin: FloatArray, least: float = 1 / MOST_LIGHT) -> FloatArray:
+    """(3,); least: no gain is less, as one must not be that something is divided by."""
     if mean is None:
         return np.ones(3)
-    return np.asarray(np.clip(mean / np.maximum(skin, 0.01), 1 / MOST_LIGHT, MOST_LIGHT))
+    return np.asarray(np.clip(mean / np.maximum(skin, 0.01), least, MOST_LIGHT))
 
 
 def likeness_to_skin(picture: NDArray[np.float32], skin: FloatArray) -> Mask:
