@@ -12,6 +12,7 @@ from understudy.media.images import write_png
 from understudy.media.reader import read_frames
 from understudy.stages._drawing import frames_to_read
 from understudy.stages._segment_keys import segment_keys
+from understudy.stages._swap_plan import face_in_crop
 from understudy.stages._swapping import swapped_frames
 
 STEADY = replace(LOSSLESS, code_seconds=0.05, batch_size=2, matte_seconds=0)
@@ -50,6 +51,22 @@ class Light(Told):
 
     def read(self, crops, performer, faces=None):
         return np.float32([[crop.mean() / 255] for crop in crops])
+
+
+class Asking(Told):
+    """It notes where the faces lie, as it is told: when it reads, and when it draws."""
+
+    def __init__(self):
+        super().__init__()
+        self.told_to_read, self.told_to_draw = [], []
+
+    def read(self, crops, performer, faces=None):
+        self.told_to_read += list(faces)
+        return np.zeros((len(crops), 1), np.float32)
+
+    def swap(self, crops, from_performer, to_performer, drive=None, codes=None):
+        self.told_to_draw += list(drive.faces)
+        return super().swap(crops, from_performer, to_performer, drive, codes)
 
 
 def brightness(plate, faces, model, recipe=STEADY, wanted=None, ranges=()):
@@ -112,3 +129,15 @@ def test_a_frame_that_only_steadies_a_segment_is_part_of_its_key(plate):
     )
     assert untold == [False] * 5 + [True] + [False] * 2
     assert told == [False] * 3 + [True] * 5
+
+
+def test_a_model_is_told_where_each_face_lies_in_its_crops(plate):
+    faces = [a_face(frame, x=100.3, size=50.0 + frame) for frame in range(NUM_FRAMES)]
+    faces = [replace(face, landmarks=face.landmarks * (1, 1 + 0.01 * face.frame)) for face in faces]
+    model = Asking()
+    plan = planned(plate, faces, model, replace(STEADY, num_crops=2))
+    model.told_to_draw.clear()
+    list(swapped_frames(read_frames(plate), plan))
+    twice = [face_in_crop(face, model) for face in faces for _ in range(2)]
+    np.testing.assert_array_equal(model.told_to_read, twice)
+    np.testing.assert_array_equal(model.told_to_draw, twice)

@@ -104,6 +104,27 @@ def test_a_drawn_face_fades_to_black_with_the_plate(brightness: float) -> None:
     np.testing.assert_allclose(lit[inside], plate[inside], atol=2e-3)
 
 
+def test_a_sliver_of_a_face_without_colour_says_nothing_of_its_light() -> None:
+    sliver = np.zeros((SIZE, SIZE), np.float32)
+    sliver[40:59, 40:59] = 1
+    grey, drawn = np.full((SIZE, SIZE, 3), 0.2, np.float32), lit_face(np.full(3, 0.7))
+    np.testing.assert_array_equal(light_on(grey, sliver, SKIN, UNIT_PX), 1)
+    np.testing.assert_array_equal(in_the_light_of(drawn, grey, sliver, SKIN, SKIN, UNIT_PX), drawn)
+
+
+def test_what_a_picture_is_divided_by_keeps_within_bounds() -> None:
+    black = np.zeros((SIZE, SIZE, 3), np.uint8)
+    np.testing.assert_allclose(light_on(black, face_mask(), SKIN, UNIT_PX), 1 / 8)
+    np.testing.assert_allclose(light_on(black + 255, face_mask(), SKIN / 20, UNIT_PX), 8)
+
+
+def test_a_highlight_that_is_brightened_ends_at_white() -> None:
+    drawn = lit_face(np.ones(3))
+    drawn[40, 40] = 0.9
+    lit = in_the_light_of(drawn, lit_face(np.full(3, 1.3)), face_mask(), SKIN, SKIN, UNIT_PX)
+    np.testing.assert_array_equal(lit[40, 40], 1)
+
+
 # ---- in training ------------------------------------------------------------------------------------------------------------
 
 
@@ -128,6 +149,45 @@ def test_faces_of_a_performer_under_all_lights_become_one_before_they_are_learne
     assert learned.skin is not None
     assert held.skin == learned.skin
     assert torch.equal(learned.crops[:, 3:], before[:, 3:]), "masks have no light"
+
+
+def test_ordinary_light_is_the_geometric_middle_of_a_footages() -> None:
+    lights = np.repeat([[0.2], [0.8]], 3, axis=1)
+    (learned,), _ = in_ordinary_light(
+        [performer("abel", LIGHT_SKIN, lights)], [nobody("abel")], replace(TINY, is_light_measured=True)
+    )
+    (middle,), _ = in_ordinary_light(
+        [performer("abel", LIGHT_SKIN, lights[:1] * 2)], [nobody("abel")], replace(TINY, is_light_measured=True)
+    )
+    assert learned.skin == pytest.approx(middle.skin, rel=0.04), "a half in 0.5 of the light, the arithmetic one"
+
+
+def test_three_performers_one_of_them_without_blue_are_each_brought_to_an_own_skin_with_nothing_held_out() -> None:
+    lights = [np.array([[0.5, 0.5, 0.5], [1.0, 1.0, 1.0]]) * tint for tint in ((1, 1, 1), (1, 0.8, 0), (0.9, 0.9, 1))]
+    names = ("abel", "bea", "cyd")
+    before = [performer(name, DARK_SKIN, each) for name, each in zip(names, lights, strict=True)]
+    learned, held = in_ordinary_light(before, [nobody(name) for name in names], replace(TINY, is_light_measured=True))
+    assert [each.performer for each in learned] == list(names)
+    assert [len(each.crops) for each in held] == [0, 0, 0]
+    assert len({each.skin for each in learned}) == 3
+    for each in learned:
+        assert each.skin is not None
+        assert ColourStandard.from_json(ColourStandard((0.5,) * 3, (0.2,) * 3, each.skin).as_json()).skin == each.skin  # type: ignore[arg-type]
+        dim, bright = (measure_means(face) for face in each.crops)
+        np.testing.assert_allclose(dim, bright, rtol=0.03, atol=0.5)
+
+
+def test_a_highlight_on_a_dim_face_stays_white_when_it_is_learned() -> None:
+    dim = performer("abel", DARK_SKIN, np.array([[0.5] * 3, [1.0] * 3, [1.0] * 3]))
+    dim.crops[0, :3, 27, 27] = 255
+    (learned,), _ = in_ordinary_light([dim], [nobody("abel")], replace(TINY, is_light_measured=True))
+    assert learned.crops[0, :3, 27, 27].tolist() == [255, 255, 255]
+
+
+def nobody(name: str) -> PerformerFaces:
+    """No face of a performer, as where none is held out."""
+    one = performer(name, DARK_SKIN, np.ones((1, 3)))
+    return replace(one, crops=one.crops[:0], readings=one.readings[:0], shares=one.shares[:0])
 
 
 def measure_means(crop: torch.Tensor) -> torch.Tensor:
