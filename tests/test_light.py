@@ -20,7 +20,7 @@ from understudy.model.colour import ColourStandard, measure_standard
 from understudy.model.networks import build_network
 from understudy.model.swapper import Swapper, load_swapper
 from understudy.recipes import train_recipe
-from understudy.stages._training_faces import PerformerFaces, in_ordinary_light
+from understudy.stages._training_faces import DENSITY, PerformerFaces, in_ordinary_light
 from understudy.stages.train import build_trainer, train
 from understudy.types import BadInput
 
@@ -184,6 +184,19 @@ def test_a_highlight_on_a_dim_face_stays_white_when_it_is_learned() -> None:
     assert learned.crops[0, :3, 27, 27].tolist() == [255, 255, 255]
 
 
+def test_the_rim_that_does_not_count_has_its_width_in_face_units_in_training_too() -> None:
+    unit_px = TINY.resolution_px * DENSITY / 2  # the framing's side is two face units
+    rim_px = int(unit_px / 7)
+    faces = performer("abel", LIGHT_SKIN, np.ones((2, 3)))
+    faces.crops[:] = 0
+    faces.crops[:, 3, 7:47, 7:47] = 255
+    for face, brightness in zip(faces.crops, (200, 20), strict=True):
+        face[:3, 7:47, 7:47] = 200  # hair, as bright in any light
+        face[:3, 7 + rim_px : 47 - rim_px, 7 + rim_px : 47 - rim_px] = brightness
+    (learned,), _ = in_ordinary_light([faces], [nobody("abel")], replace(TINY, is_light_measured=True))
+    np.testing.assert_array_equal(learned.crops[0, :3, 27, 27], learned.crops[1, :3, 27, 27])
+
+
 def nobody(name: str) -> PerformerFaces:
     """No face of a performer, as where none is held out."""
     one = performer(name, DARK_SKIN, np.ones((1, 3)))
@@ -212,6 +225,18 @@ def test_a_model_knows_by_which_skin_the_light_was_told_and_draws_in_the_plates_
     for read in (None, codes[0]):
         with pytest.raises(ValueError, match="where the faces lie"):
             swapper.swap(crops, "abel", "bea", blind, read)
+
+
+def test_what_a_dim_face_has_brighter_than_white_is_white_to_the_network() -> None:
+    lit = ColourStandard((0.5,) * 3, (0.2,) * 3, (0.6, 0.42, 0.33))
+    recipe = replace(TINY, is_expression_measured=False)
+    swapper = Swapper(build_network(recipe, ["abel"]), recipe, {"abel": lit}, {}, {}, Path("000001"), {})
+    dim, clipped = lit_face(np.full(3, 0.25), 32), lit_face(np.full(3, 0.25), 32)
+    lamp = np.s_[2:4, 2:4]
+    dim[lamp], clipped[lamp] = 1.0, 0.6
+    codes = swapper.read(np.stack([dim, clipped]), "abel", np.stack([face_mask(32)] * 2))
+    np.testing.assert_allclose(codes[0], codes[1], atol=1e-5)
+    assert swapper.skins["abel"].tolist() == [0.6, 0.42, 0.33]
 
 
 def test_a_model_that_learned_faces_as_they_were_lit_needs_not_know_where_they_lie() -> None:
