@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from understudy.model.colour import COMMON_MEAN, COMMON_SPREAD, ColourStandard, measure_standard
+from understudy.model.colour import COMMON_MEAN, COMMON_SPREAD, RIM_FRACTION, ColourStandard, measure_standard, without_rim
 from understudy.types import BadInput
 
 
@@ -34,3 +34,11 @@ def test_a_standard_comes_back_from_json_and_a_damaged_one_is_refused() -> None:
     assert ColourStandard.from_json(standard.as_json()) == standard  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="mean and spread"):
         ColourStandard.from_json({"mean": [1, 2, 3]})
+
+
+@pytest.mark.parametrize("size", [4, 18, 54, 162])
+def test_a_mask_without_its_rim_is_the_least_of_the_square_around_each_pixel(size: int) -> None:
+    mask = torch.rand((2, 1, size, size + 3), generator=torch.Generator().manual_seed(size))
+    window = 2 * round((size + 3) * RIM_FRACTION) + 1
+    square = torch.nn.functional.max_pool2d(-mask, window, stride=1, padding=window // 2)
+    assert torch.equal(without_rim(mask), -square)

@@ -77,7 +77,17 @@ def measure_standard(crops: Tensor) -> ColourStandard:
 
 def without_rim(mask: Tensor) -> Tensor:
     """A face mask (B, 1, S, S) drawn in by RIM_FRACTION of its side."""
-    rim_px = round(mask.shape[-1] * RIM_FRACTION)
-    # Along one axis, then along the other: a window of 49 px costs 49 looks at each pixel twice, not 49 times.
-    down = functional.max_pool2d(-mask, (2 * rim_px + 1, 1), stride=1, padding=(rim_px, 0))
-    return -functional.max_pool2d(down, (1, 2 * rim_px + 1), stride=1, padding=(0, rim_px))
+    reach_px = round(mask.shape[-1] * RIM_FRACTION)
+    return _least_within(_least_within(mask, reach_px).transpose(2, 3), reach_px).transpose(2, 3).contiguous()
+
+
+def _least_within(mask: Tensor, reach_px: int) -> Tensor:
+    """The least of (B, 1, S, T) within `reach_px` to either side along the rows; what lies beyond the picture does not count.
+
+    Windows of two, four, eight pixels are made of two of half the size: one of 97 px costs seven looks at each pixel.
+    """
+    least, width = functional.pad(mask, (reach_px, reach_px), value=torch.inf), 1
+    while 2 * width <= 2 * reach_px + 1:
+        least, width = torch.minimum(least[..., :-width], least[..., width:]), 2 * width
+    rest = 2 * reach_px + 1 - width
+    return torch.minimum(least[..., : least.shape[-1] - rest], least[..., rest:])
