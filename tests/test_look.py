@@ -152,13 +152,14 @@ def brown_face_with_teeth() -> np.ndarray:
     return face
 
 
+@pytest.mark.parametrize("is_lit", [False, True], ids=["drawn in ordinary light", "drawn in the plate's"])
 @pytest.mark.parametrize("light", [(1.0, 1.0, 1.0), (1.1, 1.0, 0.8), (0.7, 0.8, 1.0)])
-def test_a_brown_skin_becomes_pale_and_the_teeth_take_the_light_alone(light):
-    face, skin = brown_face_with_teeth(), np.ones((SIZE, SIZE), np.float32)
+def test_a_brown_skin_becomes_pale_and_the_teeth_take_the_light_once(light, is_lit):
+    face, skin = brown_face_with_teeth() * np.float32(light if is_lit else 1), np.ones((SIZE, SIZE), np.float32)
     skin[95:125, 95:155] = 0
     plate = np.tile(np.float32(PALE) * np.float32(light), (SIZE, SIZE, 1))
     samples = [LookSample(0, *(measure_appearance(each, skin, each, skin) for each in (plate, face)))]
-    look = look_at(TrackLook.of(samples), 0, 10, "gain", usual_skin=np.array(PALE))
+    look = look_at(TrackLook.of(samples), 0, 10, "gain", usual_skins=(np.array(PALE), np.array(BROWN)))
     mapped = apply_colours(face, look)
     assert np.allclose(mapped[0, 0], plate[0, 0], atol=0.01)
     assert np.allclose(mapped[105, 120], np.float32(WHITE) * np.float32(light), atol=0.01)
@@ -174,5 +175,7 @@ def test_teeth_stay_white_where_nobody_knows_the_plates_usual_skin():
 
 def test_grey_pictures_are_mapped_as_a_whole():
     face, plate = np.full((SIZE, SIZE, 3), 0.3, np.float32), np.full((SIZE, SIZE, 3), 0.5, np.float32)
-    look = look_at(TrackLook.of([LookSample(0, appearance(plate), appearance(face))]), 0, 10, "gain", usual_skin=np.ones(3))
+    look = look_at(
+        TrackLook.of([LookSample(0, appearance(plate), appearance(face))]), 0, 10, "gain", usual_skins=(np.ones(3), np.ones(3))
+    )
     assert np.allclose(apply_colours(face, look), plate, atol=0.01)

@@ -85,7 +85,8 @@ class Look:
 
     light: gains (3,) for what is no skin, teeth and eyes, where `colour` is a gain that makes one skin another; None where it
     maps all alike.
-    skin: the colour (3,) of the new face's skin before it is mapped, by which the two are told apart.
+    skin: the colour (3,) of the new face's skin before it is mapped, by which the two are told apart, once the light that the
+    new face shows, gains (3,), is off both: under a warm lamp teeth have a skin's hue.
     """
 
     colour: ColourMap
@@ -93,6 +94,7 @@ class Look:
     grain: float
     light: NDArray[np.float64] | None = None
     skin: NDArray[np.float64] | None = None
+    shown: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,13 +164,14 @@ def look_at(
     sigma_frames: float,
     colour_method: str,
     skin: Literal["plate", "performer"] = "plate",
-    usual_skin: FloatArray | None = None,
+    usual_skins: tuple[FloatArray, FloatArray] | None = None,
 ) -> Look:
     """The look that gives the new face the plate's around `frame`; UNCHANGED where there is no sample.
 
     skin: whose skin it has in the end. The performer's own takes on the plate's changes of light along the track: the ratio of
     the plate's colour here to its colour in all samples (von Kries), as far as the new face does not show it already.
-    usual_skin: the colour (3,) of the plate's performer in the training footage: how the plate differs from it is the light.
+    usual_skins: the colours (3,) of the plate's performer and of the new face's in training footage: how the plate differs from
+    the one is its light, and how the new face differs from the other is what it shows of that light already.
     """
     if track is None:
         return UNCHANGED
@@ -178,13 +181,13 @@ def look_at(
     plate, face = (_pool(each, closeness) for each in ([s.plate for s in samples], [s.face for s in samples]))
     if skin == "plate":
         colour = colour_matcher(colour_method)(face.colour, plate.colour)
-        light = _light_on_what_is_no_skin(plate.colour, face.colour, usual_skin) if colour_method == "gain" else None
+        light, shown = _lights(plate.colour, face.colour, usual_skins) if colour_method == "gain" else (None, None)
     else:
-        colour, light = _light_map(plate, track.plate, face, track.face), None
+        colour, light, shown = _light_map(plate, track.plate, face, track.face), None, None
     wanted, there = _luminance_variance(plate.detail, np.eye(3)), _luminance_variance(face.detail, colour[:, :3])
     gains = np.sqrt(wanted / np.maximum(there, 1e-8))
     detail_gains = np.clip(gains, LEAST_DETAIL_GAIN, MOST_DETAIL_GAIN)
-    return Look(colour, detail_gains, max(plate.grain - face.grain, 0.0), light, face.colour.mean)
+    return Look(colour, detail_gains, max(plate.grain - face.grain, 0.0), light, face.colour.mean, shown)
 
 
 def detail_of_model(track: TrackLook, colour_method: str = "mkl") -> float:
@@ -198,19 +201,26 @@ def detail_of_model(track: TrackLook, colour_method: str = "mkl") -> float:
     return float(np.sqrt(there[1] / wanted[1])) if wanted[1] > 0 else float("nan")
 
 
-def _light_on_what_is_no_skin(
-    plate: ColourStatistics, face: ColourStatistics, usual_skin: FloatArray | None
-) -> NDArray[np.float64] | None:
-    """Gains (3,): how the light on the plate differs from that in training, by what it does to a skin that is in both.
+def _lights(
+    plate: ColourStatistics, face: ColourStatistics, usual_skins: tuple[FloatArray, FloatArray] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | tuple[None, None]:
+    """What the light does to the plate's skin over what it does to the new face's already, and that: gains (3,) each.
 
-    Where that skin is not known, a grey gain, which leaves white white. Both performers are taken to have been filmed in much
-    the same light for training.
+    Where the skins are not known, a grey gain, which leaves white white, and ones. Both performers are taken to have been
+    filmed in much the same light for training.
     """
     if min(plate.weight, face.weight) <= 0:
-        return None
-    here, there = (plate.mean, usual_skin) if usual_skin is not None else (luma(plate.mean), luma(face.mean))
-    gains = np.maximum(here, 0.01) / np.maximum(there, 0.01) * np.ones(3)
-    return np.asarray(np.clip(gains, 1 / MOST_LIGHT_GAIN, MOST_LIGHT_GAIN))
+        return None, None
+    if usual_skins is None:
+        here, there = (np.maximum(luma(each.mean), 0.01) * np.ones(3) for each in (plate, face))
+        shown = np.ones(3)
+    else:
+        here, there = (
+            np.maximum(each.mean, 0.01) / np.maximum(usual, 0.01)
+            for each, usual in zip((plate, face), usual_skins, strict=True)
+        )
+        shown = there
+    return np.asarray(np.clip(here / there, 1 / MOST_LIGHT_GAIN, MOST_LIGHT_GAIN)), shown
 
 
 def _light_map(plate: Appearance, plate_always: Appearance, face: Appearance, face_always: Appearance) -> ColourMap:
@@ -244,9 +254,10 @@ def apply_colours(crop: Picture, look: Look) -> Picture:
     """The crop (N, N, 3) with its skin brought to the plate's, and teeth and eyes only to its light: a gain that makes a brown
     skin pale turns what was white blue."""
     mapped = apply_colour(crop, look.colour)
-    if look.light is None or look.skin is None:
+    if look.light is None or look.skin is None or look.shown is None:
         return mapped
-    share = likeness_to_skin(crop, look.skin)[..., None]
+    in_ordinary_light = np.asarray(crop / look.shown.astype(np.float32), np.float32)
+    share = likeness_to_skin(in_ordinary_light, look.skin / look.shown)[..., None]
     return np.asarray(share * mapped + (1 - share) * crop * look.light.astype(np.float32), np.float32)
 
 

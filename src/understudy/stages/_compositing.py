@@ -171,8 +171,9 @@ def _in_the_plates_look(
     if recipe.colour == "none":
         return colours, blend
     sigma_frames = recipe.colour_seconds * plan.frame_rate
-    usual_skin = plan.swapper.skins.get(plan.roles[face.track].replace)
-    look = look_at(plan.looks.get(face.track), face.frame, sigma_frames, recipe.colour_method, recipe.colour, usual_skin)
+    role, skins = plan.roles[face.track], plan.swapper.skins
+    usual_skins = (skins[role.replace], skins[role.with_]) if {role.replace, role.with_} <= skins.keys() else None
+    look = look_at(plan.looks.get(face.track), face.frame, sigma_frames, recipe.colour_method, recipe.colour, usual_skins)
     colours = apply_colours(colours, look)
     if recipe.colour == "plate":
         skin = at_size(skin_mask(matte, landmarks_in_crop(face, plan.swapper) * (len(matte) / len(drawn.crop))), len(colours))
