@@ -101,6 +101,13 @@ def test_colours_follow_a_change_of_light_smoothly():
     assert np.abs(flicker).max() < 0.001
 
 
+def test_a_darker_skin_is_not_sharpened_for_having_fainter_relief():
+    plate = a_face(4)
+    track = TrackLook.of([LookSample(frame, appearance(plate), appearance(plate / 2)) for frame in range(3)])
+    np.testing.assert_allclose(look_at(track, 1, 6, "gain", "performer").detail_gains, 1, atol=0.02)
+    np.testing.assert_allclose(look_at(track, 1, 6, "gain", "plate").detail_gains, 1, atol=0.02)
+
+
 def test_a_performers_own_skin_takes_on_the_plates_change_of_light_and_nothing_else():
     plate, face = a_face(seed=1) * 0.8, a_face(seed=2)
     light = [1.0 if frame < 50 else 0.7 for frame in range(100)]

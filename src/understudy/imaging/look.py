@@ -185,9 +185,17 @@ def look_at(
     else:
         colour, light, shown = _light_map(plate, track.plate, face, track.face), None, None
     wanted, there = _luminance_variance(plate.detail, np.eye(3)), _luminance_variance(face.detail, colour[:, :3])
-    gains = np.sqrt(wanted / np.maximum(there, 1e-8))
+    gains = np.sqrt(wanted / np.maximum(there, 1e-8)) * _brightness_beside(plate.colour, face.colour, colour)
     detail_gains = np.clip(gains, LEAST_DETAIL_GAIN, MOST_DETAIL_GAIN)
     return Look(colour, detail_gains, max(plate.grain - face.grain, 0.0), light, face.colour.mean, shown)
+
+
+def _brightness_beside(plate: ColourStatistics, face: ColourStatistics, colour: ColourMap) -> float:
+    """How bright the new face is in the end beside the plate's: the relief of a darker skin is fainter by as much."""
+    if min(plate.weight, face.weight) <= 0:
+        return 1.0
+    mapped = colour[:, :3] @ face.mean + colour[:, 3]
+    return max(float(luma(mapped)), 0.01) / max(float(luma(plate.mean)), 0.01)
 
 
 def detail_of_model(track: TrackLook, colour_method: str = "mkl") -> float:
