@@ -11,11 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import understudy
 from drawn_faces import draw_face
 from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY
 from understudy.imaging.expression import Drive
 from understudy.imaging.light import in_the_light_of, light_on
 from understudy.imaging.masks import polygon_mask
+from understudy.media import read_image
+from understudy.media.reader import read_frames
 from understudy.model.colour import ColourStandard, measure_standard
 from understudy.model.networks import build_network
 from understudy.model.swapper import Swapper, load_swapper
@@ -24,6 +27,7 @@ from understudy.stages._training_faces import DENSITY, PerformerFaces, in_ordina
 from understudy.stages.train import build_trainer, train
 from understudy.types import BadInput
 
+SAMPLE = Path(understudy.__file__).parent / "sample"
 SKIN = np.array([0.6, 0.42, 0.33])
 SIZE = 96
 UNIT_PX = SIZE / 2
@@ -123,6 +127,22 @@ def test_a_highlight_that_is_brightened_ends_at_white() -> None:
     drawn[40, 40] = 0.9
     lit = in_the_light_of(drawn, lit_face(np.full(3, 1.3)), face_mask(), SKIN, SKIN, UNIT_PX)
     np.testing.assert_array_equal(lit[40, 40], 1)
+
+
+def test_one_skin_over_the_other_is_the_same_under_every_light_of_a_performance() -> None:
+    means = {
+        name: np.array([skin_of_frame(name, frame) for frame in range(0, 120, 8) if frame != 80]) for name in ("abel", "bea")
+    }
+    of_light, of_skins = np.log(means["abel"]).std(0), np.log(means["bea"] / means["abel"]).std(0)
+    assert of_light.min() > 0.05, "the light changes"
+    assert of_skins.max() < 0.03, "and what is under it hardly, heads of two shapes in profile included"
+
+
+def skin_of_frame(name: str, frame: int) -> np.ndarray:
+    """(3,) the mean colour within the true mask of a virtual actor, one of two that give the same performance."""
+    picture = next(read_frames(SAMPLE / f"{name}_test.mp4", start=frame)).eight_bit
+    mask = read_image(SAMPLE / f"{name}_test_mask" / f"{frame:04d}.png")[..., 0].astype(np.float32) / 255
+    return light_on(picture, mask, np.full(3, 0.5), 180.0)
 
 
 # ---- in training ------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The light on a face: how much brighter, and of which tint, its skin is in one picture than it ordinarily is.
 
 Skin of one person under two lights differs by a gain for each channel (von Kries 1902), and so does the skin of another beside
-it: on the virtual actors the colour of one face over the other's stays within 1 % through a change of light of 25 %. So three
-numbers tell of a frame's light what a network could only guess.
+it: of the virtual actors giving one performance the colour of one face over the other's spreads by 1 to 2 % over the frames,
+the light by 8 %. So three numbers tell of a frame's light what a network could only guess.
 """
 
 from __future__ import annotations

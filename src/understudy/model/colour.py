@@ -49,9 +49,12 @@ class ColourStandard:
             standard = cls(tuple(map(float, values["mean"])), tuple(map(float, values["spread"])), skin)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadInput(f"expected a colour standard with mean and spread, got {str(values)[:100]!r}") from error
-        triples = (standard.mean, standard.spread, *([standard.skin] if standard.skin is not None else []))
-        if not all(len(each) == 3 and all(map(math.isfinite, each)) for each in triples) or min(skin or (1,)) <= 0:
+        if not all(len(each) == 3 and all(map(math.isfinite, each)) for each in (standard.mean, standard.spread)):
             raise BadInput(f"expected three means and three spreads in a colour standard, got {str(values)[:100]!r}")
+        if skin is not None and not (len(skin) == 3 and all(math.isfinite(each) and each > 0 for each in skin)):
+            raise BadInput(
+                f"expected the skin of a colour standard to be three numbers above 0, got {str(values['skin'])[:100]!r}"
+            )
         return standard
 
 
