@@ -29,6 +29,8 @@ from understudy.model.networks import FaceSwapNetwork, build_network
 from understudy.store.checkpoints import best_valid, load_tensors
 from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe
 
+Crops = NDArray[np.uint8] | NDArray[np.float32]
+
 EMPHASIS = (1.5, 2.05, 1.75, 2.5, 2.5, 1.55, 1.55, 1.0)
 """By measure after the yaw: how much more of it is told than was measured.
 
@@ -64,10 +66,11 @@ class Swapper:
         self.reads_expressions = not recipe.is_expression_measured
         self.resolution_px: int = recipe.resolution_px
         self.framing: Framing = framing(recipe.framing)
+        self._px_per_unit = self.resolution_px / self.framing.side
 
     def swap(
         self,
-        crops: NDArray[np.uint8] | NDArray[np.float32],
+        crops: Crops,
         from_performer: str,
         to_performer: str,
         drive: Drive | None = None,
@@ -76,9 +79,9 @@ class Swapper:
         """Faces of one performer, drawn as another.
 
         crops: (N, R, R, 3) RGB in this model's framing, uint8 or (of deeper footage) float32 0..1. drive: of the same N faces,
-        for a model that is told their expressions. codes: (N, K), drawn instead of what `read` says of the crops. Returns
-        (N, R, R, 4) in 0..1: RGB, not multiplied by the mask, and the mask (all ones where the model has learned none). Raises
-        BadInput for a performer the model does not know.
+        for a model that is told their expressions or draws in ordinary light. codes: (N, K), drawn instead of what `read` says
+        of the crops. Returns (N, R, R, 4) in 0..1: RGB, not multiplied by the mask, and the mask (all ones where the model has
+        learned none). Raises BadInput for a performer the model does not know, ValueError where `drive` lacks what it needs.
         """
         self._check_known(from_performer, to_performer)
         faces = drive.faces if drive is not None else None
@@ -98,7 +101,7 @@ class Swapper:
 
     def read(
         self,
-        crops: NDArray[np.uint8] | NDArray[np.float32],
+        crops: Crops,
         performer: str,
         faces: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
@@ -119,7 +122,7 @@ class Swapper:
     def _lit(
         self,
         answers: NDArray[np.float32],
-        crops: NDArray[np.uint8] | NDArray[np.float32],
+        crops: Crops,
         from_performer: str,
         to_performer: str,
         faces: NDArray[np.float32] | None,
@@ -128,20 +131,18 @@ class Swapper:
         plate_skin, drawn_skin = (self._standards[name].skin for name in (from_performer, to_performer))
         if plate_skin is None or drawn_skin is None:
             return answers
-        skins, px_per_unit = (np.array(plate_skin), np.array(drawn_skin)), self.resolution_px / self.framing.side
+        skins = np.array(plate_skin), np.array(drawn_skin)
         for answer, crop, face in zip(answers, crops, _told_where(faces), strict=True):
-            answer[..., :3] = in_the_light_of(answer[..., :3], crop, face, *skins, px_per_unit)
+            answer[..., :3] = in_the_light_of(answer[..., :3], crop, face, *skins, self._px_per_unit)
         return answers
 
-    def _lights(
-        self, crops: NDArray[np.uint8] | NDArray[np.float32], performer: str, faces: NDArray[np.float32] | None
-    ) -> NDArray[np.float32] | None:
+    def _lights(self, crops: Crops, performer: str, faces: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
         """(N, 3): the light on each crop's face; None for a model that has learned faces as they were lit."""
         skin = self._standards[performer].skin
         if skin is None:
             return None
-        px_per_unit, pairs = self.resolution_px / self.framing.side, zip(crops, _told_where(faces), strict=True)
-        return np.asarray([light_on(crop, face, np.array(skin), px_per_unit) for crop, face in pairs], np.float32)
+        pairs = zip(crops, _told_where(faces), strict=True)
+        return np.asarray([light_on(crop, face, np.array(skin), self._px_per_unit) for crop, face in pairs], np.float32)
 
     def _device(self) -> torch.device:
         return next(self._network.parameters()).device
