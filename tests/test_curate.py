@@ -33,7 +33,7 @@ from curated_faces import (
 from understudy.imaging.similarity import compose, similarity_from_parameters
 from understudy.recipes import curate_recipe
 from understudy.stages._curation_coverage import TRAITS
-from understudy.stages._curation_faults import identity_distances, own_embeddings
+from understudy.stages._curation_faults import _wrong_person, identity_distances, own_embeddings
 from understudy.stages._curation_measure import Measures
 from understudy.store.faceset import FaceSet
 from understudy.store.manifest import read_manifest
@@ -324,6 +324,18 @@ def test_a_face_that_was_not_measured_is_as_far_as_the_nearest_of_its_track_that
     faces = tuple(replace(face, track=0, frame=number) for number, face in enumerate(measures.faces))
     distances = identity_distances(replace(measures, faces=faces), np.eye(1, 128) * 0.5)
     np.testing.assert_allclose(distances, [0.5] * 3 + [np.sqrt(1.25)] * 3)
+
+
+def test_a_face_is_the_other_performers_only_within_the_distance_at_which_a_person_ends() -> None:
+    """A stranger who happens to be nearer to bea than to abel is nobody's, and must not be called bea."""
+    abel, bea = corners_of_a_simplex(6, 0.1), np.roll(corners_of_a_simplex(6, 0.1), 20, axis=1)
+    stranger = bea.mean(axis=0) + np.eye(1, 128, 100) * 0.6
+    measures, other = of_embeddings(np.vstack([abel, stranger])), replace(of_embeddings(bea), performer="bea")
+    theirs = identity_distances(measures, bea)[6]
+    assert theirs < identity_distances(measures, abel)[6]
+    for limit, is_other in ((theirs, False), (theirs + 1e-9, True)):
+        ((row, fault),) = _wrong_person(measures, replace(curate_recipe(), identity_distance=limit), other)
+        assert (row, fault.kind, fault.is_other_performer) == (6, "wrong person", is_other)
 
 
 # ---- one performer against the other --------------------------------------------------------------------------------------
