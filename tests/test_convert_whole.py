@@ -252,6 +252,14 @@ def test_a_range_that_the_plate_lacks_is_refused_and_the_faces_found_serve_the_n
     assert "looking for faces" not in {event.message for event in events}
 
 
+def test_a_plate_that_is_the_current_folder_is_called_by_its_own_name(clip, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(clip)
+    convert(Path("."), model, "abel", "bea", tmp_path / "swap", frames=(3, 3))
+    assert "1 of 1 frames of abel are swapped." in (tmp_path / "swap/report.html").read_text(encoding="utf-8")
+    with FaceSet.open(tmp_path / "swap/plate") as faces:
+        assert faces.sources() == ("abel",)
+
+
 def test_swapped_names_are_refused_by_who_is_there_and_the_right_ones_need_no_second_look(clip, model, tmp_path):
     out = tmp_path / "swap"
     with pytest.raises(

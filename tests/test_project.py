@@ -60,6 +60,13 @@ def test_a_project_may_lie_in_a_folder_whose_name_reads_as_a_pattern(folder: Pat
         ("minutes = 9", "minutes = 9\nsteps = 100", "train: expected minutes or steps, got both"),
         ('colour = "none"', 'notice_language = "xx"', "swap.1: setting notice_language: expected one of en, de,"),
         ("batch_size = 8", "batch_size = 0.5", "train: setting batch_size: expected a whole number, got 0.5"),
+        ("set = { batch_size = 8 }", 'set = "batch_size=8"', "train.set: expected a table of settings, as in set = {"),
+        ('set = { colour = "none" }', 'set = ""', "swap.1.set: expected a table of settings, as in set = { batch_size = 8 }"),
+        ('set = { colour = "none" }', 'range = [{ set = "crf=1" }]', "swap.1.range.1.set: expected a table of settings"),
+        ("batch_size = 8", "batch_size = [8]", "train.set.batch_size: expected a number, text, true or false, got [8]"),
+        ("batch_size = 8", "batch_size = true", "train: setting batch_size: expected a whole number, got 'true'"),
+        ("[train]\nminutes = 9\nset = { batch_size = 8 }", "[curate]\nset = 8", "curate.set: expected a table of settings"),
+        ("[performers.abel]\n", "[performers]\nabel = 3\n[x]\n", "performers.abel: expected a table of keys and values, got 3"),
         ('plate = "shots/010.mp4"', 'plate = "shots/011.mp4"', "swap.1.plate: no file or folder matches 'shots/011.mp4'"),
         ('plate = "shots/010.mp4"', 'plate = "clips/*.mp4"', "swap.1.plate: expected one file or folder"),
         ("clips/bea.mp4", "clips/b*.mov", "performers.bea.footage: no file or folder matches 'clips/b*.mov'"),
@@ -75,6 +82,12 @@ def test_a_mistake_in_a_project_file_names_the_file_and_the_key(folder: Path, ol
         project_with(folder, old, new)
     assert str(caught.value).startswith(str(folder / "film.toml"))
     assert complaint in str(caught.value)
+
+
+def test_a_plate_that_is_the_current_folder_names_its_swap(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    project_with(folder, '"shots/010.mp4"', '"."')
+    assert [swap.name for swap in read_project(Path("film.toml")).swaps] == [folder.name]
 
 
 def test_two_swaps_of_one_name_are_refused(folder: Path) -> None:

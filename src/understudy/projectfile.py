@@ -18,7 +18,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from understudy.media.footage import probe
+from understudy.media.footage import probe, with_a_name
 from understudy.recipes import convert_recipe, curate_recipe, did_you_mean, train_recipe, with_settings
 from understudy.trust.consent import consent_folder
 from understudy.types import BadInput, ConvertRecipe, CurateRecipe, RangeSettings, TrainRecipe, check_performer_name
@@ -171,15 +171,27 @@ def _validated(path: Path, content: Mapping[str, object]) -> _File:
         return _File.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])
+        where = first["loc"]
+        if "set" in where:  # of a setting's value, what follows is the kinds that it may have
+            where = where[: where.index("set") + 2]
+        key = ".".join(str(part + 1) if isinstance(part, int) else part for part in where)
         if first["type"] == "extra_forbidden":
             raise BadInput(
                 f"{path}: {key}: unknown key{did_you_mean(str(first['loc'][-1]), _keys_beside(first['loc']))}"
             ) from error
-        wanted = {"int_type": "a whole number", "float_type": "a number"}.get(first["type"])
-        if wanted:
-            raise BadInput(f"{path}: {key}: expected {wanted}, got {first['input']!r}") from error
+        if wanted := _wanted(where, first["type"]):
+            raise BadInput(f"{path}: {key}: expected {wanted}, got {repr(first['input'])[:60]}") from error
         raise BadInput(f"{path}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}") from error
+
+
+def _wanted(location: Sequence[str | int], kind: str) -> str:
+    """What should stand at a place of the file, where pydantic's own words are about Python; "" where they will do."""
+    if location[-1] == "set":
+        return "a table of settings, as in set = { batch_size = 8 }"
+    if "set" in location:
+        return "a number, text, true or false"
+    table = "a table of keys and values"
+    return {"int_type": "a whole number", "float_type": "a number", "dict_type": table, "model_type": table}.get(kind, "")
 
 
 def _keys_beside(location: Sequence[str | int]) -> list[str]:
@@ -231,7 +243,7 @@ def _swap(path: Path, key: str, table: _SwapTable, performers: Iterable[str]) ->
             raise BadInput(f"{path}: {key}: {old!r} is replaced {olds.count(old)} times; name them once")
     with _blamed(path, f"{key}.plate"):
         plate = _one_found(path.parent, table.plate)
-    name = table.name or plate.stem
+    name = table.name or with_a_name(plate).stem
     with _blamed(path, f"{key}.name"):
         _check_folder_name(name)
     with _blamed(path, key):

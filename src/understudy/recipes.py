@@ -291,6 +291,8 @@ def _read_as(key: str, kind: Any, value: object) -> object:
     from pydantic import TypeAdapter, ValidationError
 
     try:
+        if isinstance(value, bool) and kind in (int, float):  # which pydantic takes for 0 and 1
+            value = str(value).lower()
         read: object = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         names = {int: "a whole number", float: "a number", bool: "true or false"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -38,6 +39,11 @@ LossReport = Callable[[str], None]
 
 def ignore_losses(message: str) -> None:
     """A loss report that tells nobody."""
+
+
+def with_a_name(path: Path) -> Path:
+    """The same place under a name of its own, which frames and files are called after: `.`, `..` and `a/..` have none."""
+    return path if path.name not in ("", "..") else Path(os.path.realpath(path))
 
 
 @dataclass(frozen=True)

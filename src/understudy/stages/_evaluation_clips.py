@@ -20,6 +20,7 @@ from understudy.imaging.masks import Mask
 from understudy.imaging.meanface import align_ibug
 from understudy.imaging.similarity import Matrix
 from understudy.media import FrameRecord, read_frames
+from understudy.media.footage import with_a_name
 from understudy.perception.follow import link_and_smooth
 from understudy.perception.survey import FrameFaces, Networks, survey
 from understudy.store.json_files import read_json
@@ -101,6 +102,7 @@ class Whereabouts:
 
 def open_clip(path: Path, mask: Path | None = None) -> Clip:
     """The clip with its true landmarks and mask, where they lie beside it; `mask` overrides the mask beside it."""
+    path = with_a_name(path)
     stem = path.name if path.is_dir() else path.stem
     landmarks = path.with_name(f"{stem}.json")
     beside = (path.with_name(f"{stem}_mask"), path.with_name(f"{stem}_mask.mp4"))

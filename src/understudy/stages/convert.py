@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from understudy.media.codecs import check_codec
-from understudy.media.footage import FootageInfo, ignore_losses, probe
+from understudy.media.footage import FootageInfo, ignore_losses, probe, with_a_name
 from understudy.media.reader import read_frames
 from understudy.media.segments import FRAMES_PER_SEGMENT, PLAN_FILE
 from understudy.model.folder import people_in
@@ -127,6 +127,7 @@ def convert(
     frames; the same call makes the segments that hold them again.
     """
     check_notice(recipe.notice, recipe.notice_language)
+    footage = with_a_name(footage)
     check_footage(footage)
     info = probe(footage)
     check_codec(recipe.codec)

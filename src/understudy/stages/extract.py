@@ -17,7 +17,7 @@ from understudy.imaging.depth import eight_bit
 from understudy.imaging.framing import STORED, crop_from_face
 from understudy.imaging.similarity import Matrix, compose, scale_of
 from understudy.imaging.warp import warp_image
-from understudy.media.footage import FootageInfo, FrameRecord, probe
+from understudy.media.footage import FootageInfo, FrameRecord, probe, with_a_name
 from understudy.media.images import encode_jpeg, read_image
 from understudy.media.reader import read_frames
 from understudy.perception.follow import jitter_px, link_and_smooth
@@ -132,13 +132,8 @@ def _sources(footage: Sequence[Path]) -> dict[str, Path]:
     clips: dict[str, Path] = {}
     for path in footage:
         clips.setdefault(os.path.realpath(path), path)
-    names = [_name_of(path) for path in clips.values()]
+    names = [with_a_name(path).name for path in clips.values()]
     return {name if names.count(name) == 1 else path.as_posix(): path for name, path in zip(names, clips.values(), strict=True)}
-
-
-def _name_of(clip: Path) -> str:
-    """The clip's own name, also where it is the folder that the user stands in, or the one above."""
-    return clip.name if clip.name not in ("", "..") else Path(os.path.realpath(clip)).name
 
 
 def _readable(sources: dict[str, Path], pictures: Iterable[Path]) -> dict[str, FootageInfo]:
