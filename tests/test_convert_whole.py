@@ -223,7 +223,7 @@ def test_a_conversion_killed_before_anything_is_rendered_binds_its_folder_to_not
 def test_expressions_are_made_stronger_only_for_a_model_that_is_told_them(clip, model, tmp_path):
     strong = ConvertRecipe(expression_strength=1.5)
     assert convert(clip, model, "abel", "bea", tmp_path / "told", recipe=strong, frames=(3, 4)).figures["num_swapped"] == 2
-    untold = write_identity_model(tmp_path / "identity", read_galleries(model))
+    untold = write_identity_model(tmp_path / "identity", read_galleries(model, {}))
     for setting in ({"recipe": strong}, {"ranges": [RangeSettings(strong, frames=(3, 4))]}):
         with pytest.raises(BadInput, match="expression_strength"):
             convert(clip, untold, "abel", "bea", tmp_path / "untold", **setting)

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from understudy.model.folder import people_in
+from understudy.model.folder import GALLERIES_FILE, people_in
 from understudy.model.identity import IdentitySwapper, read_identity_model, write_identity_model
 from understudy.model.swapper import load_swapper
 from understudy.store.checkpoints import Checkpoint
+from understudy.store.json_files import read_json, write_json
 from understudy.types import BadInput
 
 GALLERIES = {"abel": np.zeros((2, 128), np.float32), "bea": np.ones((2, 128), np.float32)}
@@ -31,6 +33,21 @@ def test_its_folder_is_a_model_that_loads_like_any_other(tmp_path):
     assert (swapper.performers, swapper.resolution_px, swapper.framing.name) == (("abel", "bea"), 128, "full")
     assert np.array_equal(swapper.galleries["bea"], GALLERIES["bea"])
     assert (swapper.checkpoint / "state.json").is_file()
+
+
+def test_the_faces_that_consent_is_asked_for_cannot_be_exchanged_unseen(tmp_path):
+    model = write_identity_model(tmp_path / "model", GALLERIES)
+    save_file({"abel": GALLERIES["bea"], "bea": GALLERIES["abel"]}, model / GALLERIES_FILE)
+    with pytest.raises(BadInput, match=r"galleries\.safetensors was changed since its checkpoint was saved"):
+        load_swapper(model)
+
+
+def test_a_checkpoint_of_before_it_was_bound_to_them_takes_what_lies_there(tmp_path):
+    model = write_identity_model(tmp_path / "model", GALLERIES)
+    state = model / "checkpoints/000001/state.json"
+    write_json(state, {key: each for key, each in read_json(state).items() if key != "beside"})
+    save_file({"abel": GALLERIES["bea"], "bea": GALLERIES["abel"]}, model / GALLERIES_FILE)
+    assert load_swapper(model).performers == ("abel", "bea")
 
 
 def test_a_damaged_one_is_named_in_one_line(tmp_path: Path) -> None:

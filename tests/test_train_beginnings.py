@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load, save
 
 import killing
 from drawn_faces import draw_face_set
 from tiny_training import TINY, weights
 from understudy.imaging.expression import FORMER_MEASURES, Drive, read_expressions
-from understudy.model.folder import read_ancestors
+from understudy.model.folder import ANCESTORS_FILE, GALLERIES_FILE, people_in, read_ancestors
 from understudy.model.memory import plan_memory
 from understudy.model.swapper import load_swapper
 from understudy.model.trainer import StepResult, Trainer
@@ -181,7 +182,7 @@ def test_everybody_in_the_weights_that_a_run_begins_from_must_have_consented(
     few = draw_face_set(tmp_path / "few", "few", (120, 120, 180))
     train([few, face_sets[0]], tmp_path / "old", recipe=TINY, steps=1)
     train(face_sets, tmp_path / "middle", recipe=TINY, steps=1, start_from=tmp_path / "old", take="encoder")
-    assert set(read_ancestors(tmp_path / "middle")) == {"few"}
+    assert set(read_ancestors(tmp_path / "middle", {})) == {"few"}
     for record in consented.glob("few*"):
         record.rename(tmp_path / record.name)
     try:
@@ -190,6 +191,31 @@ def test_everybody_in_the_weights_that_a_run_begins_from_must_have_consented(
     finally:
         for record in tmp_path.glob("few.*"):
             record.rename(consented / record.name)
+
+
+@pytest.mark.parametrize("file", [GALLERIES_FILE, ANCESTORS_FILE])
+def test_who_is_in_a_models_weights_cannot_be_exchanged_unseen_and_the_same_command_brings_it_back(
+    file: str, face_sets: list[Path], tmp_path: Path
+) -> None:
+    few = draw_face_set(tmp_path / "few", "few", (120, 120, 180))
+    train([few, face_sets[0]], tmp_path / "old", recipe=TINY, steps=1)
+    model = tmp_path / "model"
+
+    def train_it() -> None:
+        train(face_sets, model, recipe=TINY, steps=1, start_from=tmp_path / "old", take="encoder")
+
+    train_it()
+    state, whole = latest_valid(model).state, (model / file).read_bytes()
+    assert set(people_in(model, state)) == {"abel", "bea", "few"}
+    (model / file).write_bytes(save({name: np.zeros((1, 128), np.float32) for name in load(whole)}))
+    with pytest.raises(BadInput, match=rf"{file} was changed since its checkpoint was saved: .*; restore it, or train again"):
+        people_in(model, state)
+    assert set(people_in(model, {key: each for key, each in state.items() if key != "beside"})) == {"abel", "bea", "few"}
+    train_it()
+    assert (model / file).read_bytes() == whole
+    (model / file).unlink()
+    with pytest.raises(BadInput, match=f"lacks {file}"):
+        people_in(model, state)
 
 
 def test_a_model_that_fits_nothing_and_a_folder_without_one_are_refused(face_sets: list[Path], tmp_path: Path) -> None:

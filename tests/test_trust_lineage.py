@@ -42,7 +42,9 @@ def project(tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         with FaceSet.open(folder) as face_set:
             trained_on[folder.name] = InputFile(folder.as_posix(), face_set.sha256())
     with open_run(tmp_path / "model", "train", {"width": 1}, trained_on):
-        checkpoint = save_checkpoint(tmp_path / "model", 1, {"weights": {"a": torch.zeros(2)}}, {})
+        (tmp_path / "model" / "galleries.safetensors").write_bytes(b"abel and bea")
+        tensors = {"weights": {"a": torch.zeros(2)}}
+        checkpoint = save_checkpoint(tmp_path / "model", 1, tensors, {}, beside=["galleries.safetensors"])
     plate = sample / "abel_test.mp4"
     inputs = {"plate": describe_input(plate), "model": describe_input(checkpoint / STATE_FILE)}
     with open_run(tmp_path / "swap", "convert", {"crf": 14}, inputs) as run:
@@ -71,6 +73,11 @@ def test_a_finished_clip_leads_back_to_everything_it_was_made_from(project: Path
     assert len(verdict.lineage["consent_records_sha256"]) == 2
     assert states(project) == dict.fromkeys(ROLES, "intact")
     assert verdict.words[-1].startswith("Made from: plate (intact), model (intact), faces abel (intact)")
+
+
+def test_exchanged_faces_of_those_in_the_weights_change_the_model(project: Path) -> None:
+    (project / "model" / "galleries.safetensors").write_bytes(b"somebody else")
+    assert states(project) == {**dict.fromkeys(ROLES, "intact"), "model": "changed"}
 
 
 def test_a_change_anywhere_breaks_the_chain_visibly(project: Path) -> None:

@@ -11,11 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from understudy.imaging.expression import MEASURES, ExpressionStandard
 from understudy.model.colour import ColourStandard
+from understudy.store.checkpoints import check_beside
 from understudy.types import BadInput, FloatArray, Json, TrainRecipe, check_performer_name
 
 GALLERIES_FILE = "galleries.safetensors"
 ANCESTORS_FILE = "ancestors.safetensors"
 """Embeddings of performers whom this model cannot draw, but whose faces the models it began from were trained on."""
+PEOPLE_FILES = (GALLERIES_FILE, ANCESTORS_FILE)
+"""Who is in a model's weights: each checkpoint is bound to these files, because consent is asked for by them."""
 MAX_RESOLUTION_PX = 2048
 
 
@@ -88,16 +91,21 @@ def told_by(expressions: Mapping[str, ExpressionStandard], path: Path) -> int:
     return numbers.pop() if numbers else len(MEASURES)
 
 
-def read_galleries(model: Path) -> dict[str, FloatArray]:
-    """The performers' identity embeddings that lie beside the checkpoints."""
+def read_galleries(model: Path, state: Json) -> dict[str, FloatArray]:
+    """The performers' identity embeddings that lie beside the checkpoints; state: of the checkpoint that is used.
+
+    Raises BadInput where they are missing, or not those that the checkpoint was saved with.
+    """
     path = model / GALLERIES_FILE
     if not path.is_file():
         raise BadInput(f"{model} lacks {GALLERIES_FILE}, which says who its performers are; train again with the same command")
+    check_beside(model, GALLERIES_FILE, state)
     return _read_embeddings(path)
 
 
-def read_ancestors(model: Path) -> dict[str, FloatArray]:
-    """The embeddings of others whose faces are in the model's weights; none where it began from nothing."""
+def read_ancestors(model: Path, state: Json) -> dict[str, FloatArray]:
+    """Embeddings of others whose faces are in the model's weights; none where it began from nothing. See `read_galleries`."""
+    check_beside(model, ANCESTORS_FILE, state)
     path = model / ANCESTORS_FILE
     return _read_embeddings(path) if path.is_file() else {}
 
@@ -107,7 +115,7 @@ def people_in(model: Path, state: Json) -> dict[str, FloatArray]:
 
     Raises BadInput where the checkpoint names somebody of whom the folder no longer knows.
     """
-    people = read_ancestors(model) | read_galleries(model)
+    people = read_ancestors(model, state) | read_galleries(model, state)
     began_from = cast(Sequence[Mapping[str, Sequence[str]]], state.get("lineage", ()))
     named = {name for entry in began_from for name in entry.get("performers", ())}
     if missing := sorted(named - people.keys()):

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from understudy.imaging.expression import Drive
 from understudy.imaging.framing import framing
 from understudy.model.colour import UNCHANGED
-from understudy.model.folder import GALLERIES_FILE, recipe_as_json
+from understudy.model.folder import GALLERIES_FILE, PEOPLE_FILES, recipe_as_json
+from understudy.store.atomic import make_folder
 from understudy.store.checkpoints import Checkpoint, save_checkpoint
 from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe
 
@@ -82,8 +83,9 @@ def write_identity_model(folder: Path, galleries: Mapping[str, FloatArray], reso
         "recipe": recipe_as_json(TrainRecipe(name=KIND, resolution_px=resolution_px)),
         "colour": {name: UNCHANGED.as_json() for name in galleries},
     }
-    save_checkpoint(folder, 1, {}, state)
+    make_folder(folder)
     save_file({name: np.asarray(rows, np.float32) for name, rows in galleries.items()}, folder / GALLERIES_FILE)
+    save_checkpoint(folder, 1, {}, state, beside=PEOPLE_FILES)
     return folder
 
 

@@ -174,10 +174,10 @@ def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: st
     if checkpoint is None:
         raise BadInput(f"{model} has no checkpoint; train a model there first (understudy train FACES FACES --out {model})")
     if checkpoint.state.get("kind") == KIND:
-        return read_identity_model(checkpoint, read_galleries(model))
+        return read_identity_model(checkpoint, read_galleries(model, checkpoint.state))
     recipe = recipe_from_json(cast(Json, checkpoint.state.get("recipe")))
     standards = standards_from_json(cast(Json, checkpoint.state.get("colour")))
-    galleries = read_galleries(model)
+    galleries = read_galleries(model, checkpoint.state)
     if lacking := set(standards) - set(galleries):
         raise BadInput(f"{model / GALLERIES_FILE} lacks {', '.join(sorted(lacking))}; train again with the same command")
     expressions = expressions_from_json(cast(Json, checkpoint.state.get("expressions", {})))

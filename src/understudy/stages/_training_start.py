@@ -16,7 +16,8 @@ from understudy.model.trainer import Trainer
 from understudy.stages._training_faces import PerformerFaces
 from understudy.stages._training_state import Progress
 from understudy.store.atomic import atomic_write_bytes
-from understudy.store.checkpoints import Checkpoint, checkpoint_to_begin_from, load_tensors
+from understudy.store.checkpoints import Checkpoint, checkpoint_to_begin_from, load_tensors, stated_beside
+from understudy.store.hashing import sha256_of_file
 from understudy.store.manifest import InputFile, describe_input
 from understudy.trust.consent import ConsentReference
 from understudy.trust.lineage import START_MODEL
@@ -110,14 +111,23 @@ def _starter_entry(trainer: Trainer, taken: Sequence[str]) -> Json:
     return {"began_from": STARTER, "sha256": starter_sha256(), "layers_taken": share}
 
 
-def write_galleries(out: Path, performers: list[PerformerFaces], start: Start | None) -> None:
-    """Who this model's performers are, and whose faces its weights have seen besides."""
+def write_galleries(out: Path, performers: list[PerformerFaces], start: Start | None, state: Json) -> None:
+    """Who this model's performers are, and whose faces its weights have seen besides.
+
+    state: of the checkpoint that the run goes on from. What its checkpoints are bound to stays as it is, whatever this version
+    would take for the same people; what was changed or lost since is written anew.
+    """
+    galleries = {each.performer: each.gallery for each in performers}
+    _write_people(out, GALLERIES_FILE, galleries, state)
+    if start is not None:
+        others = {name: each for name, each in start.people().items() if name not in galleries}
+        _write_people(out, ANCESTORS_FILE, others, state)
+
+
+def _write_people(out: Path, file: str, people: Mapping[str, FloatArray], state: Json) -> None:
     from safetensors.numpy import save
 
-    galleries = {each.performer: np.ascontiguousarray(each.gallery, np.float32) for each in performers}
-    atomic_write_bytes(out / GALLERIES_FILE, save(galleries))
-    if start is not None:
-        others = {
-            name: np.ascontiguousarray(each, np.float32) for name, each in start.people().items() if name not in galleries
-        }
-        atomic_write_bytes(out / ANCESTORS_FILE, save(others))
+    path = out / file
+    if path.is_file() and sha256_of_file(path) == stated_beside(state).get(file):
+        return
+    atomic_write_bytes(path, save({name: np.ascontiguousarray(each, np.float32) for name, each in people.items()}))

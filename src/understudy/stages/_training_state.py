@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from understudy.model.folder import expressions_from_json, recipe_as_json, told_by
+from understudy.model.folder import PEOPLE_FILES, expressions_from_json, recipe_as_json, told_by
 from understudy.model.skin import skin_offsets
 from understudy.model.trainer import StepResult, Trainer
 from understudy.store.checkpoints import Checkpoint, load_tensors, mark_best, prune, save_checkpoint
@@ -127,7 +127,7 @@ def save(trainer: Trainer, progress: Progress, out: Path) -> None:
         "incidents": progress.incidents,
         "plateau_at": progress.plateau_at,
     }
-    save_checkpoint(out, progress.num_steps, trainer.tensors(), state)
+    save_checkpoint(out, progress.num_steps, trainer.tensors(), state, beside=PEOPLE_FILES)
     _mark_if_best(progress, out)
     prune(out, trainer.recipe.keep_checkpoints)
 

@@ -29,7 +29,7 @@ from understudy.stages._training_state import Budget, Progress, Until, save, tak
 from understudy.stages._training_terms import licences_of_terms, make_adversary, make_features
 from understudy.stages._training_watchdog import Watchdog, note_incident, roll_back
 from understudy.store.atomic import TEMPORARY_PREFIX
-from understudy.store.checkpoints import CHECKPOINTS_FOLDER, latest_valid
+from understudy.store.checkpoints import CHECKPOINTS_FOLDER, Checkpoint, latest_valid
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
 from understudy.store.hashing import sha256_of_json
@@ -93,13 +93,13 @@ def train(
         gate_face_sets(face_sets, out)
         _check_all_have_the_same(asked, inputs)  # the others wait here until it is permitted
         session = _prepare(face_sets, out, recipe, start, freeze, report)
+        write_galleries(out, session.performers, start, session.checkpoint.state if session.checkpoint else {})
         is_needed = run.state != "finished" or budget.progress(session.progress) < 1
         parallel.from_rank_zero([float(is_needed)])
         if not is_needed:
             return run.result()
         if run.state == "finished":
             run.reopen()
-        write_galleries(out, session.performers, start)
         report(Event(STAGE, "started", message=_opening_words(session)))
         _train_until_spent(session, budget, out, report)
         write_film(out)
@@ -132,6 +132,7 @@ class _Session:
     progress: Progress
     begin: Callable[[], Progress]
     memory: MemoryPlan
+    checkpoint: Checkpoint | None
 
 
 def _prepare(
@@ -162,7 +163,7 @@ def _prepare(
     progress = begin_anew() if checkpoint is None else take_up(trainer, checkpoint)
     if checkpoint is not None:
         progress.lineage.append({"resumed_at_step": checkpoint.step})
-    return _Session(performers, trainer, judge, progress, begin_anew, memory)
+    return _Session(performers, trainer, judge, progress, begin_anew, memory, checkpoint)
 
 
 def _warn_of_unknown_gazes(performers: Sequence[PerformerFaces], recipe: TrainRecipe, report: Reporter) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CHECKPOINTS_FOLDER = "checkpoints"
 STATE_FILE = "state.json"
 BEST_FILE = "best"
+FILE_NAME = r"\w{1,40}\.safetensors"
+BESIDE = "beside"
 SCHEMA = 1
 
 _REPLACED_PREFIX = ".old-"
@@ -43,14 +45,19 @@ class Checkpoint:
     state: Json
 
 
-def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Json) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Json, beside: Sequence[str] = ()
+) -> Path:
     """Write `folder/checkpoints/000500/` with one `NAME.safetensors` for each of `tensors`, and `state.json`.
 
-    tensors: by file ("weights", "ema", "optimizer"), then by tensor name; on any device. Raises BadInput when the disk is
+    tensors: by file ("weights", "ema", "optimizer"), then by tensor name; on any device. beside: files in `folder` that belong
+    to the weights, as far as they are there; the state holds their sha256, for `check_beside`. Raises BadInput when the disk is
     full; what was there before stays whole. A checkpoint of the same step is replaced.
     """
     place = folder / CHECKPOINTS_FOLDER / f"{step:06d}"
     remove_temporaries(place.parent)
+    if beside:
+        state = {**state, BESIDE: {name: sha256_of_file(folder / name) for name in beside if (folder / name).is_file()}}
     with _set_aside(place), atomic_folder(place) as temporary:
         files = {
             f"{name}.safetensors": _write_tensors(temporary / f"{name}.safetensors", group) for name, group in tensors.items()
@@ -73,6 +80,29 @@ def load_tensors(checkpoint: Checkpoint, name: str, device: str = "cpu") -> dict
     except (SafetensorError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} holds no tensors that can be read ({str(error)[:120]}); restore it from a copy") from error
     return tensors
+
+
+def stated_beside(state: Json) -> Mapping[str, str]:
+    """The sha256 of each file beside the checkpoints that a state holds, by name; none in a state of before they were held."""
+    stated = state.get(BESIDE, {})
+    if not isinstance(stated, dict) or not all(re.fullmatch(FILE_NAME, name) for name in stated):
+        raise BadInput(f"the checkpoint's {STATE_FILE} is damaged ({BESIDE}: {str(stated)[:80]}); restore it from a copy")
+    return {name: str(sha256) for name, sha256 in stated.items()}
+
+
+def check_beside(folder: Path, name: str, state: Json) -> None:
+    """Raises BadInput where a file in a model's folder is missing or changed since the checkpoint with `state` was saved.
+
+    A checkpoint of before says nothing of it, and whatever lies there is taken as it always was.
+    """
+    stated = stated_beside(state).get(name)
+    if stated is not None and not (folder / name).is_file():
+        raise BadInput(f"{folder} lacks {name}, with which its checkpoint was saved; restore it, or train again")
+    if stated is not None and sha256_of_file(folder / name) != stated:
+        raise BadInput(
+            f"{folder / name} was changed since its checkpoint was saved: its sha256 is not the one that {STATE_FILE} names; "
+            "restore it, or train again with the same command"
+        )
 
 
 def latest_valid(folder: Path, report: Reporter = silent) -> Checkpoint | None:
@@ -207,7 +237,7 @@ def _read_checked(path: Path) -> Checkpoint:
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise BadInput(f"{state_path} is damaged ({error})") from error
     for name, expected in files.items():
-        if not re.fullmatch(r"\w{1,40}\.safetensors", name):
+        if not re.fullmatch(FILE_NAME, name):
             raise BadInput(f"{state_path} is damaged (it names the file {name[:80]!r})")
         if sha256_of_file(path / name) != expected:
             raise BadInput(f"{path / name} is damaged: its sha256 is not the one that {STATE_FILE} names")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from understudy.store.checkpoints import check_beside, stated_beside
 from understudy.store.faceset import FaceSet
 from understudy.store.hashing import sha256_of_file, sha256_of_footage, sha256_of_json
 from understudy.store.json_files import read_json
@@ -143,10 +144,13 @@ def _link(role: str, stated: InputFile) -> Link:
 
 
 def _has_its_weights(state: Path) -> bool:
-    """Whether the files beside a checkpoint's state are the ones that it names."""
-    files = read_json(state).get("files")
+    """Whether the files beside a checkpoint's state, and those beside the checkpoints, are the ones that it names."""
+    stated = read_json(state)
+    files = stated.get("files")
     if not isinstance(files, dict):
         return False
+    for name in stated_beside(stated):
+        check_beside(state.parent.parent.parent, name, stated)
     names = {Path(str(name)).name: file for name, file in files.items()}
     return all(
         isinstance(file, dict) and sha256_of_file(state.parent / name) == file.get("sha256") for name, file in names.items()
