@@ -144,6 +144,8 @@ def test_what_came_of_it_is_told_in_words_and_pictures(extracted):
     assert manifest.figures["num_faces"] == figures["num_faces"]
     assert manifest.licences["face_identity"] == "CC0-1.0"
     assert "AGPL" in manifest.licences["content_gate"]
+    with FaceSet.open(folder) as face_set:
+        assert manifest.figures["gate"]["pictures_sha256"] == face_set.pictures_sha256(), "its answer is for these pictures"
 
 
 def test_the_contact_sheet_tells_faces_by_the_numbers_that_curation_takes(extracted, tmp_path):

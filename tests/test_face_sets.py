@@ -182,6 +182,24 @@ def test_the_gallery_holds_measured_and_kept_identities_only(face_set: FaceSet):
     np.testing.assert_allclose(both.mean, both.embeddings.mean(axis=0))
 
 
+def test_every_picture_counts_kept_or_not_and_one_that_is_gone_too(face_set: FaceSet):
+    crops = [face_set.write_crop(f"clip_{number}", b"jpeg") for number in range(2)]
+    ids = face_set.add_faces([a_face(), a_face(1)])
+    face_set.set_crops(ids, crops, 256)
+    original = face_set.pictures_sha256()
+    face_set.set_kept(ids[1:], False, "blurred")
+    assert face_set.pictures_sha256() == original
+    digests = {original}
+    for data in (b"jpe9", b""):
+        face_set.write_crop("clip_1", data)
+        digests.add(face_set.pictures_sha256())
+    (face_set.folder / crops[1]).unlink()
+    digests.add(face_set.pictures_sha256())
+    face_set.set_crops(ids, crops[::-1], 256)
+    assert len(digests) == 4
+    assert face_set.pictures_sha256() in digests, "which face a picture shows is sha256's to say"
+
+
 def test_crops_lie_in_256_folders_under_names_that_every_system_takes(face_set: FaceSet):
     crop = face_set.write_crop("clip_000001_0", b"jpeg")
     face_set.set_crops(face_set.add_faces([a_face()]), [crop], 256)

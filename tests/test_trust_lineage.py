@@ -34,7 +34,9 @@ def project(tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         (tmp_path / f"{name}.mov").write_bytes(name.encode())
         face_sets.append(draw_face_set(tmp_path / "faces" / name, name, (200, 150, 130)))
         footage = {f"footage {name}.mov": describe_input(tmp_path / f"{name}.mov")}
-        write_manifest(face_sets[-1], Manifest("extract", footage, "", {}, {}))
+        with FaceSet.open(face_sets[-1]) as face_set:
+            gated = {"num_samples": 3, "pictures_sha256": face_set.pictures_sha256()}
+        write_manifest(face_sets[-1], Manifest("extract", footage, "", {"gate": gated}, {}))
         create_record(tmp_path / "consent", name, "synthetic")
     consent = may_train(face_sets, tmp_path / "consent")
     trained_on = {}
@@ -78,6 +80,12 @@ def test_a_finished_clip_leads_back_to_everything_it_was_made_from(project: Path
 def test_exchanged_faces_of_those_in_the_weights_change_the_model(project: Path) -> None:
     (project / "model" / "galleries.safetensors").write_bytes(b"somebody else")
     assert states(project) == {**dict.fromkeys(ROLES, "intact"), "model": "changed"}
+
+
+def test_an_exchanged_picture_changes_its_face_set(project: Path) -> None:
+    crop = next((project / "faces" / "abel").glob("crops/*/*.jpg"))
+    crop.write_bytes(crop.read_bytes()[:-1])
+    assert states(project) == {**dict.fromkeys(ROLES, "intact"), "faces abel": "changed"}
 
 
 def test_a_change_anywhere_breaks_the_chain_visibly(project: Path) -> None:

@@ -192,12 +192,46 @@ def test_a_face_set_whose_extraction_has_no_answer_of_the_gate_is_looked_at(
 ) -> None:
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    extracted_from(face_sets[0], ELEVEN, figures={"gate": {"num_samples": 3}})
+    extracted_from(face_sets[0], ELEVEN, figures={"gate": {"num_samples": 3, "pictures_sha256": pictures_of(face_sets[0])}})
     assert gate_face_sets(face_sets[:1], tmp_path)["abel"]
-    extracted_from(face_sets[0], ELEVEN, figures={"gate": {}})
-    (tmp_path / "gate.json").unlink()
-    with pytest.raises(Refused, match="the content gate is missing"):
-        gate_face_sets(face_sets[:1], tmp_path)
+    for gated in ({}, {"num_samples": 3}):  # without an answer, or from before it held for certain pictures
+        extracted_from(face_sets[0], ELEVEN, figures={"gate": gated})
+        (tmp_path / "gate.json").unlink(missing_ok=True)
+        with pytest.raises(Refused, match="the content gate is missing"):
+            gate_face_sets(face_sets[:1], tmp_path)
+
+
+def test_an_extraction_of_before_is_looked_at_once_and_its_footage_stays_known(
+    face_sets: list[Path], tmp_path: Path, looked_at: list[Path]
+) -> None:
+    extracted_from(face_sets[0], ELEVEN, figures={"gate": {"num_samples": 3}})
+    for _ in range(2):
+        gate_face_sets(face_sets[:1], tmp_path / "model")
+    assert looked_at == face_sets[:1]
+    assert footage_behind(tmp_path / "model") == {"abel": [ELEVEN]}
+
+
+def test_pictures_that_were_exchanged_since_their_extraction_are_refused(
+    face_sets: list[Path], tmp_path: Path, looked_at: list[Path]
+) -> None:
+    """Neither the gate's answer nor the footage that the manifest names is about them."""
+    extracted_from(face_sets[0], ELEVEN, figures={"gate": {"num_samples": 3, "pictures_sha256": pictures_of(face_sets[0])}})
+    gate_face_sets(face_sets[:1], tmp_path / "model")
+    exchange_a_picture(face_sets[0])
+    with pytest.raises(Refused, match=r"abel: its pictures are not those that were extracted.*; restore them from a copy"):
+        gate_face_sets(face_sets[:1], tmp_path / "model")
+    assert not looked_at
+
+
+def pictures_of(path: Path) -> str:
+    with FaceSet.open(path) as face_set:
+        return face_set.pictures_sha256()
+
+
+def exchange_a_picture(path: Path) -> None:
+    with FaceSet.open(path) as face_set:
+        one, other = (face_set.crop_path(face_set.faces()[number]) for number in (3, 30))
+    one.write_bytes(other.read_bytes())
 
 
 def test_the_gate_looks_at_the_pictures_of_a_face_set(face_sets: list[Path]) -> None:
@@ -210,16 +244,22 @@ def test_the_gate_looks_at_the_pictures_of_a_face_set(face_sets: list[Path]) -> 
         assert gate.result().num_samples == MOST_GATED_CROPS == 16
 
 
-def test_a_face_set_that_was_changed_since_the_gate_saw_it_is_looked_at_again(
-    face_sets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked_at: list[Path] = []
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The face sets that the gate looks at while a test runs."""
+    found: list[Path] = []
 
     def look(path: Path, gate: ContentGate) -> None:
-        looked_at.append(path)
+        found.append(path)
         gate_face_set(path, gate)
 
     monkeypatch.setattr(permission, "gate_face_set", look)
+    return found
+
+
+def test_a_face_set_that_was_changed_since_the_gate_saw_it_is_looked_at_again(
+    face_sets: list[Path], tmp_path: Path, looked_at: list[Path]
+) -> None:
     for _ in range(2):
         gate_face_sets(face_sets[:1], tmp_path / "model")
     assert looked_at == face_sets[:1]
@@ -227,6 +267,9 @@ def test_a_face_set_that_was_changed_since_the_gate_saw_it_is_looked_at_again(
         face_set.set_kept([1], is_kept=False, reason="by hand")
     gate_face_sets(face_sets[:1], tmp_path / "model")
     assert looked_at == face_sets[:1] * 2
+    exchange_a_picture(face_sets[0])
+    gate_face_sets(face_sets[:1], tmp_path / "model")
+    assert looked_at == face_sets[:1] * 3, "its index is the same, and what training reads is not"
 
 
 def test_footage_that_is_not_all_of_one_virtual_actor_makes_no_record(folder: Path) -> None:

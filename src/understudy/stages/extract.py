@@ -53,7 +53,6 @@ from understudy.types import (
     Event,
     Face,
     FloatArray,
-    Json,
     Refused,
     Reporter,
     StageResult,
@@ -356,8 +355,10 @@ def _finish(run: Run, face_set: FaceSet, used: dict[str, str], frames_per_second
     for doubt in doubts:
         report(Event("extract", "warning", message=doubt))
     write_extraction_report(outputs["report"], face_set, faces, figures, sheet, losses, doubts)
-    gated: Json = {"gate": json.loads(face_set.note(GATE_NOTE) or "{}")}
-    result = run.finish({**figures, **gated}, outputs, licences=used)
+    gated = json.loads(face_set.note(GATE_NOTE) or "{}")
+    if gated:  # its answer holds for these pictures alone
+        gated["pictures_sha256"] = face_set.pictures_sha256()
+    result = run.finish({**figures, "gate": gated}, outputs, licences=used)
     report(Event("extract", "finished", figures=figures))
     return result
 

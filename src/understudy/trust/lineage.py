@@ -67,6 +67,13 @@ def trace(manifest: Manifest, signed: Json | None = None, folder: Path | None = 
     return tuple(links)
 
 
+def stated_pictures(extraction: Manifest | None) -> str | None:
+    """The digest of the pictures that an extraction left under its content gate; None where it is older than such digests."""
+    gated = extraction.figures.get("gate") if extraction else None
+    stated = gated.get("pictures_sha256") if isinstance(gated, dict) else None
+    return str(stated) if stated else None
+
+
 def _state_of_recipe(folder: Path, sha256: str) -> State:
     path = folder / RECIPE_FILE
     if not path.is_file():
@@ -136,8 +143,10 @@ def _link(role: str, stated: InputFile) -> Link:
     if not stated.path or not path.exists():
         return Link(role, stated.path, stated.sha256, "missing")
     try:
-        now = _sha256_of_faces(path) if role.startswith("faces ") else sha256_of_footage(path)
-        is_intact = now == stated.sha256 and (role != "model" or _has_its_weights(path))
+        if role.startswith("faces "):
+            is_intact = _has_its_faces(path, stated.sha256)
+        else:
+            is_intact = sha256_of_footage(path) == stated.sha256 and (role != "model" or _has_its_weights(path))
     except BadInput:
         is_intact = False
     return Link(role, stated.path, stated.sha256, "intact" if is_intact else "changed")
@@ -157,6 +166,8 @@ def _has_its_weights(state: Path) -> bool:
     )
 
 
-def _sha256_of_faces(folder: Path) -> str:
+def _has_its_faces(folder: Path, sha256: str) -> bool:
+    """Whether a face set is the one that was learned from, and its pictures are those that its extraction left."""
+    pictures = stated_pictures(read_manifest(folder))
     with FaceSet.open(folder) as face_set:
-        return face_set.sha256()
+        return face_set.sha256() == sha256 and pictures in (None, face_set.pictures_sha256())

@@ -19,8 +19,9 @@ from understudy.trust.consent import ConsentReference, check_footage_named, crea
 from understudy.trust.credentials import check_can_sign
 from understudy.trust.gate import ContentGate
 from understudy.trust.identity import check_identity, read_identity
+from understudy.trust.lineage import stated_pictures
 from understudy.trust.records import Footage, SignedRecord, read_record, record_path
-from understudy.types import BadInput, Face, FloatArray, Json
+from understudy.types import BadInput, Face, FloatArray, Json, Refused
 
 GATE_FILE = "gate.json"
 MOST_GATED_CROPS = 16
@@ -154,24 +155,40 @@ def _is_virtual_actor(folder: Path, performer: str) -> bool:
 def gate_face_sets(face_sets: Sequence[Path], model: Path) -> Json:
     """What the content gate says of each face set, by performer; raises Refused.
 
-    One whose extraction was gated is not looked at again. The answers are written into the model's folder, with the footage
-    that each performer is learned from: a resumed training does not ask again, and a conversion knows the footage.
+    An answer holds for the pictures that it was given for. One whose extraction was gated, and states the digest of the
+    pictures that it left, is not looked at again; with other pictures it is refused, for neither its gate nor the footage that
+    it names answers for them. Any other is looked at whenever it changed. The answers are written into the model's folder, with
+    the footage that each performer is learned from: a resumed training does not ask again, and a conversion knows the footage.
     """
     known = model / GATE_FILE
     answers = read_json(known) if known.is_file() else {}
     for path in face_sets:
         with FaceSet.open(path) as face_set:
-            performer, sha256 = face_set.performer, face_set.sha256()
-        manifest = read_manifest(path)
-        if manifest and (gated := manifest.figures.get("gate")):
-            footage = _footage_of(manifest)
-            answers[performer] = {"faces_sha256": sha256, "gate": gated, "footage_sha256": list(footage)}
-        elif cast(Json, answers.get(performer, {})).get("faces_sha256") != sha256:
-            with ContentGate() as gate:
-                gate_face_set(path, gate)
-                answers[performer] = {"faces_sha256": sha256, "gate": gate.result().as_json()}
+            performer = face_set.performer
+            seen: Json = {"faces_sha256": face_set.sha256(), "pictures_sha256": face_set.pictures_sha256()}
+        answers[performer] = _answer_for(path, seen, cast(Json, answers.get(performer, {})))
     write_json(known, answers)
     return answers
+
+
+def _answer_for(path: Path, seen: Json, before: Json) -> Json:
+    """The gate's answer for a face set as it is now. seen: its digests; before: the answer that a model's folder holds."""
+    manifest = read_manifest(path)
+    gated = cast(Json, manifest.figures.get("gate")) if manifest else None
+    footage: Json = {"footage_sha256": list(_footage_of(manifest))} if manifest and gated else {}
+    stated = stated_pictures(manifest)
+    if stated and stated != seen["pictures_sha256"]:
+        raise Refused(
+            f"{path}: its pictures are not those that were extracted, for which the content gate and its footage answer; "
+            "restore them from a copy, or extract again into another folder"
+        )
+    if stated:
+        return {**seen, "gate": gated, **footage}
+    if all(before.get(key) == digest for key, digest in seen.items()):
+        return {**seen, "gate": before.get("gate"), **footage}
+    with ContentGate() as gate:
+        gate_face_set(path, gate)
+        return {**seen, "gate": gate.result().as_json(), **footage}
 
 
 def footage_behind(model: Path) -> dict[str, list[str]]:
