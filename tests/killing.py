@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
@@ -19,6 +20,13 @@ def start(function: Callable[..., None], *arguments: object) -> BaseProcess:
     process = context.Process(target=function, args=arguments, daemon=True)
     process.start()
     return process
+
+
+def free_port() -> int:
+    """A port at which processes that share a run can meet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def kill(process: BaseProcess) -> None:

@@ -16,7 +16,8 @@ from understudy import parallel
 from understudy.model.networks import begin_from, build_network
 from understudy.model.starter import packed, starter_bytes, starter_sha256, starter_tensors, unpacked
 from understudy.recipes import train_recipe
-from understudy.stages.train import _check_all_have_the_same, train
+from understudy.stages._training_asked import check_all_have_the_same
+from understudy.stages.train import train
 from understudy.store.checkpoints import latest_valid, save_checkpoint
 from understudy.store.hashing import sha256_of_json
 from understudy.trust.consent import create_record
@@ -121,9 +122,9 @@ def test_a_performer_who_joins_a_trained_model_begins_with_the_starter_and_the_o
 def test_processes_that_hold_another_starter_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     held = sha256_of_json({"starter": starter_sha256()})
     monkeypatch.setattr(parallel, "ranks_that_differ", lambda sha256: [1] * (sha256 == held))
-    _check_all_have_the_same(asdict(TINY), {})
+    check_all_have_the_same(asdict(TINY), {})
     with pytest.raises(BadInput, match="process 1 of this run was given another version's starter than process 0"):
-        _check_all_have_the_same(asdict(replace(TINY, starter="rendered")), {})
+        check_all_have_the_same(asdict(replace(TINY, starter="rendered")), {})
 
 
 def test_a_rendered_performer_follows_from_its_number_has_two_like_sides_and_is_adult(tmp_path: Path) -> None:

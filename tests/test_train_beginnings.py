@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +48,7 @@ def _refused_as_rank(rank: int, port: int, face_sets: list[Path], out: Path, con
 def test_processes_that_were_given_the_face_sets_in_another_order_all_refuse(
     face_sets: list[Path], consented: Path, tmp_path: Path
 ) -> None:
-    port = _free_port()
+    port = killing.free_port()
     ranks = [killing.start(_refused_as_rank, rank, port, face_sets, tmp_path / "shared", consented) for rank in range(2)]
     for process in ranks:
         process.join(180)
@@ -62,15 +61,9 @@ def test_processes_that_were_given_the_face_sets_in_another_order_all_refuse(
     assert latest_valid(tmp_path / "shared") is None
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 @pytest.mark.slow
 def test_a_run_that_two_processes_share_ends_as_one_alone(face_sets: list[Path], consented: Path, tmp_path: Path) -> None:
-    port = _free_port()
+    port = killing.free_port()
     ranks = [killing.start(_train_as_rank, rank, port, face_sets, tmp_path / "shared", consented) for rank in range(2)]
     for process in ranks:
         process.join(180)

@@ -20,12 +20,13 @@ from understudy.cli import run_command
 from understudy.media import read_frames
 from understudy.model.identity import write_identity_model
 from understudy.perception.survey import load_networks, survey
+from understudy.stages.convert import convert
 from understudy.store.json_files import write_json
-from understudy.trust import gate
+from understudy.trust import gate, standing
 from understudy.trust.consent import create_record, revoke, sign_record
 from understudy.trust.identity import bind_identity
 from understudy.trust.records import Footage, read_record
-from understudy.types import FloatArray
+from understudy.types import Event, FloatArray, Refused
 
 pytestmark = pytest.mark.slow  # real networks and clips
 
@@ -199,6 +200,25 @@ def test_a_plate_of_somebody_else_is_refused_with_the_distance(
     model = write_identity_model(folder / "model", {"abel": abel + 0.3 * away, "bea": -abel})
     assert_refused(conversion(clip, model), r"abel: 100% of the faces .*distance 0\.[56]", capsys)
     assert not left_pictures(folder)
+
+
+@pytest.mark.parametrize("message", ["looking for faces", "swapping"])
+def test_a_conversion_ends_at_once_when_a_record_is_revoked_meanwhile(
+    message: str, clip: Path, abel: FloatArray, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "SECONDS_BETWEEN_LOOKS", 0.0)
+    model, heard = model_of(folder, {"abel": abel, "bea": -abel}), []
+
+    def tell(event: Event) -> None:
+        heard.append(event.message)
+        if event.message == message:
+            revoke(folder / "consent", "bea")
+
+    with pytest.raises(Refused, match=r"stopped, and nothing more is saved: .*'bea': consent was revoked"):
+        convert(clip, model, "abel", "bea", folder / "swap", report=tell)
+    assert heard[-1] == message
+    assert not left_pictures(folder)
+    assert not (folder / "swap/segments").exists()
 
 
 def model_of(folder: Path, galleries: dict[str, FloatArray]) -> Path:

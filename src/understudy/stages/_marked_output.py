@@ -31,6 +31,7 @@ from understudy.trust.finish import finish_output, label_and_sign, output_marker
 from understudy.trust.gate import HIT_SCORE, ContentGate
 from understudy.trust.label import metadata
 from understudy.trust.notice import END_CARD_SECONDS, end_card, with_corner_notice
+from understudy.trust.standing import Standing
 from understudy.types import AnyImage, BadInput, Codec, ConvertRecipe, Json, Refused
 
 OUTPUT_NAMES: Mapping[Codec, str] = {"png": "frames", "tiff": "frames", "exr": "exr"}
@@ -61,8 +62,9 @@ class MarkedOutput:
     the segments (_segment_keys.py); earlier: the folder of an earlier conversion of the plate, from which those that would come
     out the same are taken; then the segments stay for the next one. They also stay where a fault of ours spoiled a frame: a
     resumed run makes those that hold one again. `missing`: frames to be written. `note`: what of a frame must survive a kill
-    with it; `notes` gives them all back, in order. `path` and `figures` hold after the block. Raises Refused where the content
-    gate does; then nothing of it is kept.
+    with it; `notes` gives them all back, in order. `path` and `figures` hold after the block. standing: asked before a segment
+    is closed, and before anything has its final name. Raises Refused where it or the content gate does; then nothing of it is
+    kept.
     """
 
     def __init__(
@@ -77,8 +79,10 @@ class MarkedOutput:
         is_excerpt: bool = False,
         keys: Sequence[str] = (),
         earlier: Path | None = None,
+        standing: Standing | None = None,
     ) -> None:
         check_codec(recipe.codec)
+        self._standing = standing or Standing(folder)
         self.path = output_path(folder, recipe.codec)
         self.figures: dict[str, object] = {}
         info = replace(info, timecode="") if is_excerpt else info  # the first frame's
@@ -123,6 +127,8 @@ class MarkedOutput:
             self._gate.look(eight_bit(frame.image), f"the swap of {where}", ("swap", shot))
             self._has_asked = True
         layers = {SWAP: Layer(self._marked(frame), self._alpha(frame)), **self._pass_layers(frame)}
+        if self._writer.is_last_of_segment:
+            self._standing.check()
         held: Json = {"note": note or {}}
         if self._writer.is_last_of_segment and self._has_asked:
             # This waits: no segment is closed before all its pictures are judged.
@@ -203,6 +209,7 @@ class MarkedOutput:
 
     def _finish(self) -> None:
         self._check_plate()
+        self._standing.check()
         with blaming(self.path):
             self._write_end_card()
             gate = self._gate_figures()
@@ -213,6 +220,7 @@ class MarkedOutput:
         self.figures = {**finish_output(self._unsigned / self.path.name, lineage, self._info.path), "gate": gate}
         for track in self._passes.values():
             label_and_sign(track.path, lineage, self._info.path)
+        self._standing.check()  # a long film has taken minutes to join and sign
         made = [*(self._unsigned / PASSES_FOLDER).iterdir(), *self._unsigned.iterdir()]
         for each in sorted(made, key=_is_picture):  # credentials beside a file go first: it is never there without them
             if each.name != PASSES_FOLDER:

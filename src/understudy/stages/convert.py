@@ -69,6 +69,7 @@ from understudy.trust.permission import (
     may_convert_model,
     still_permitted,
 )
+from understudy.trust.standing import Standing
 from understudy.types import (
     BadInput,
     ConvertRecipe,
@@ -121,10 +122,11 @@ def convert(
     of an earlier conversion of this plate, there or not: what would come out the same is taken from it instead of being
     rendered anew, and `out` keeps its segments for the next time. Only what is set for ranges may differ there; else
     nothing is taken.
-    Raises Refused without consent of both performers or where the content gate says so, BadInput for unusable footage, model or
-    names and where nobody who is to be replaced is in the plate, UnfinishedFrames (after finishing) if `is_strict` and any
-    frame is not swapped, FaultInFrames (after writing all that could be made, without finishing) if a fault of ours spoiled
-    frames; the same call makes the segments that hold them again.
+    Raises Refused without consent of both performers, also where it ends meanwhile (then nothing that was rendered is kept), or
+    where the content gate says so, BadInput for unusable footage, model or names and where nobody who is to be replaced is in
+    the plate, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped, FaultInFrames (after writing all
+    that could be made, without finishing) if a fault of ours spoiled frames; the same call makes the segments that hold them
+    again.
     """
     check_notice(recipe.notice, recipe.notice_language)
     footage = with_a_name(footage)
@@ -147,7 +149,8 @@ def convert(
             report(Event(STAGE, "started", total=info.num_frames_estimate, unit="frames"))
             started = time.monotonic()
             folder = consent_folder(consent)
-            references = _permission(model, swapper, roles, folder, read_json(swapper.checkpoint / STATE_FILE))
+            references, standing = _permission(model, swapper, roles, folder, read_json(swapper.checkpoint / STATE_FILE))
+            report = combine(report, standing.listen)
             check_plate_footage([role.replace for role in roles], inputs["plate"].sha256, folder)
             if earlier is not None:
                 reuse_survey(earlier, out, inputs["plate"].sha256)
@@ -165,7 +168,7 @@ def convert(
             if ranges:
                 whole_file = {name: value for name, value in asked.items() if name != "ranges"}
                 lineage = changed(lineage, marked_recipe_sha256=sha256_of_json(whole_file))
-            figures, outputs = swap_footage(info, survey, plan, out, lineage, report, shown, earlier)
+            figures, outputs = swap_footage(info, survey, plan, out, lineage, report, shown, earlier, standing)
             check_no_faults(figures, out)
             figures["frames_per_second"] = round(int(str(figures["num_frames"])) / (time.monotonic() - started), 2)
             run.finish(
@@ -190,10 +193,11 @@ def swap_footage(
     report: Reporter = silent,
     shown: range = WHOLE,
     earlier: Path | None = None,
+    standing: Standing | None = None,
 ) -> tuple[dict[str, object], dict[str, Path]]:
     """Composite the clip, or the frames `shown` alone, into `out`, once its faces are known; returns figures and outputs.
 
-    earlier: see `convert`.
+    earlier: see `convert`; standing: see `MarkedOutput`.
     """
     for role in plan.replacements:
         if role not in plan.roles.values():
@@ -212,6 +216,7 @@ def swap_footage(
         is_excerpt=is_excerpt,
         keys=keys,
         earlier=earlier,
+        standing=standing,
     ) as output:
         progress = _Progress(min(info.num_frames_estimate, shown.stop), report)
         first_pts: int | None = None if is_excerpt else 0
@@ -274,14 +279,15 @@ def _asked(
 
 def _permission(
     model: Path, swapper: Swapper, roles: Sequence[Replacement], folder: Path, state: Json
-) -> tuple[ConsentReference, ...]:
-    """Consent of everybody concerned for what this model does with their faces. Raises Refused."""
+) -> tuple[tuple[ConsentReference, ...], Standing]:
+    """Consent of everybody concerned for what this model does with their faces, and how long it holds. Raises Refused."""
     names = dict.fromkeys(name for role in roles for name in (role.replace, role.with_))
     behind = footage_behind(model)
     known = {name: footage for name, footage in behind.items() if name in names}
     people = people_in(model, state)
-    still_permitted({name: faces for name, faces in people.items() if name not in names}, folder, behind)
-    return may_convert_model({name: swapper.galleries[name] for name in names}, folder, known)
+    others = still_permitted({name: faces for name, faces in people.items() if name not in names}, folder, behind)
+    references = may_convert_model({name: swapper.galleries[name] for name in names}, folder, known)
+    return references, Standing(folder, ("convert", references), ("train", others))
 
 
 def performers_faces(plan: Plan, replace: str) -> list[Face]:

@@ -15,9 +15,9 @@ from understudy.imaging.expression import MEASURES
 from understudy.model.colour import UNCHANGED, measure_standard
 from understudy.model.folder import ANCESTORS_FILE, GALLERIES_FILE
 from understudy.model.memory import MemoryPlan, plan_memory
-from understudy.model.starter import starter_sha256
 from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
+from understudy.stages._training_asked import budget_of, check_all_have_the_same, describe_face_sets, what_is_asked
 from understudy.stages._training_events import REPORT_SECONDS, reading_reporter, scalar_reporter
 from understudy.stages._training_faces import MARGIN, PerformerFaces, in_ordinary_light, load_split, open_performers
 from understudy.stages._training_judge import Judge, has_stopped_improving, verdict
@@ -31,16 +31,14 @@ from understudy.stages._training_watchdog import Watchdog, note_incident, roll_b
 from understudy.store.atomic import TEMPORARY_PREFIX
 from understudy.store.checkpoints import CHECKPOINTS_FOLDER, Checkpoint, latest_valid
 from understudy.store.events import combine, event_log
-from understudy.store.faceset import FaceSet
-from understudy.store.hashing import sha256_of_json
-from understudy.store.manifest import InputFile, read_manifest, stage_result
+from understudy.store.manifest import read_manifest, stage_result
 from understudy.store.runs import Run, open_run
 from understudy.store.tensorboard import TENSORBOARD_FOLDER
 from understudy.trust import gate
 from understudy.trust.consent import consent_folder
-from understudy.trust.lineage import START_MODEL
 from understudy.trust.permission import GATE_FILE, gate_face_sets, may_train
-from understudy.types import BadInput, Event, Json, Reporter, StageResult, TrainRecipe, silent
+from understudy.trust.standing import Standing
+from understudy.types import BadInput, Event, Refused, Reporter, StageResult, TrainRecipe, silent
 
 STAGE = "train"
 NOT_YET_TRAINED = (
@@ -77,22 +75,23 @@ def train(
     Refused without consent for each performer, also of the model begun from, or where the content gate says so; BadInput for
     unusable face sets or a folder that holds another recipe's work; TrainingDiverged where going back does not help.
     """
-    budget = _budget(recipe, minutes, steps, until)
+    budget = budget_of(recipe, minutes, steps, until)
     check_take(take, start_from)
     parallel.join()
     start = Start.of(start_from, take) if start_from is not None else None
-    inputs = {**_describe(face_sets), **(start.inputs() if start else {})}
-    asked = _asked(recipe, inputs, start, freeze)
+    inputs = {**describe_face_sets(face_sets), **(start.inputs() if start else {})}
+    asked = what_is_asked(recipe, inputs, start, freeze)
     if parallel.rank():
-        _check_all_have_the_same(asked, inputs)
+        check_all_have_the_same(asked, inputs)
         return _follow(face_sets, out, recipe, budget, start, freeze)
     with open_run(out, STAGE, asked, inputs, disposable=[GATE_FILE], preliminary=NOT_YET_TRAINED) as run:
         report = combine(event_log(out), scalar_reporter(out), report)
         references = [*(start.may_train(consent_folder(consent), out) if start else ())]
         references += may_train(face_sets, consent_folder(consent))
         gate_face_sets(face_sets, out)
-        _check_all_have_the_same(asked, inputs)  # the others wait here until it is permitted
-        session = _prepare(face_sets, out, recipe, start, freeze, report)
+        check_all_have_the_same(asked, inputs)  # the others wait here until it is permitted
+        standing = Standing(consent_folder(consent), ("train", references))
+        session = _prepare(face_sets, out, recipe, start, freeze, standing, report)
         write_galleries(out, session.performers, start, session.checkpoint.state if session.checkpoint else {})
         is_needed = run.state != "finished" or budget.progress(session.progress) < 1
         parallel.from_rank_zero([float(is_needed)])
@@ -112,7 +111,7 @@ def _follow(
     face_sets: Sequence[Path], out: Path, recipe: TrainRecipe, budget: Budget, start: Start | None, freeze: Sequence[str]
 ) -> StageResult:
     """The part of the other processes of a run that several share: the same steps, and nothing written."""
-    session = _prepare(face_sets, out, recipe, start, freeze, silent)
+    session = _prepare(face_sets, out, recipe, start, freeze, Standing(out), silent)
     (is_needed,) = parallel.from_rank_zero([0.0])
     if is_needed:
         _train_until_spent(session, budget, out, silent)
@@ -133,6 +132,7 @@ class _Session:
     begin: Callable[[], Progress]
     memory: MemoryPlan
     checkpoint: Checkpoint | None
+    standing: Standing
 
 
 def _prepare(
@@ -141,6 +141,7 @@ def _prepare(
     recipe: TrainRecipe,
     start: Start | None,
     freeze: Sequence[str],
+    standing: Standing,
     report: Reporter,
 ) -> _Session:
     """Load the faces, hold some out, and take the run up where it was, or begin it."""
@@ -163,7 +164,7 @@ def _prepare(
     progress = begin_anew() if checkpoint is None else take_up(trainer, checkpoint)
     if checkpoint is not None:
         progress.lineage.append({"resumed_at_step": checkpoint.step})
-    return _Session(performers, trainer, judge, progress, begin_anew, memory, checkpoint)
+    return _Session(performers, trainer, judge, progress, begin_anew, memory, checkpoint, standing)
 
 
 def _warn_of_unknown_gazes(performers: Sequence[PerformerFaces], recipe: TrainRecipe, report: Reporter) -> None:
@@ -202,15 +203,21 @@ def build_trainer(
 def _train_until_spent(session: _Session, budget: Budget, out: Path, report: Reporter) -> None:
     """The loop: step, look whether all is well, and once in a while report, preview, judge and save.
 
-    Stopped by the user, it saves first. Where several processes share the run, process 0 decides for all.
+    Stopped by the user, it saves first. Where several processes share the run, process 0 decides for all. Raises Refused, and
+    saves nothing more, once somebody's consent has ended: looked at each minute and before each checkpoint.
     """
     trainer, clock, watchdog, wrong = session.trainer, Clock(session.trainer.recipe), Watchdog(), ""
     for judgement in session.progress.judgements:
         watchdog.look_at(judgement)
     with interrupts_between_steps() as was_interrupted:
         while True:
-            decided = [budget.progress(session.progress), float(was_interrupted()), float(bool(wrong)), watchdog.sound_until]
-            share, is_stopped, has_collapsed, sound_until = parallel.from_rank_zero(decided)
+            so_far, was_asked_to_end = budget.progress(session.progress), was_interrupted()
+            is_over = not session.standing.holds(now=so_far >= 1 or was_asked_to_end or bool(wrong))  # each is about to save
+            decided = [so_far, float(was_asked_to_end), float(bool(wrong)), watchdog.sound_until, float(is_over)]
+            share, is_stopped, has_collapsed, sound_until, is_over_for_all = parallel.from_rank_zero(decided)
+            if is_over_for_all:
+                session.standing.check(now=False)
+                raise Refused("stopped by process 0, which says which consent has ended")
             if has_collapsed:
                 progress = roll_back(trainer, session.progress, out, wrong, int(sound_until), session.begin, report)
                 session.progress, wrong = progress, ""
@@ -250,9 +257,9 @@ def _look_after(
     trainer, progress, recipe = session.trainer, session.progress, session.trainer.recipe
     if clock.is_due("report", REPORT_SECONDS):
         report(_progress_event(trainer, progress, budget, step))
-    if clock.is_due("preview", recipe.preview_seconds):
+    if clock.is_due("preview", recipe.preview_seconds) and session.standing.holds(now=True):
         write_preview(trainer, out)
-    if not clock.is_checkpoint_due():
+    if not clock.is_checkpoint_due() or not session.standing.holds(now=True):  # the loop ends by it
         return ""
     # The first judgement takes long, and waits until something is saved.
     if session.judge is not None and clock.has_saved and clock.is_due("judge", clock.judge_seconds / JUDGE_SHARE):
@@ -339,47 +346,6 @@ def _finish(run: Run, session: _Session, consent: Mapping[str, str], report: Rep
 
 
 # ---- small matters --------------------------------------------------------------------------------------------------------
-
-
-def _budget(recipe: TrainRecipe, minutes: float | None, steps: int | None, until: Until) -> Budget:
-    if minutes is not None and steps is not None:
-        raise BadInput("expected --minutes or --steps, got both")
-    if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps <= 0):
-        raise BadInput(
-            f"expected {f'--minutes above 0, got {minutes:g}' if minutes is not None else f'--steps above 0, got {steps}'}"
-        )
-    if until == "plateau" and not recipe.held_out_fraction:
-        raise BadInput("--until plateau is judged on faces held out of training; give --set held_out_fraction=0.08 too")
-    if steps is not None:
-        return Budget(steps, None, until, recipe.decay_fraction)
-    return Budget(None, 60 * (recipe.default_minutes if minutes is None else minutes), until, recipe.decay_fraction)
-
-
-def _asked(recipe: TrainRecipe, inputs: Mapping[str, InputFile], start: Start | None, freeze: Sequence[str]) -> Json:
-    """What the folder holds the work of, without what may grow later."""
-    performers = [name for name in inputs if name != START_MODEL]
-    beginning = {"take": start.take} if start else {}
-    return {**asdict(recipe), "performers": performers, **beginning, **({"freeze": list(freeze)} if freeze else {})}
-
-
-def _check_all_have_the_same(asked: Json, inputs: Mapping[str, InputFile]) -> None:
-    """Raises BadInput, in every process, where faces, recipe or starter are not the same: each would learn something else."""
-    faces: Json = {"faces": [[name, each.sha256] for name, each in inputs.items()]}
-    checks = [("other faces than process 0, or in another order", faces), ("another recipe than process 0", asked)]
-    if asked["starter"] != "none":
-        checks.append(("another version's starter than process 0", {"starter": starter_sha256()}))
-    for what, given in checks:
-        if others := parallel.ranks_that_differ(sha256_of_json(given)):
-            remedy = "start all with the same command and copies of the same face sets"
-            raise BadInput(f"process {others[0]} of this run was given {what}; {remedy}")
-
-
-def _describe(face_sets: Sequence[Path]) -> dict[str, InputFile]:
-    described = {}
-    for folder in face_sets:
-        with FaceSet.open(folder) as face_set:
-            described[face_set.performer] = InputFile(folder.as_posix(), face_set.sha256())
-    return described
 
 
 def _opening_words(session: _Session) -> str:

@@ -80,13 +80,15 @@ def may_train_from(
     return references
 
 
-def still_permitted(people: Mapping[str, FloatArray], folder: Path, footage: Mapping[str, Sequence[str]]) -> None:
+def still_permitted(
+    people: Mapping[str, FloatArray], folder: Path, footage: Mapping[str, Sequence[str]]
+) -> tuple[ConsentReference, ...]:
     """Those whose faces are in a model's weights, though they are not swapped now, still permit that; raises Refused.
 
     So a model that somebody's revocation asks to be deleted can no longer be used for anybody.
     """
     record_virtual_actors(folder, {name: used for name, used in footage.items() if name in people})
-    require(people, "train", folder, footage_sha256=footage)
+    return require(people, "train", folder, footage_sha256=footage)
 
 
 def may_convert_model(

@@ -1,0 +1,71 @@
+"""What a training is asked for: how long, with which recipe and face sets, and whether all who share it were asked the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from understudy import parallel
+from understudy.model.starter import starter_sha256
+from understudy.stages._training_start import Start
+from understudy.stages._training_state import Budget, Until
+from understudy.store.faceset import FaceSet
+from understudy.store.hashing import sha256_of_json
+from understudy.store.manifest import InputFile
+from understudy.trust.lineage import START_MODEL
+from understudy.types import BadInput, Json, TrainRecipe
+
+
+def budget_of(recipe: TrainRecipe, minutes: float | None, steps: int | None, until: Until) -> Budget:
+    """How long to go on: for `minutes` or `steps`, the recipe's minutes where neither is given. Raises BadInput."""
+    if minutes is not None and steps is not None:
+        raise BadInput("expected --minutes or --steps, got both")
+    if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps <= 0):
+        raise BadInput(
+            f"expected {f'--minutes above 0, got {minutes:g}' if minutes is not None else f'--steps above 0, got {steps}'}"
+        )
+    if until == "plateau" and not recipe.held_out_fraction:
+        raise BadInput("--until plateau is judged on faces held out of training; give --set held_out_fraction=0.08 too")
+    if steps is not None:
+        return Budget(steps, None, until, recipe.decay_fraction)
+    return Budget(None, 60 * (recipe.default_minutes if minutes is None else minutes), until, recipe.decay_fraction)
+
+
+def what_is_asked(recipe: TrainRecipe, inputs: Mapping[str, InputFile], start: Start | None, freeze: Sequence[str]) -> Json:
+    """What the folder holds the work of, without what may grow later."""
+    performers = [name for name in inputs if name != START_MODEL]
+    beginning = {"take": start.take} if start else {}
+    return {**asdict(recipe), "performers": performers, **beginning, **({"freeze": list(freeze)} if freeze else {})}
+
+
+def check_all_have_the_same(asked: Json, inputs: Mapping[str, InputFile]) -> None:
+    """Raises BadInput, in every process, where faces, recipe or starter are not the same: each would learn something else."""
+    pictures = _pictures_in(inputs) if parallel.world() > 1 else {}  # each reads its own copies of them
+    faces: Json = {"faces": [[name, each.sha256, pictures.get(name)] for name, each in inputs.items()]}
+    checks = [("other faces than process 0, or in another order", faces), ("another recipe than process 0", asked)]
+    if asked["starter"] != "none":
+        checks.append(("another version's starter than process 0", {"starter": starter_sha256()}))
+    for what, given in checks:
+        if others := parallel.ranks_that_differ(sha256_of_json(given)):
+            remedy = "start all with the same command and copies of the same face sets"
+            raise BadInput(f"process {others[0]} of this run was given {what}; {remedy}")
+
+
+def _pictures_in(inputs: Mapping[str, InputFile]) -> dict[str, str]:
+    digests = {}
+    for name, given in inputs.items():
+        if name != START_MODEL:
+            with FaceSet.open(Path(given.path)) as face_set:
+                digests[name] = face_set.pictures_sha256()
+    return digests
+
+
+def describe_face_sets(face_sets: Sequence[Path]) -> dict[str, InputFile]:
+    """Each face set as an input of the run, by its performer."""
+    described = {}
+    for folder in face_sets:
+        with FaceSet.open(folder) as face_set:
+            described[face_set.performer] = InputFile(folder.as_posix(), face_set.sha256())
+    return described
