@@ -39,6 +39,7 @@ from understudy.model.folder import GALLERIES_FILE, read_galleries, recipe_as_js
 from understudy.model.identity import write_identity_model
 from understudy.model.networks import build_network
 from understudy.perception.survey import load_networks, survey
+from understudy.stages._evaluation_clips import open_clip
 from understudy.stages._plate_survey import WHOLE, frames_around, reuse_survey
 from understudy.stages.convert import (
     convert,
@@ -258,6 +259,14 @@ def test_a_plate_that_is_the_current_folder_is_called_by_its_own_name(clip, mode
     assert "1 of 1 frames of abel are swapped." in (tmp_path / "swap/report.html").read_text(encoding="utf-8")
     with FaceSet.open(tmp_path / "swap/plate") as faces:
         assert faces.sources() == ("abel",)
+
+
+def test_the_mask_beside_a_clip_is_found_also_where_the_clip_is_the_current_folder(plate, monkeypatch):
+    mask = plate.with_name("plate_mask")
+    mask.mkdir()
+    monkeypatch.chdir(plate)
+    clip = open_clip(Path("."))
+    assert (clip.path, clip.mask) == (plate, mask)
 
 
 def test_swapped_names_are_refused_by_who_is_there_and_the_right_ones_need_no_second_look(clip, model, tmp_path):

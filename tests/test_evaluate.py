@@ -189,14 +189,6 @@ def test_a_swap_that_ends_early_is_compared_as_far_as_it_goes_and_says_so(pair: 
     assert any(f"The plate has {NUM_FRAMES} frames" in warning for warning in told)
 
 
-def test_the_truth_beside_a_clip_is_found_also_where_the_clip_is_the_current_folder(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(pair.plate)
-    clip = open_clip(Path())
-    assert (clip.path, clip.mask) == (pair.plate.resolve(), pair.plate.resolve().with_name("plate_mask"))
-
-
 def test_what_was_painted_over_an_occluder_is_counted(pair: Pair, tmp_path: Path) -> None:
     plate, careless = tmp_path / "plate", drawn_swap(pair, tmp_path / "careless", pair.true_face)
     for k in range(NUM_FRAMES):
