@@ -20,6 +20,7 @@ from understudy import parallel
 from understudy.media.footage import probe
 from understudy.media.segments import SegmentedWriter
 from understudy.stages import _marked_output
+from understudy.stages._marked_output import output_path
 from understudy.stages import convert as convert_stage
 from understudy.stages._training_asked import check_all_have_the_same, describe_face_sets
 from understudy.stages.train import train
@@ -30,7 +31,7 @@ from understudy.trust.consent import ConsentReference, create_record, revoke
 from understudy.trust.credentials import Lineage
 from understudy.trust.records import read_record, record_path
 from understudy.trust.standing import Standing
-from understudy.types import Event, Refused, Reporter, TrainRecipe
+from understudy.types import BadInput, Event, Refused, Reporter, TrainRecipe, silent
 
 
 @pytest.fixture
@@ -73,22 +74,30 @@ def replaced(folder: Path, _: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("happens", "words"),
+    ("happens", "error", "words"),
     [
-        (revoked, "'bea': consent was revoked on"),
-        (ended, "'abel': consent ended on"),
-        (gone, "no consent record of 'bea'"),
-        (replaced, "'bea': another record has taken the place of the one that permitted this; give the same command again"),
+        (revoked, Refused, "^stopped, and nothing more is saved: .*'bea': consent was revoked on"),
+        (ended, Refused, "^stopped, and nothing more is saved: .*'abel': consent ended on"),
+        (
+            gone,
+            BadInput,
+            "^stopped: .*no consent record of 'bea'.*with the record back in its place the same command continues",
+        ),
+        (replaced, BadInput, "^stopped: .*'bea': another record has taken the place of the one that permitted this"),
     ],
 )
 def test_what_ends_a_record_ends_the_work_under_it_for_good(
-    happens: Callable[[Path, pytest.MonkeyPatch], None], words: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    happens: Callable[[Path, pytest.MonkeyPatch], None],
+    error: type[Exception],
+    words: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watched = standing_of(folder, "abel", "bea")
     watched.check()
     happens(folder, monkeypatch)
     for now in (True, False):
-        with pytest.raises(Refused, match=f"^stopped, and nothing more is saved: .*{words}"):
+        with pytest.raises(error, match=words):
             watched.check(now)
 
 
@@ -235,6 +244,34 @@ def test_a_conversion_keeps_nothing_that_it_rendered_once_a_consent_is_revoked(
         convert_stage.swap_footage(probe(plate), surveyed(faces), plan, out, Lineage({}, ()), tell, standing=watched)
     assert done[-1] == min(revoked_at + 1, NUM_FRAMES)
     assert not list(out.iterdir())
+
+
+def test_a_record_that_is_out_of_reach_stops_a_conversion_and_costs_none_of_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_marked_output, "SegmentedWriter", partial(SegmentedWriter, every=3))
+    monkeypatch.setattr(convert_stage, "_SECONDS_BETWEEN_EVENTS", 0)
+    plate, out, elsewhere = write_plate(tmp_path / "plate"), tmp_path / "swap", tmp_path / "bea.toml"
+    out.mkdir()
+
+    def tell(event: Event) -> None:
+        if event.done == 7:
+            record_path(folder, "bea").rename(elsewhere)
+
+    def convert(report: Reporter = silent) -> None:
+        faces = [a_face(frame) for frame in range(NUM_FRAMES)]
+        plan = planned(plate, faces, Mirror(), LOSSLESS, roles=AS_BEA)
+        watched = standing_of(folder, "abel", "bea")
+        convert_stage.swap_footage(probe(plate), surveyed(faces), plan, out, Lineage({}, ()), report, standing=watched)
+
+    with pytest.raises(BadInput, match="no consent record of 'bea'"):
+        convert(tell)
+    assert len(list(out.glob("segments/0*"))) == 2, "what was rendered before stays"
+    elsewhere.rename(record_path(folder, "bea"))
+    done: list[float] = []
+    convert(lambda event: done.append(event.done) if event.kind == "progress" else None)
+    assert len(list(output_path(out, LOSSLESS.codec).glob("*.png"))) >= NUM_FRAMES
+    assert min(done) > 6, "its first segments are not rendered again"
 
 
 def test_a_film_that_is_being_joined_when_a_consent_is_revoked_gets_no_name(
