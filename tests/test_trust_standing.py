@@ -20,8 +20,8 @@ from understudy import parallel
 from understudy.media.footage import probe
 from understudy.media.segments import SegmentedWriter
 from understudy.stages import _marked_output
-from understudy.stages._marked_output import output_path
 from understudy.stages import convert as convert_stage
+from understudy.stages._marked_output import output_path
 from understudy.stages._training_asked import check_all_have_the_same, describe_face_sets
 from understudy.stages.train import train
 from understudy.store.checkpoints import latest_valid
