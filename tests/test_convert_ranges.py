@@ -1,5 +1,6 @@
 """Convert by parts: ranges with settings of their own, renders that were cut short, and only what has changed."""
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -139,6 +140,42 @@ def test_a_clip_cut_short_anywhere_comes_out_the_same_as_at_one_go(plate, tmp_pa
         first, second = (read_image(tmp_path / name / f"frames/{frame:06d}.png") for name in ("cut", "whole"))
         assert np.array_equal(first, second)
     assert not (tmp_path / "cut/segments").exists()
+
+
+@pytest.mark.parametrize(("codec", "notice"), [("png", "corner"), ("ffv1", "corner"), ("h264", "end-card")])
+def test_frames_shown_alone_that_were_cut_short_anywhere_go_on_and_come_out_the_same(
+    plate, tmp_path, monkeypatch, codec, notice
+):
+    monkeypatch.setattr(_marked_output, "SegmentedWriter", partial(SegmentedWriter, every=3))
+    monkeypatch.setattr(convert_stage, "FRAMES_PER_SEGMENT", 3)
+    monkeypatch.setattr(convert_stage, "_SECONDS_BETWEEN_EVENTS", 0)
+    shown, faces = range(2, 14), [a_face(frame) for frame in range(NUM_FRAMES)]
+    recipe = replace(LOSSLESS, codec=codec, notice=notice, batch_size=2, passes="none")
+
+    def write(name: str, last: int | None = None) -> list[int]:
+        """The frames that are swapped by a run that is stopped after the frame `last`."""
+        swapped = []
+
+        def tell(event: Event) -> None:
+            swapped.append(int(event.done) - 1)
+            if swapped[-1] == last:
+                raise KeyboardInterrupt
+
+        (tmp_path / name).mkdir(exist_ok=True)
+        plan = planned(plate, faces, Mirror(), recipe)
+        with suppress(KeyboardInterrupt):
+            swap_footage(probe(plate), surveyed(faces), plan, tmp_path / name, Lineage({}, ()), tell, shown)
+        return swapped
+
+    assert write("whole") == [*shown]
+    assert [write("cut", last)[0] for last in (3, 9, 12)] == [2, 2, 8], "segments begin at 2, 5, 8 and 11"
+    assert write("cut", 13) == [11, 12, 13]
+    assert write("cut") == [], "stopped when all was swapped"
+    whole, cut = ([*read_frames(_marked_output.output_path(tmp_path / name, codec))] for name in ("whole", "cut"))
+    assert [frame.pts for frame in cut] == [frame.pts for frame in whole]
+    assert all(np.array_equal(one.image, other.image) for one, other in zip(cut, whole, strict=True))
+    for name in ("ledger.jsonl", "passes/alignment.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_only_the_parts_of_a_film_that_a_changed_range_touches_are_rendered_again(plate, tmp_path, monkeypatch):

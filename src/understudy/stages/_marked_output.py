@@ -39,6 +39,7 @@ DELIVERY_CODECS = ("h264", "h265", "vp9", "av1")
 """What people will watch. The others are intermediates: only the matte is marked, so that the plate's pixels stay untouched."""
 
 SWAP = "swap"
+_ENDLESS = 2**62
 SEGMENTS_FOLDER, UNSIGNED_FOLDER = "segments", "unsigned"
 WHITE = {PQ: 0.58, HLG: 0.75}
 """ITU-R BT.2408: the code value of reference white (203 cd/m2), at which writing is set in HDR."""
@@ -58,13 +59,13 @@ class MarkedOutput:
             ledger = list(output.notes())
 
     is_resumed: go on after the `num_done` frames that lie in closed segments of an earlier run for the same (killed or failed);
-    otherwise it starts anew. is_excerpt: part of a film, shown alone from time 0, without the plate's sound. keys: of
-    the segments (_segment_keys.py); earlier: the folder of an earlier conversion of the plate, from which those that would come
-    out the same are taken; then the segments stay for the next one. They also stay where a fault of ours spoiled a frame: a
-    resumed run makes those that hold one again. `missing`: frames to be written. `note`: what of a frame must survive a kill
-    with it; `notes` gives them all back, in order. `path` and `figures` hold after the block. standing: asked before a segment
-    is closed, and before anything has its final name. Raises Refused where it or the content gate does; then nothing of it is
-    kept.
+    otherwise it starts anew. excerpt: the frames of a film that are shown alone, from time 0, without the plate's sound. keys:
+    of the segments (_segment_keys.py); earlier: the folder of an earlier conversion of the plate, from which those that would
+    come out the same are taken; then the segments stay for the next one. They also stay where a fault of ours spoiled a frame:
+    a resumed run makes those that hold one again. `missing`: frames to be written, counted from the first that is shown.
+    `note`: what of a frame must survive a kill with it; `notes` gives them all back, in order. `path` and `figures` hold after
+    the block. standing: asked before a segment is closed, and before anything has its final name. Raises Refused where it or
+    the content gate does; then nothing of it is kept.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class MarkedOutput:
         on_loss: Callable[[str], None],
         *,
         is_resumed: bool = False,
-        is_excerpt: bool = False,
+        excerpt: range | None = None,
         keys: Sequence[str] = (),
         earlier: Path | None = None,
         standing: Standing | None = None,
@@ -85,16 +86,17 @@ class MarkedOutput:
         self._standing = standing or Standing(folder)
         self.path = output_path(folder, recipe.codec)
         self.figures: dict[str, object] = {}
-        info = replace(info, timecode="") if is_excerpt else info  # the first frame's
+        info = replace(info, timecode="") if excerpt else info  # the first frame's
         self._folder, self._info, self._recipe, self._lineage = folder, info, recipe, lineage
         self._is_delivery = recipe.codec in DELIVERY_CODECS
         self._unsigned = folder / UNSIGNED_FOLDER
         self._marker = output_marker(lineage, info.width, info.height)
-        self._last: FrameRecord | None = None
+        self._excerpt, self._last = excerpt, cast(FrameRecord | None, None)
+        self._begin_pts = _first_pts(info.path, excerpt) if excerpt else 0
         self._has_asked, self._run, self._is_kept = False, time.time_ns(), earlier is not None
         tags = metadata(watermark_id=lineage.watermark_id)
         self._has_alpha = recipe.codec == "prores_4444" or (info.has_alpha and bool(CODECS[recipe.codec].alpha))
-        swap = Track(self._unsigned / self.path.name, recipe.codec, recipe.crf, tags, not is_excerpt, self._has_alpha)
+        swap = Track(self._unsigned / self.path.name, recipe.codec, recipe.crf, tags, not excerpt, self._has_alpha)
         self._passes = pass_tracks(self._unsigned / PASSES_FOLDER, recipe, tags)
         for message in unkept(recipe.codec, info, self.path.suffix == ".mkv", self._has_alpha):
             on_loss(message)
@@ -121,7 +123,7 @@ class MarkedOutput:
 
     def write(self, frame: SwappedFrame, shot: int, note: Json | None = None) -> None:
         """Gate, mark and write one finished frame, and its passes."""
-        record, where = frame.record, f"{self._info.path.name}, frame {frame.record.index}"
+        record, where = self._from_the_begin(frame.record), f"{self._info.path.name}, frame {frame.record.index}"
         boxes = [face.box for face in frame.faces]
         if self._gate.consider(record.eight_bit, where, record.time_seconds, ("plate", shot), boxes):
             self._gate.look(eight_bit(frame.image), f"the swap of {where}", ("swap", shot))
@@ -190,12 +192,13 @@ class MarkedOutput:
     def _write_end_card(self) -> None:
         if not self._is_delivery or self._recipe.notice != "end-card":
             return
-        last, num_closed = self._last, self.missing[-1].start
-        if last is None or last.index < num_closed:  # the film ends in an earlier run's segment, perhaps with some of the card
-            last = next(iter(deque(read_frames(self._info.path), maxlen=1)), None)
+        first, last = self._excerpt.start if self._excerpt else 0, self._last
+        num_closed = self.missing[-1].start
+        if last is None or last.index - first < num_closed:  # the film ends in an earlier run's segment, perhaps in the card
+            last = self._last_frame()
         if last is None:
             return
-        num_cards_done = max(0, num_closed - last.index - 1)
+        num_cards_done = max(0, num_closed - (last.index - first) - 1)
         card = end_card(self._info.width, self._info.height, self._recipe.notice_language)
         card_in_depth = self._marker.mark(codes_from_unit(unit_from_codes(card) * np.float32(self._white), like=last.image))
         step, begin = self._info.frame_step, last.pts + (last.duration or self._info.frame_step)
@@ -204,6 +207,15 @@ class MarkedOutput:
             seconds = float(pts * last.time_base)
             record = replace(last, index=last.index + number, pts=pts, time_seconds=seconds, duration=step)
             self._writer.write(record, {SWAP: Layer(card_in_depth)}, {})
+
+    def _from_the_begin(self, record: FrameRecord) -> FrameRecord:
+        """The frame at its time in the output."""
+        return replace(record, pts=record.pts - self._begin_pts)
+
+    def _last_frame(self) -> FrameRecord | None:
+        shown = self._excerpt or range(_ENDLESS)
+        frames = read_frames(self._info.path, shown.start, shown.stop, is_sought=bool(self._excerpt))
+        return next(map(self._from_the_begin, deque(frames, maxlen=1)), None)
 
     # ---- the end ----
 
@@ -241,6 +253,11 @@ class MarkedOutput:
         scores = [float(str(run["highest_score"])) for run in runs]
         num_samples = sum(int(str(run["num_samples"])) for run in runs)
         return {**runs[-1], "num_samples": num_samples, "highest_score": max(scores)}
+
+
+def _first_pts(plate: Path, shown: range) -> int:
+    """When a plate shows the first of these frames; 0 where it has none of them."""
+    return next((record.pts for record in read_frames(plate, shown.start, shown.stop, is_sought=True)), 0)
 
 
 def _gates(notes: Iterable[Json]) -> list[Json]:

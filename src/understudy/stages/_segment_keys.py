@@ -26,15 +26,18 @@ REACH_OF_LOOKS = 4
 """Samples of a track's look farther away than this, in units of `colour_seconds`, weigh nothing (imaging/look.py)."""
 
 
-def segment_keys(plan: Plan, num_frames: int, every: int, frame_bytes: int, identity: str) -> list[str]:
-    """The keys of the segments of `every` frames that lie wholly within the plate's `num_frames`.
+def segment_keys(
+    plan: Plan, num_frames: int, every: int, frame_bytes: int, identity: str, shown: range | None = None
+) -> list[str]:
+    """The keys of the segments of `every` frames that lie wholly within the plate's `num_frames`, or those `shown` of them.
 
     identity: of the watermark.
     """
+    shown = shown or range(num_frames)
     batch = batch_frames(plan, frame_bytes)
     whole = [identity, every, batch, reach_of(plan), code_reach(plan), plan.frame_rate, plan.transfer]
     keys = []
-    for start in range(0, num_frames - every + 1, every):
+    for start in range(shown.start, min(num_frames, shown.stop) - every + 1, every):
         frames = _decisive(range(start, start + every), plan, batch, num_frames)
         recipes = [plan.part_at(frame).recipe for frame in frames]
         tracks = sorted({face.track for frame in frames for face in plan.faces.get(frame, ())})

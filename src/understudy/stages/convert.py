@@ -205,23 +205,21 @@ def swap_footage(
     losses: set[str] = set()
     is_excerpt = shown != WHOLE
     note_of = _Notes(plan, [frame for frame in sorted(plan.faces or survey.shot) if frame in shown])
-    keys = () if is_excerpt else _keys(plan, survey, info, lineage)
     with MarkedOutput(
         out,
         info,
         plan.recipe,
         lineage,
         losses.add,
-        is_resumed=not is_excerpt,
-        is_excerpt=is_excerpt,
-        keys=keys,
+        is_resumed=True,
+        excerpt=shown if is_excerpt else None,
+        keys=_keys(plan, survey, info, lineage, shown),
         earlier=earlier,
         standing=standing,
     ) as output:
         progress = _Progress(min(info.num_frames_estimate, shown.stop), report)
-        first_pts: int | None = None if is_excerpt else 0
         for part in output.missing:
-            todo = range(shown.start + part.start, min(shown.start + part.stop, shown.stop))
+            todo = _of_the_plate(part, survey, shown)
             read = frames_to_read(todo, plan, frame_bytes(info))
             is_last = part is output.missing[-1]  # reads to the end, and tells all that is lost on the way
             on_loss = losses.add if is_last else ignore_losses
@@ -229,9 +227,7 @@ def swap_footage(
             with closing(cast(Generator[SwappedFrame], read_ahead(swapped_frames(frames, plan, todo), num_frames=2))) as stream:
                 for finished in stream:
                     shot = survey.shot.get(finished.record.index, 0)
-                    record, note = finished.record, note_of(finished, shot)
-                    first_pts = record.pts if first_pts is None else first_pts
-                    output.write(changed(finished, record=changed(record, pts=record.pts - first_pts)), shot, note)
+                    output.write(finished, shot, note_of(finished, shot))
                     progress.tell(finished.record.index + 1)
         notes = list(output.notes())
     for loss in sorted(losses):
@@ -254,9 +250,17 @@ def swap_footage(
     }
 
 
-def _keys(plan: Plan, survey: PlateSurvey, info: FootageInfo, lineage: Lineage) -> list[str]:
+def _of_the_plate(part: range, survey: PlateSurvey, shown: range) -> range:
+    """The plate's frames of a part of what is shown; those of an excerpt that do not decode are left out and not counted."""
+    if shown == WHOLE:
+        return part
+    there = [frame for frame in sorted(survey.shot) if frame in shown]
+    return range(*(there[number] if number < len(there) else shown.stop for number in (part.start, part.stop)))
+
+
+def _keys(plan: Plan, survey: PlateSurvey, info: FootageInfo, lineage: Lineage, shown: range) -> list[str]:
     num_frames = max(survey.shot, default=-1) + 1
-    return segment_keys(plan, num_frames, FRAMES_PER_SEGMENT, frame_bytes(info), lineage.watermark_id)
+    return segment_keys(plan, num_frames, FRAMES_PER_SEGMENT, frame_bytes(info), lineage.watermark_id, shown)
 
 
 def _asked(
