@@ -97,7 +97,8 @@ def test_our_own_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> N
 
 STOPPED = [
     (["train", "a", "b", "--out", "m"], "continues"),
-    (["evaluate", "swap.mp4", "--plate", "p.mp4", "--out", "r"], "begins anew"),
+    (["evaluate", "swap.mp4", "--plate", "p.mp4", "--out", "r"], "continues"),
+    (["curate", "faces"], "begins anew"),
 ]
 
 

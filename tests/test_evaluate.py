@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,9 +12,8 @@ import numpy as np
 import pytest
 
 from drawn_faces import draw_face_set
-from understudy.imaging.framing import FULL, crop_from_face
-from understudy.imaging.meanface import mean_face_ibug
-from understudy.imaging.similarity import Matrix, apply, compose, invert, similarity_from_parameters
+from drawn_pairs import NUM_FRAMES, Pair, draw_pair, drawn_swap
+from understudy.imaging.similarity import compose, invert, similarity_from_parameters
 from understudy.imaging.warp import warp_image
 from understudy.media import read_frames, read_image, write_png
 from understudy.stages._evaluation_clips import (
@@ -30,7 +28,7 @@ from understudy.stages.evaluate import _changes, evaluate
 from understudy.store.manifest import describe_input
 from understudy.store.runs import open_run
 from understudy.trust import label
-from understudy.types import BadInput, Box, Event, Face, FloatArray, Image, StageResult
+from understudy.types import BadInput, Box, Event, Face, StageResult
 
 pytestmark = pytest.mark.slow  # real networks, codecs and clips
 
@@ -39,71 +37,12 @@ PROMISED = {
     *("identity_score", "jitter_ratio", "flicker", "lag_frames"),
 }
 
-NUM_FRAMES, FRAME_PX, CROP_PX = 4, 160, 256
-
-
 # ---- drawn pairs ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A plate and a truth, each a folder of pictures with JSON and masks beside it, and the drawn faces in face space."""
-
-    plate: Path
-    truth: Path
-    plate_face: FloatArray
-    true_face: FloatArray
-
-
-def drawn_face(seed: int) -> FloatArray:
-    """A random texture as a face-space crop, (256, 256, 3), 0 to 1."""
-    coarse, fine = (
-        cv2.GaussianBlur(np.random.default_rng(seed + k).normal(size=(CROP_PX, CROP_PX, 3)), (0, 0), sigma)
-        for k, sigma in enumerate((40.0, 5.0))
-    )
-    return np.clip(0.5 + 0.15 * coarse / coarse.std() + 0.1 * fine / fine.std(), 0, 1).astype(np.float32)
-
-
-def frame_from_face(frame: int, tilt: float) -> Matrix:
-    """Where a drawn actor's face is: it drifts, and each actor holds the head differently."""
-    return similarity_from_parameters(np.log(52.0), tilt + 0.03 * frame, 54.0 + 1.3 * frame, 50.0 + 0.7 * frame)
-
-
-def drawn_frame(face: FloatArray, where: Matrix) -> tuple[Image, Image]:
-    """A frame that shows the face in a disc over grey, and its mask."""
-    frame_from_crop = compose(where, invert(crop_from_face(FULL, CROP_PX)))
-    size = (FRAME_PX, FRAME_PX)
-    rows, columns = np.indices((CROP_PX, CROP_PX)) - (CROP_PX - 1) / 2
-    disc = np.clip(80 - np.hypot(rows, columns), 0, 1).astype(np.float32)
-    alpha = warp_image(disc, frame_from_crop, size, border="black")[..., None]
-    picture = alpha * np.clip(warp_image(face, frame_from_crop, size), 0, 1) + (1 - alpha) * np.float32(0.4)
-    return (255 * picture + 0.5).astype(np.uint8), np.repeat((255 * alpha + 0.5).astype(np.uint8), 3, axis=2)
-
-
-def write_clip(folder: Path, face: FloatArray, tilt: float) -> Path:
-    """A drawn actor's clip with its true landmarks and masks."""
-    places = [frame_from_face(k, tilt) for k in range(NUM_FRAMES)]
-    for k, where in enumerate(places):
-        image, mask = drawn_frame(face, where)
-        write_png(folder / f"{k:04d}.png", image)
-        write_png(folder.with_name(f"{folder.name}_mask") / f"{k:04d}.png", mask)
-    frames = [{"frame": k, "landmarks": apply(where, mean_face_ibug()).tolist()} for k, where in enumerate(places)]
-    folder.with_name(f"{folder.name}.json").write_text(json.dumps({"frames": frames}), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    folder = tmp_path_factory.mktemp("pair")
-    faces = drawn_face(1), drawn_face(5)
-    return Pair(write_clip(folder / "plate", faces[0], 0.0), write_clip(folder / "truth", faces[1], 0.2), *faces)
-
-
-def drawn_swap(pair: Pair, folder: Path, face: FloatArray) -> Path:
-    """`face` where the plate's head is."""
-    for k in range(NUM_FRAMES):
-        write_png(folder / f"{k:04d}.png", drawn_frame(face, frame_from_face(k, 0.0))[0])
-    return folder
+    return draw_pair(tmp_path_factory.mktemp("pair"))
 
 
 def figures(result: StageResult) -> dict[str, float]:
@@ -359,7 +298,7 @@ def test_of_several_people_the_one_whom_the_swap_altered_is_looked_at() -> None:
     meter.add(swap, plate)
     large, altered = a_face(Box(10, 10, 90, 90), track=0), a_face(Box(120, 20, 160, 60), track=1)
     for order in ([large, altered], [altered, large]):
-        found = faces_as_whereabouts(order, 1, meter).detections[0]
+        found = faces_as_whereabouts(order, 1, meter.of).detections[0]
         assert found is not None
         assert found.box == altered.box
     unchanged = faces_as_whereabouts([altered, large], 1, None).detections[0]

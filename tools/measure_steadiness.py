@@ -201,13 +201,13 @@ def reencoded(clip: Path, path: Path, sigma_px: float = 0) -> Path:
 
 def motion(clip: Path, faces: Sequence[Face], networks: Networks) -> evaluation.FaceMotion:
     """The landmarks of a clip, looked for where `faces` are."""
-    track, by_frame = evaluation.FaceTrack(), {face.frame: face for face in faces}
+    motions, by_frame = [], {face.frame: face for face in faces}
     for record in read_frames(clip):
         face = by_frame.get(record.index)
         detection = Detection(face.box, 1.0, face.landmarks[[33, 263, 1, 13, 127, 356]]) if face else None
         place = face.face_from_frame if face else np.full((2, 3), np.nan)
-        track.look(record.eight_bit, detection, place, networks)
-    return evaluation.motion(track)
+        motions.append(evaluation.motion(evaluation.look(record.index, record.eight_bit, detection, networks), place))
+    return evaluation.joined(motions)
 
 
 def compared(path: Path, other: Path, faces: Sequence[Face]) -> str:

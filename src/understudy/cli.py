@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from understudy.cli_trust import consent_app, verify
+from understudy.console import EXIT_STOPPED, stopped
 from understudy.recipes import CONVERT_RECIPES, TRAIN_RECIPES, convert_recipe, curate_recipe, parse_settings, train_recipe
 from understudy.types import BadInput, StageResult, UnderstudyError, UnfinishedFrames
 
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from understudy.project import Step, Verb
     from understudy.projectfile import Project
 
-EXIT_STOPPED = 130
-GOING_ON = ("extract", "train", "convert", "run", "demo")
+GOING_ON = ("extract", "train", "convert", "evaluate", "run", "demo")
 """Commands that go on where they were stopped; the others begin anew."""
 
 app = typer.Typer(
@@ -71,8 +71,7 @@ def run_command(arguments: Sequence[str]) -> int:
         context = getattr(error, "ctx", None)
         return _fail(f"{_message(error)} ({context.command_path if context else 'understudy'} --help)", 2)
     if status == EXIT_STOPPED:
-        goes_on = arguments[:1] and arguments[0] in GOING_ON
-        return _fail(f"Stopped. The same command {'continues' if goes_on else 'begins anew'}.", EXIT_STOPPED)
+        return _fail(stopped(bool(arguments) and arguments[0] in GOING_ON), EXIT_STOPPED)
     return status if isinstance(status, int) else 0
 
 

@@ -20,6 +20,9 @@ from understudy.types import Event, Reporter
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+EXIT_STOPPED = 130
+"""The exit status of what was stopped by Ctrl-C."""
+
 LINE_SECONDS = 5.0
 BAR_SECONDS = 0.2
 STAGE_CELLS, BAR_CELLS, NUM_GAPS = 8, 12, 2
@@ -172,6 +175,11 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def stopped(goes_on: bool) -> str:
+    """What is said when work was stopped by Ctrl-C."""
+    return f"Stopped. The same command {'continues' if goes_on else 'begins anew'}."
 
 
 # ---- plans ---------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ Beside `CLIP.mp4` (or a folder `CLIP`) may lie `CLIP.json`, whose `frames[k].lan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,10 +23,13 @@ from understudy.imaging.similarity import Matrix
 from understudy.media import FrameRecord, read_frames
 from understudy.media.footage import with_a_name
 from understudy.perception.follow import link_and_smooth
-from understudy.perception.survey import FrameFaces, Networks, survey
-from understudy.store.json_files import read_json
+from understudy.perception.survey import Networks
+from understudy.stages._stored_survey import survey_stored
+from understudy.store.faceset import FaceSet
+from understudy.store.json_files import json_text, read_json
 from understudy.types import BadInput, Box, Detection, Face, FloatArray, Image
 
+_CHANGES = "changes"
 _MOST_CELLS = 128
 """To a side of a difference picture: a few for a small face, and of a whole film less than its faces take."""
 
@@ -50,17 +54,17 @@ class Clip:
         points = None if self.true_points is None else self.true_points[start:stop]
         return replace(self, true_points=points, start=start, stop=stop)
 
-    def read(self) -> Iterator[FrameRecord]:
-        """The frames that are compared."""
-        return self._read(self.path)
+    def read(self, first: int = 0) -> Iterator[FrameRecord]:
+        """The frames that are compared, from the `first` of them on."""
+        return self._read(self.path, first)
 
-    def read_mask(self) -> Iterator[FrameRecord]:
+    def read_mask(self, first: int = 0) -> Iterator[FrameRecord]:
         """The mask's frames beside them. Only where there is a mask."""
         assert self.mask is not None
-        return self._read(self.mask)
+        return self._read(self.mask, first)
 
-    def _read(self, path: Path) -> Iterator[FrameRecord]:
-        for record in read_frames(path, self.start, self.stop, is_sought=self.stop is not None):
+    def _read(self, path: Path, first: int) -> Iterator[FrameRecord]:
+        for record in read_frames(path, self.start + first, self.stop, is_sought=self.stop is not None):
             yield replace(record, index=record.index - self.start)
 
 
@@ -112,15 +116,18 @@ def open_clip(path: Path, mask: Path | None = None) -> Clip:
     return Clip(path, landmarks, _true_points(landmarks), mask or found)
 
 
-def read_frame_sets(swap: Clip, plate: Clip, truth: Clip | None, frames: set[int] | None = None) -> Iterator[FrameSet]:
-    """The clips side by side until the shortest ends, all frames or only those numbered in `frames`.
+def read_frame_sets(
+    swap: Clip, plate: Clip, truth: Clip | None, frames: set[int] | None = None, first: int = 0
+) -> Iterator[FrameSet]:
+    """The clips side by side until the shortest ends, all frames from `first` on or only those of them numbered in `frames`.
 
     Raises BadInput where a mask's size is not its clip's.
     """
     stop = None if frames is None else max(frames, default=-1) + 1
-    streams = [clip.read() if clip else _nothing() for clip in (swap, plate, truth)]
-    masks = [clip.read_mask() if clip and clip.mask else _nothing() for clip in (plate, truth)]
-    for index, (s, p, t, pm, tm) in enumerate(islice(zip(*streams, *masks, strict=False), stop)):
+    streams = [clip.read(first) if clip else _nothing() for clip in (swap, plate, truth)]
+    masks = [clip.read_mask(first) if clip and clip.mask else _nothing() for clip in (plate, truth)]
+    together = islice(zip(*streams, *masks, strict=False), None if stop is None else max(0, stop - first))
+    for index, (s, p, t, pm, tm) in enumerate(together, first):
         assert s is not None
         assert p is not None
         if frames is None or index in frames:
@@ -173,17 +180,30 @@ def true_whereabouts(points: FloatArray) -> Whereabouts:
 
 
 def surveyed_whereabouts(
-    clip: Clip, networks: Networks, changed: ChangeMeter | None = None, tell: Callable[[int], None] = lambda done: None
+    clip: Clip,
+    networks: Networks,
+    folder: Path,
+    changes: Callable[[], ChangeMeter] | None = None,
+    tell: Callable[[int], None] = lambda done: None,
 ) -> Whereabouts:
-    """From the networks: the face that `changed` says the swap has altered most, else the largest, track by track.
+    """From the networks: the face that `changes` say the swap has altered most, else the largest, track by track.
 
-    tell: is told how many frames are done.
+    folder: keeps what was found, for the same call after a kill. tell: is told how many frames are done.
     """
-    surveyed: list[FrameFaces] = []
-    for faces in survey(clip.read(), clip.path.name, networks):
-        surveyed.append(faces)
-        tell(len(surveyed))
-    return faces_as_whereabouts(link_and_smooth(surveyed), len(surveyed), changed)
+    with FaceSet.create(folder, performer="clip") as stored:
+        surveyed = survey_stored(stored, "clip", clip.read, lambda: networks, tell)
+        faces = link_and_smooth(surveyed)
+        changed = _kept_changes(faces, stored, changes) if changes else None
+    return faces_as_whereabouts(faces, len(surveyed), changed)
+
+
+def _kept_changes(faces: Sequence[Face], stored: FaceSet, changes: Callable[[], ChangeMeter]) -> Callable[[Face], float]:
+    """How much of each face was changed, measured once."""
+    if stored.note(_CHANGES) is None:
+        stored.set_note(_CHANGES, json_text(list(map(changes().of, faces)), is_compact=True))
+    kept = json.loads(stored.note(_CHANGES) or "[]")
+    change = {(face.frame, face.track): each for face, each in zip(faces, kept, strict=True)}
+    return lambda face: float(change[face.frame, face.track])
 
 
 class ChangeMeter:
@@ -211,11 +231,11 @@ class ChangeMeter:
         return float(inside.mean(dtype=np.float32)) if inside.size else 0.0
 
 
-def faces_as_whereabouts(faces: list[Face], num_frames: int, changed: ChangeMeter | None) -> Whereabouts:
+def faces_as_whereabouts(faces: list[Face], num_frames: int, changed: Callable[[Face], float] | None) -> Whereabouts:
     """One face for each frame: of the track that stands highest by change, then by size."""
     rank: dict[int, list[tuple[float, float]]] = {}
     for face in faces:
-        rank.setdefault(face.track, []).append((changed.of(face) if changed else 0.0, face.box.width * face.box.height))
+        rank.setdefault(face.track, []).append((changed(face) if changed else 0.0, face.box.width * face.box.height))
     standing = {track: tuple(np.mean(values, axis=0)) for track, values in rank.items()}
     matrices = np.full((num_frames, 2, 3), np.nan)
     detections: list[Detection | None] = [None] * num_frames

@@ -6,7 +6,8 @@ much remains. Neither network takes part in training.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,37 +29,32 @@ READABLE_YAW_DEGREES = 40.0
 _INNER, _RIGID, _JAW = slice(17, 68), slice(17, 48), slice(0, 17)
 
 
-@dataclass
-class FaceTrack:
-    """What was seen of one clip's face so far, frame by frame: meshes (468, 3) in frame pixels, the same with lids as the iris
-    network sees them, the irises' centres (2, 2), and embeddings (128,)."""
+@dataclass(frozen=True)
+class Sight:
+    """A face as the networks see it in one frame: mesh (468, 3) in frame pixels, the same with lids as the iris network sees
+    them, the irises' centres (2, 2), embedding (128,); NaN where there is none to be seen or it was not measured."""
 
-    meshes: list[FloatArray] = field(default_factory=list)
-    refined: list[FloatArray] = field(default_factory=list)
-    irises: list[FloatArray] = field(default_factory=list)
-    embeddings: list[FloatArray] = field(default_factory=list)
-    alignments: list[FloatArray] = field(default_factory=list)
+    mesh: FloatArray = field(default_factory=lambda: np.full((468, 3), np.nan))
+    refined: FloatArray = field(default_factory=lambda: np.full((468, 3), np.nan))
+    irises: FloatArray = field(default_factory=lambda: np.full((2, 2), np.nan))
+    embedding: FloatArray = field(default_factory=lambda: np.full(128, np.nan))
 
-    def look(self, image: Image, detection: Detection | None, face_from_frame: FloatArray, networks: Networks) -> None:
-        """Add the next frame; `detection` is where its face must be, None where there is none to be seen."""
-        mesh, embedding = np.full((468, 3), np.nan), np.full(128, np.nan)
-        refined, irises = mesh, np.full((2, 2), np.nan)
-        if detection is not None:
-            found = networks.landmarks(image, detection)
-            if found.presence >= LEAST_PRESENCE:
-                mesh, refined, irises = found.points, found.refined, found.irises
-                if len(self.meshes) % EMBED_EVERY == 0:
-                    embedding = np.asarray(networks.embed(image, mesh), np.float64)
-        self.meshes.append(mesh)
-        self.refined.append(refined)
-        self.irises.append(irises)
-        self.embeddings.append(embedding)
-        self.alignments.append(face_from_frame)
+
+def look(frame: int, image: Image, detection: Detection | None, networks: Networks) -> Sight:
+    """What is seen in a frame; `detection` is where its face must be, None where there is none to be seen."""
+    if detection is None:
+        return Sight()
+    found = networks.landmarks(image, detection)
+    if found.presence < LEAST_PRESENCE:
+        return Sight()
+    if frame % EMBED_EVERY:
+        return Sight(found.points, found.refined, found.irises)
+    return Sight(found.points, found.refined, found.irises, np.asarray(networks.embed(image, found.points), np.float64))
 
 
 @dataclass(frozen=True)
 class FaceMotion:
-    """A whole clip's face in face units. points: (T, 68, 2) by the clip's own alignment; rotations: (T, 3, 3) of the head;
+    """A clip's face in face units. points: (T, 68, 2) by the clip's own alignment; rotations: (T, 3, 3) of the head;
     expressions: (T, 4); gaze: (T,); embeddings: (T, 128); all NaN where the face was not seen."""
 
     points: FloatArray
@@ -68,14 +64,18 @@ class FaceMotion:
     embeddings: FloatArray
 
 
-def motion(track: FaceTrack) -> FaceMotion:
-    """The track in face units."""
-    meshes = np.array(track.meshes, np.float64).reshape(-1, 468, 3)
-    frontal, rotations = metrics_geometry.frontal(meshes, np.array(track.refined, np.float64).reshape(-1, 468, 3))
-    gaze = metrics_geometry.gaze_measures(np.array(track.irises, np.float64).reshape(-1, 2, 2), meshes)
-    pairs = zip(track.alignments, meshes, strict=True)
-    points = np.array([apply(np.asarray(m), mesh[list(IBUG_FROM_MESH), :2]) for m, mesh in pairs]).reshape(-1, 68, 2)
-    return FaceMotion(points, rotations, metrics_geometry.expression_measures(frontal), gaze, np.array(track.embeddings))
+def motion(sight: Sight, face_from_frame: FloatArray) -> FaceMotion:
+    """A frame's face in face units: all that is remembered of it, a tenth of its mesh."""
+    mesh = np.asarray(sight.mesh, np.float64)
+    frontal, rotations = metrics_geometry.frontal(mesh[None], np.asarray(sight.refined, np.float64)[None])
+    gaze = metrics_geometry.gaze_measures(np.asarray(sight.irises, np.float64)[None], mesh[None])
+    points = apply(np.asarray(face_from_frame), mesh[list(IBUG_FROM_MESH), :2])
+    return FaceMotion(points[None], rotations, metrics_geometry.expression_measures(frontal), gaze, sight.embedding[None])
+
+
+def joined(motions: Sequence[FaceMotion]) -> FaceMotion:
+    """Motions in a row as one. Raises ValueError where there are none."""
+    return FaceMotion(*(np.concatenate([getattr(each, name.name) for each in motions]) for name in fields(FaceMotion)))
 
 
 def is_readable(reference: FaceMotion) -> NDArray[np.bool_]:

@@ -66,7 +66,7 @@ class Scores:
 
 def summarise(measured: Measurements, performer_mean: FloatArray | None, has_truth: bool) -> Scores:
     """The scores of a finished measurement; `performer_mean` (128,): whose face it should be, None to take the truth's."""
-    motions = {name: faces.motion(track) for name, track in measured.faces.items()}
+    motions = {name: faces.joined(track) for name, track in measured.faces.items()}
     reference = motions["truth" if has_truth else "plate"]
     galleries = _galleries(motions, performer_mean)
     candidates = list(dict.fromkeys(name for row in measured.rows for name in row))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,16 @@ from understudy.media import VideoWriter, read_frames
 from understudy.perception.survey import Networks
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.stages._evaluation_clips import Clip, FrameSet, Whereabouts, read_frame_sets
-from understudy.stages._evaluation_faces import FaceTrack
+from understudy.stages._evaluation_faces import FaceMotion, Sight, look, motion
+from understudy.stages._evaluation_kept import (
+    REENCODED_FILE,
+    ROWS_FILE,
+    FrameFigures,
+    face_in,
+    figures_in,
+    row_from,
+)
+from understudy.store.frame_rows import FrameRows
 from understudy.types import Box, ConvertRecipe, Detection, FloatArray, Image
 
 FLOORS = ("plate", "truth_reencoded", "truth_shifted", "truth_in_plate")
@@ -38,8 +45,7 @@ FLOOR_EVERY = 3
 DETECT_EVERY = 5
 _LEAST_OVERLAP = 0.3
 
-FrameFigures = dict[str, dict[str, float]]
-"""Figures of one frame, by candidate ("swap" and the floors) and name."""
+Tell = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,18 @@ class Scene:
         """The names of what is scored, the swap first."""
         return ("swap", *FLOORS) if self.truth else ("swap", "plate")
 
+    @property
+    def looked_at(self) -> tuple[str, ...]:
+        """The names of those whose faces the networks look at."""
+        return ("swap", "plate", "truth", "truth_reencoded") if self.truth else ("swap", "plate")
 
-@dataclass
+
+@dataclass(frozen=True)
 class Measurements:
-    """Everything measured so far: a row of figures for each frame, and the faces seen in each clip."""
+    """Everything measured: a row of figures for each frame, and each clip's face in it (T = 1)."""
 
-    rows: list[FrameFigures] = field(default_factory=list)
-    faces: dict[str, FaceTrack] = field(default_factory=dict)
+    rows: list[FrameFigures]
+    faces: Mapping[str, list[FaceMotion]]
 
 
 @dataclass(frozen=True)
@@ -79,25 +90,36 @@ class View:
     place: Whereabouts
 
 
-def measure(scene: Scene) -> Iterator[Measurements]:
-    """The measurements after each frame; the same object each time, complete when the iteration ends."""
-    looked_at = ("swap", "plate", "truth", "truth_reencoded") if scene.truth else ("swap", "plate")
-    result = Measurements(faces={name: FaceTrack() for name in looked_at})
-    before: pixels.Moment | None = None
-    with _reencoded(scene.truth) as copy:
-        copies = read_frames(copy) if copy else iter(())
-        for frames in read_frame_sets(scene.swap, scene.plate, scene.truth):
+def measure(scene: Scene, folder: Path, tell: Tell, tell_coding: Tell) -> Measurements:
+    """Every frame of the clips side by side; `folder` keeps each as it is measured, and the same call after a kill goes on.
+
+    tell: is told how many frames are done; tell_coding: how many of the truth are coded anew, before.
+    """
+    copy = _reencoded(scene.truth, folder / REENCODED_FILE, tell_coding) if scene.truth else None
+    with FrameRows(folder / ROWS_FILE) as kept:
+        before: pixels.Moment | None = None
+        # The frame before the first new one is looked at once more: steadiness compares neighbours.
+        first = max(0, len(kept) - 1)
+        copies = read_frames(copy, first) if copy else iter(())
+        for frames in read_frame_sets(scene.swap, scene.plate, scene.truth, first=first):
             record = next(copies, None)
             views = _views(scene, frames, record.eight_bit if record else None)
-            for name, view in views.items():
-                if name not in result.faces:
-                    continue
-                detection = view.place.detections[frames.index] if view.place.is_known(frames.index) else None
-                result.faces[name].look(view.image, detection, view.place.alignment(frames.index), scene.networks)
-            now = make_moment(scene, frames, views, result.faces)
-            result.rows.append(_figures(scene, frames, now, before, result.faces["plate"]))
+            sights = {name: _look(scene, views[name], frames.index) for name in scene.looked_at}
+            now = make_moment(scene, frames, views, sights)
+            if frames.index >= len(kept):
+                figures = _figures(scene, frames, now, before, sights["plate"])
+                faces = {name: motion(sight, views[name].place.alignment(frames.index)) for name, sight in sights.items()}
+                kept.append(row_from(figures, faces))
+                tell(len(kept))
             before = now
-            yield result
+        rows = list(kept)
+    faces_of = {name: [face_in(row, name) for row in rows] for name in scene.looked_at}
+    return Measurements([figures_in(row) for row in rows], faces_of)
+
+
+def _look(scene: Scene, view: View, frame: int) -> Sight:
+    detection = view.place.detections[frame] if view.place.is_known(frame) else None
+    return look(frame, view.image, detection, scene.networks)
 
 
 def _views(scene: Scene, frames: FrameSet, reencoded: Image | None) -> dict[str, View]:
@@ -111,21 +133,19 @@ def _views(scene: Scene, frames: FrameSet, reencoded: Image | None) -> dict[str,
     return views
 
 
-def make_moment(
-    scene: Scene, frames: FrameSet, views: Mapping[str, View], faces: Mapping[str, FaceTrack]
-) -> pixels.Moment | None:
+def make_moment(scene: Scene, frames: FrameSet, views: Mapping[str, View], sights: Mapping[str, Sight]) -> pixels.Moment | None:
     """The frame in face space; None where a face that is needed is not known, or too little of it shows."""
     reference = "truth" if "truth" in views else "plate"
     if not all(view.place.is_known(frames.index) for view in views.values()):
         return None
     crops = {name: pixels.face_crop(view.image, view.place.alignment(frames.index)) for name, view in views.items()}
     masks = {"plate": frames.plate_mask, "truth": frames.truth_mask}
-    areas = [_visible(views[name], masks[name], frames.index, faces[name]) for name in {"plate", reference}]
+    areas = [_visible(views[name], masks[name], frames.index, sights[name]) for name in {"plate", reference}]
     if any(area is None for area in areas):
         return None
     mask = np.prod([area for area in areas if area is not None], axis=0, dtype=np.float32)
     place = views[reference].place
-    points = apply(pixels.crop_from_frame(place.alignment(frames.index)), _points(place, frames.index, faces[reference]))
+    points = apply(pixels.crop_from_frame(place.alignment(frames.index)), _points(place, frames.index, sights[reference]))
     pictures = {name: crop for name, crop in crops.items() if name != "truth"}
     if scene.truth:
         pictures["truth_in_plate"] = crops["plate"] + mask[..., None] * (crops["truth"] - crops["plate"])
@@ -134,23 +154,22 @@ def make_moment(
     return pixels.Moment(pictures, crops[reference], mask, pixels.feature_regions(mask, points))
 
 
-def _visible(view: View, mask: Mask | None, index: int, track: FaceTrack) -> Mask | None:
+def _visible(view: View, mask: Mask | None, index: int, sight: Sight) -> Mask | None:
     """The visible face in face space: from its mask where there is one, else the silhouette of its mesh."""
     if mask is not None:
         return pixels.mask_crop(mask, view.place.alignment(index))
-    mesh = track.meshes[index]
-    if np.isnan(mesh).any():
+    if np.isnan(sight.mesh).any():
         return None
-    return silhouette(apply(pixels.crop_from_frame(view.place.alignment(index)), mesh[:, :2]), pixels.SIZE[0])
+    return silhouette(apply(pixels.crop_from_frame(view.place.alignment(index)), sight.mesh[:, :2]), pixels.SIZE[0])
 
 
-def _points(place: Whereabouts, index: int, track: FaceTrack) -> FloatArray:
+def _points(place: Whereabouts, index: int, sight: Sight) -> FloatArray:
     """The 68 landmarks of a frame, true or found, in frame pixels."""
-    return place.points[index] if place.points is not None else track.meshes[index][list(IBUG_FROM_MESH), :2]
+    return place.points[index] if place.points is not None else sight.mesh[list(IBUG_FROM_MESH), :2]
 
 
 def _figures(
-    scene: Scene, frames: FrameSet, now: pixels.Moment | None, before: pixels.Moment | None, plate_track: FaceTrack
+    scene: Scene, frames: FrameSet, now: pixels.Moment | None, before: pixels.Moment | None, plate_sight: Sight
 ) -> FrameFigures:
     if now is None:
         return {}
@@ -164,7 +183,7 @@ def _figures(
     if scene.truth is None and frames.index % DETECT_EVERY == 0:
         for name, image in (("swap", frames.swap), ("plate", frames.plate)):
             figures[name] |= _detected(scene, image, frames.index)
-    points = _points(scene.plate_faces, frames.index, plate_track)
+    points = _points(scene.plate_faces, frames.index, plate_sight)
     matrix = scene.plate_faces.alignment(frames.index)
     figures["swap"] |= pixels.compositing(frames.swap, frames.plate, matrix, points, frames.plate_mask)
     return figures
@@ -186,15 +205,11 @@ def _overlap(one: Box, other: Box) -> float:
     return intersection_over_union(*(np.array([box.left, box.top, box.right, box.bottom]) for box in (one, other)))
 
 
-@contextmanager
-def _reencoded(truth: Clip | None) -> Iterator[Path | None]:
-    """A copy of the truth as `convert` would deliver it, gone when the block ends."""
-    if truth is None:
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "truth.mp4"
-        with VideoWriter(copy, plate=truth.path, codec="h264", crf=ConvertRecipe().crf) as writer:
-            for record in truth.read():
+def _reencoded(truth: Clip, path: Path, tell: Tell) -> Path:
+    """A copy of the truth as `convert` would deliver it, at `path`; one that is there is whole."""
+    if not path.is_file():
+        with VideoWriter(path, plate=truth.path, codec="h264", crf=ConvertRecipe().crf) as writer:
+            for num_done, record in enumerate(truth.read(), start=1):
                 writer.write(record.image, record)
-        yield copy
+                tell(num_done)
+    return path

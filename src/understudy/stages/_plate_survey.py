@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from understudy.imaging.tracking import find_shots
-from understudy.media.footage import FootageInfo
+from understudy.media.footage import FootageInfo, FrameRecord
 from understudy.media.reader import read_frames
 from understudy.perception.follow import link_and_smooth
-from understudy.perception.survey import FrameFaces, Networks, in_batches, load_networks, survey
-from understudy.store.faceset import INDEX_FILE, FaceSet, SurveyedFrame
+from understudy.perception.survey import FrameFaces, load_networks
+from understudy.stages._stored_survey import survey_stored
+from understudy.store.faceset import INDEX_FILE, FaceSet
 from understudy.store.manifest import read_manifest
 from understudy.types import BadInput, Event, Face, Reporter
 from understudy.version import __version__
@@ -25,7 +27,7 @@ WHOLE = range(2**62)
 MARGIN_SECONDS = 2.0
 """Looked at before and after frames that are shown alone: more than smoothing, bridges and colours reach."""
 
-_DONE, _LOOKED_AT = "surveyed", "looked at"
+_LOOKED_AT = "looked at"
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,19 @@ def survey_plate(info: FootageInfo, out: Path, report: Reporter, frames: range =
 
     frames: which are looked at. plate_sha256: what is stored there of another plate or of other frames is not taken.
     """
-    source = info.path.name
+    source, total = info.path.name, min(info.num_frames_estimate, frames.stop)
+
+    def read(num_done: int) -> Iterator[FrameRecord]:
+        return read_frames(info.path, max(frames.start, num_done), frames.stop, is_sought=frames != WHOLE)
+
+    def tell(num_done: int) -> None:
+        report(Event("convert", "progress", num_done, total, "frames", "looking for faces"))
+
     looked_at = f"{plate_sha256} {source} {frames.start} {frames.stop}"
     _remove_other(out / PLATE_FOLDER, looked_at)
     with FaceSet.create(out / PLATE_FOLDER, performer="plate") as stored:
         stored.set_note(_LOOKED_AT, looked_at)
-        if stored.note(_DONE) is None:
-            _find_faces(info, stored, load_networks(), report, frames)
-            stored.set_note(_DONE, "yes")
-        surveyed = _read_back(stored, source)
+        surveyed = survey_stored(stored, source, read, load_networks, tell)
     return link(surveyed)
 
 
@@ -110,25 +116,3 @@ def link(surveyed: list[FrameFaces]) -> PlateSurvey:
     shots = find_shots(np.stack([each.thumbnail for each in surveyed]))
     shot_of_frame = {each.frame: int(shot) for each, shot in zip(surveyed, shots.shot, strict=True)}
     return PlateSurvey(link_and_smooth(surveyed) if any(each.faces for each in surveyed) else [], shot_of_frame)
-
-
-def _find_faces(info: FootageInfo, stored: FaceSet, networks: Networks, report: Reporter, wanted: range) -> None:
-    source, start = info.path.name, max(wanted.start, stored.num_frames_done(info.path.name))
-    total = min(info.num_frames_estimate, wanted.stop)
-    previous = _read_back(stored, source)[-1:]
-    read = read_frames(info.path, start, wanted.stop, is_sought=wanted != WHOLE)
-    frames = survey(read, source, networks, *previous)
-    for several in in_batches(frames):
-        num_done = several[-1].frame + 1
-        with stored.transaction():
-            for seen in several:
-                stored.add_frame(source, SurveyedFrame(seen.frame, seen.time_seconds, seen.thumbnail))
-            stored.add_faces([face for seen in several for face in seen.faces], num_frames_done={source: num_done})
-        report(Event("convert", "progress", num_done, total, "frames", "looking for faces"))
-
-
-def _read_back(stored: FaceSet, source: str) -> list[FrameFaces]:
-    faces: dict[int, list[Face]] = {}
-    for face in stored.faces(kept_only=False, source=source):
-        faces.setdefault(face.frame, []).append(face)
-    return [FrameFaces(*frame, tuple(faces.get(frame.frame, ()))) for frame in stored.frames(source)]

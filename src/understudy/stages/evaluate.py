@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 
 from understudy.imaging import metrics, metrics_statistics
 from understudy.imaging.framing import FULL
 from understudy.media import probe
-from understudy.perception.survey import DETECTORS, Networks, load_networks
+from understudy.perception.survey import DETECTORS, Detector, Networks, load_networks
 from understudy.perception.weights import licences
 from understudy.stages._evaluation_clips import (
     ChangeMeter,
@@ -23,17 +27,20 @@ from understudy.stages._evaluation_clips import (
     true_whereabouts,
 )
 from understudy.stages._evaluation_figures import HEADLINE, Scores, num_compared, summarise
+from understudy.stages._evaluation_kept import NOT_YET_REPORTED, progress_folder, remove_progress
 from understudy.stages._evaluation_measure import Measurements, Scene, measure
 from understudy.stages._evaluation_report import Findings, find, write_report
 from understudy.stages._evaluation_short import in_short
 from understudy.store.atomic import atomic_write_text
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
+from understudy.store.hashing import sha256_of_json
 from understudy.store.json_files import json_text, read_json
 from understudy.store.manifest import MANIFEST_FILE, InputFile, Manifest, describe_input, read_manifest
-from understudy.store.runs import RECIPE_FILE, open_run
+from understudy.store.runs import RECIPE_FILE, Run, open_run
 from understudy.trust.limited import check_footage
-from understudy.types import BadInput, Detection, Event, FloatArray, Image, Json, Reporter, StageResult, silent
+from understudy.types import BadInput, Event, FloatArray, Json, Reporter, StageResult, silent
+from understudy.version import __version__
 
 STAGE = "evaluate"
 SEED = 0
@@ -63,18 +70,23 @@ def evaluate(
     (CLIP.json) are used where both plate and truth have them, else faces are found by the networks.
     swap may also be the folder that `convert` left; where it shows some frames alone, they are compared with the plate's, the
     truth's and the masks' of the same numbers, and `frame` counts as there. Raises BadInput for footage that cannot be read, or
-    whose sizes do not fit, and for another plate than the one that a conversion's manifest names.
+    whose sizes do not fit, and for another plate than the one that a conversion's manifest names. The same call goes on after
+    a kill: every frame is kept as it is measured.
     """
     conversion = _conversion(swap)
     clips = _open_clips(swap, plate, truth, mask, conversion)
     inputs = _inputs(clips, performer)
     _check_plate(swap, inputs["plate"], conversion)
-    with open_run(out, STAGE, _recipe(clips["plate"]), inputs) as run:
+    with open_run(out, STAGE, _recipe(clips["plate"]), inputs, preliminary=NOT_YET_REPORTED) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
             report(Event(STAGE, "started"))
-            scene = _find_faces(clips, report)
-            measured = _measure(scene, report)
+            networks = load_networks()
+            detectors = _detectors(networks, truth is not None)
+            folder = progress_folder(out, _key(run, detectors))
+            scene = _find_faces(clips, networks, detectors, folder, report)
+            measured = _measure(scene, folder, report)
+            report(Event(STAGE, "progress", len(measured.rows), len(measured.rows), "frames", "writing the report"))
             scores = summarise(measured, _performer_mean(performer), truth is not None)
             compared = [index for index, row in enumerate(measured.rows) if row]
             warnings = _warnings(scene, len(measured.rows))
@@ -92,6 +104,7 @@ def evaluate(
             for warning in findings.untold():
                 report(Event(STAGE, "warning", message=warning))
             report(Event(STAGE, "finished", message=in_short(figures).answer))
+        remove_progress(out)  # here, for a run that was killed between its manifest and this
         return run.result()
 
 
@@ -185,24 +198,31 @@ def _performer_mean(performer: Path | None) -> FloatArray | None:
         return faces.gallery().mean
 
 
-def _find_faces(clips: Mapping[str, Clip], report: Reporter) -> Scene:
+def _key(run: Run, detectors: Iterable[str]) -> str:
+    """Follows from all that decides what is measured of a frame."""
+    inputs = {role: each.sha256 for role, each in run.inputs.items()}
+    libraries = [version("av"), cv2.__version__, np.__version__, torch.__version__]  # others differ in the last bits
+    return sha256_of_json([run.recipe, inputs, __version__, libraries, sorted(detectors)])
+
+
+def _find_faces(
+    clips: Mapping[str, Clip], networks: Networks, detectors: Mapping[str, Detector], folder: Path, report: Reporter
+) -> Scene:
     """Where each face is: by the true landmarks if all clips have them, so that both sides are aligned alike."""
-    networks = load_networks()
     plate, truth = clips["plate"], clips.get("truth")
     if plate.true_points is not None and (truth is None or truth.true_points is not None):
         plate_faces = true_whereabouts(plate.true_points)
         truth_faces = true_whereabouts(truth.true_points) if truth and truth.true_points is not None else None
     else:
-        plate_faces = surveyed_whereabouts(plate, networks, _changes(clips), _teller(plate, "finding the plate's face", report))
-        tell = _teller(truth, "finding the truth's face", report) if truth else None
-        truth_faces = surveyed_whereabouts(truth, networks, tell=tell) if truth and tell else None
-    return Scene(
-        *(clips["swap"], plate, truth, plate_faces, truth_faces, networks),
-        detectors=_detectors(networks, truth is not None),
-    )
+        tell = _teller(plate, "finding the plate's face", report)
+        changes = partial(_changes, clips, _teller(plate, "finding what the swap changed", report))
+        plate_faces = surveyed_whereabouts(plate, networks, folder / "plate", changes, tell)
+        tell = _teller(truth or plate, "finding the truth's face", report)
+        truth_faces = surveyed_whereabouts(truth, networks, folder / "truth", tell=tell) if truth else None
+    return Scene(clips["swap"], plate, truth, plate_faces, truth_faces, networks, detectors)
 
 
-def _detectors(networks: Networks, has_truth: bool) -> dict[str, Callable[[Image], list[Detection]]]:
+def _detectors(networks: Networks, has_truth: bool) -> dict[str, Detector]:
     """Who must find a face in the swap: two that learned from other pictures in another way, since one may be fooled."""
     if has_truth:
         return {}
@@ -221,18 +241,17 @@ def _num_frames_estimate(clip: Clip) -> int:
     return max(0, (num_frames if clip.stop is None else min(num_frames, clip.stop)) - clip.start)
 
 
-def _changes(clips: Mapping[str, Clip]) -> ChangeMeter:
+def _changes(clips: Mapping[str, Clip], tell: Callable[[int], None] = lambda done: None) -> ChangeMeter:
     meter = ChangeMeter()
-    for swap, plate in zip(clips["swap"].read(), clips["plate"].read(), strict=False):
+    for num_done, (swap, plate) in enumerate(zip(clips["swap"].read(), clips["plate"].read(), strict=False), start=1):
         meter.add(swap.eight_bit, plate.eight_bit)
+        tell(num_done)
     return meter
 
 
-def _measure(scene: Scene, report: Reporter) -> Measurements:
-    tell = _teller(scene.plate, "comparing", report)
-    measured = Measurements()
-    for measured in measure(scene):
-        tell(len(measured.rows))
+def _measure(scene: Scene, folder: Path, report: Reporter) -> Measurements:
+    tell_coding = _teller(scene.truth or scene.plate, "coding the truth like the swap", report)
+    measured = measure(scene, folder, _teller(scene.plate, "comparing", report), tell_coding)
     if not any(measured.rows):
         raise BadInput(
             f"{scene.plate.path}: no frame of it could be compared; the face was not found in "

@@ -39,6 +39,7 @@ from understudy.stages._extraction_progress import Progress
 from understudy.stages._extraction_report import write_contact_sheet, write_extraction_report
 from understudy.stages._frame_memory import FrameMemory
 from understudy.stages._occlusion import measure_occlusion
+from understudy.stages._stored_survey import stored_survey
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet, SurveyedFrame
 from understudy.store.json_files import json_text
@@ -214,7 +215,7 @@ def _gate(face_set: FaceSet) -> Iterator[ContentGate]:
 
 def _gate_done_frames(frames: Iterator[FrameRecord], source: str, face_set: FaceSet, gate: ContentGate) -> list[Box]:
     """Shows the gate what an interrupted run has surveyed, faces included; returns the faces of the last frame."""
-    surveyed = _surveyed(face_set, source)
+    surveyed = stored_survey(face_set, source)
     found = {each.frame: [face.box for face in each.faces] for each in surveyed}
     gate_footage(frames, source, gate, faces={frame + 1: boxes for frame, boxes in found.items()})
     return found[surveyed[-1].frame]
@@ -227,19 +228,8 @@ def _gated(frames: Iterator[FrameRecord], source: str, boxes: list[Box], gate: C
         yield record
 
 
-def _surveyed(face_set: FaceSet, source: str) -> list[FrameFaces]:
-    """What the first pass stored of a clip."""
-    faces: dict[int, list[Face]] = {}
-    for face in face_set.faces(kept_only=False, source=source):
-        faces.setdefault(face.frame, []).append(face)
-    return [
-        FrameFaces(each.frame, each.time_seconds, each.thumbnail, tuple(faces.get(each.frame, ())))
-        for each in face_set.frames(source)
-    ]
-
-
 def _last_frame(face_set: FaceSet, source: str) -> FrameFaces | None:
-    surveyed = _surveyed(face_set, source)
+    surveyed = stored_survey(face_set, source)
     return surveyed[-1] if surveyed else None
 
 
@@ -259,7 +249,7 @@ def _follow(face_set: FaceSet, gallery: FloatArray | None) -> None:
     linked: list[Face] = []
     for source in face_set.sources():
         first_track = max((face.track for face in linked), default=-1) + 1
-        linked += link_and_smooth(_surveyed(face_set, source), first_track)
+        linked += link_and_smooth(stored_survey(face_set, source), first_track)
     doubt = ""
     if gallery is None:
         gallery, doubt = chosen_person(linked, face_set.performer)
