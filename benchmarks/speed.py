@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,6 +28,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from understudy.console import EXIT_STOPPED, progress, stopped
 from understudy.imaging.expression import READINGS
 from understudy.model.colour import UNCHANGED
 from understudy.model.networks import FaceSwapNetwork, build_network
@@ -35,7 +37,7 @@ from understudy.recipes import train_recipe
 from understudy.stages._training_faces import DENSITY, MARGIN
 from understudy.stages._training_process import keep_freed_memory
 from understudy.stages._training_terms import make_adversary, make_features
-from understudy.types import TrainRecipe
+from understudy.types import Event, Reporter, TrainRecipe, silent
 
 PERFORMERS = ("abel", "bea")
 MATRIX_SIDE, NUM_PRODUCTS = 2048, 4
@@ -58,7 +60,12 @@ def main() -> None:
         for name, make in make_contenders(asked.batch).items()
         if not asked.only or name in asked.only or name == "matrix product"
     }
-    result = measure(contenders, asked.rounds)
+    try:
+        with progress() as report:
+            result = measure(contenders, asked.rounds, report)
+    except KeyboardInterrupt:
+        print(stopped(goes_on=False), file=sys.stderr)  # ratios of one sitting: halves of two would not compare
+        sys.exit(EXIT_STOPPED)
     result["machine"] = machine(asked.threads)
     asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(result))
@@ -135,12 +142,13 @@ def made_up_trainer(recipe: TrainRecipe, device: str = "cpu", num_faces: int = 6
     return Trainer(crops, standards, recipe, MARGIN, adversary, features=features, readings=readings)
 
 
-def measure(contenders: Mapping[str, Callable[[], float]], num_rounds: int) -> dict[str, object]:
+def measure(contenders: Mapping[str, Callable[[], float]], num_rounds: int, report: Reporter = silent) -> dict[str, object]:
     """Run all contenders in turn; the first round warms up and is not counted."""
     rounds: list[dict[str, float]] = []
-    for _ in range(num_rounds + 1):
+    for number in range(num_rounds + 1):
         rates = {}
-        for name, run in contenders.items():
+        for place, (name, run) in enumerate(contenders.items(), start=number * len(contenders)):
+            report(Event("bench", "progress", place, (num_rounds + 1) * len(contenders), "measurements", name))
             began = time.process_time()
             work = run()
             rates[name] = work / (time.process_time() - began)

@@ -16,6 +16,7 @@ from experiments.runner import needed, run
 from experiments.training import SCALES
 from experiments.verdicts import judge
 from experiments.workshop import Workshop
+from understudy.console import EXIT_STOPPED, stopped
 from understudy.types import BadInput, UnderstudyError
 
 WORK = Path(__file__).parents[1] / "benchmarks" / "runs"
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnderstudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
+    except KeyboardInterrupt:
+        print(stopped(goes_on=True), file=sys.stderr)
+        return EXIT_STOPPED
     return 0
 
 

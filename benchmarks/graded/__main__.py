@@ -19,7 +19,7 @@ import numpy as np
 
 import understudy
 from benchmarks.truth.run import Ready
-from understudy.console import progress
+from understudy.console import EXIT_STOPPED, progress, stopped
 from understudy.imaging.expression import Drive
 from understudy.media.footage import probe
 from understudy.model.swapper import load_swapper
@@ -76,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnderstudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
+    except KeyboardInterrupt:
+        print(stopped(goes_on=True), file=sys.stderr)
+        return EXIT_STOPPED
     print(table(rows))
     return 0
 

@@ -22,7 +22,7 @@ from benchmarks.truth.scorecards import (
     title,
     write_text_of,
 )
-from understudy.console import progress
+from understudy.console import EXIT_STOPPED, progress, stopped
 from understudy.recipes import convert_recipe, parse_settings, train_recipe
 from understudy.store.atomic import atomic_write_text
 from understudy.store.hashing import sha256_of_json
@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnderstudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
+    except KeyboardInterrupt:
+        print(stopped(goes_on=True), file=sys.stderr)
+        return EXIT_STOPPED
     return 0
 
 
