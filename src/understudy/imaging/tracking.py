@@ -54,6 +54,11 @@ class Shots:
     shot: NDArray[np.int64]
     is_mixed: NDArray[np.bool_]
 
+    def divided(self, begins: Sequence[int]) -> Shots:
+        """The same with new shots that begin at these frames."""
+        is_start = np.isin(np.arange(len(self.shot)), begins)
+        return Shots(self.shot + np.cumsum(is_start), self.is_mixed)
+
 
 # ---- shots ----------------------------------------------------------------------------------------------------------------
 

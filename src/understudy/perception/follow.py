@@ -8,6 +8,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.imaging.match_cuts import match_cuts
+from understudy.imaging.meanface import IBUG_FROM_MESH
+from understudy.imaging.similarity import apply
 from understudy.imaging.smoothing import (
     out_of_course,
     smooth_landmarks,
@@ -30,25 +33,49 @@ Measured: film up to 0.03, small faces under hats in a shaking picture 0.05, eve
 person 0.64."""
 
 
-def link_and_smooth(surveyed: Sequence[FrameFaces], first_track: int = 0) -> list[Face]:
+def shots_of(surveyed: Sequence[FrameFaces]) -> Shots:
+    """The shots of a clip, of which every frame was surveyed: they end where its picture is cut, and where a face becomes
+    another person's for good, which a match cut before a background that hardly changes shows in the faces alone."""
+    shots = find_shots(np.stack([each.thumbnail for each in surveyed]))
+    faces = [face for each in surveyed for face in each.faces]
+    places = [place for place, each in enumerate(surveyed) for _ in each.faces]
+    return shots.divided(match_cuts(places, shots.shot[places].tolist(), _boxes(faces), _embeddings(faces), _shapes(faces)))
+
+
+def _boxes(faces: Sequence[Face]) -> FloatArray:
+    return np.array([corners(face.box) for face in faces]).reshape(-1, 4)
+
+
+def _embeddings(faces: Sequence[Face]) -> FloatArray:
+    return np.array([face.embedding for face in faces], np.float64).reshape(-1, 128)
+
+
+def _shapes(faces: Sequence[Face]) -> FloatArray:
+    """Landmarks (N, 68, 2) in face units, as measured."""
+    points = list(IBUG_FROM_MESH)
+    shapes = [apply(np.asarray(face.raw_face_from_frame, np.float64), face.landmarks[points]) for face in faces]
+    return np.array(shapes, np.float32).reshape(-1, len(points), 2)
+
+
+def link_and_smooth(surveyed: Sequence[FrameFaces], first_track: int = 0, shots: Shots | None = None) -> list[Face]:
     """All faces of one clip in order of time, with shots, tracks, steady alignments and landmarks, short gaps bridged.
 
-    surveyed: every frame of the clip, in order. Tracks are counted from `first_track`. Measured alignments stay in
-    `raw_face_from_frame`; `landmarks` and `irises` are smoothed. Faces that nobody saw (`is_bridged`: up to 12 frames within
-    a track) have score 0, and neither embedding nor measures of their picture (NaN); they are not kept for training, nor are
-    faces in a dissolve and those whose mesh was another way up than before and after, but all have an alignment to swap with.
+    surveyed: every frame of the clip, in order. Tracks are counted from `first_track`. shots: from `shots_of`, where they are
+    known. Measured alignments stay in `raw_face_from_frame`; `landmarks` and `irises` are smoothed. Faces that nobody saw
+    (`is_bridged`: up to 12 frames within a track) have score 0, and neither embedding nor measures of their picture (NaN);
+    they are not kept for training, nor are faces in a dissolve and those whose mesh was another way up than before and after,
+    but all have an alignment to swap with.
 
     In pictures that do not follow one another (photographs, time lapse) faces stay as measured and none is bridged; each whose
     identity was measured is a track of its own.
     """
     if not surveyed:
         return []
-    shots = find_shots(np.stack([each.thumbnail for each in surveyed]))
+    shots = shots or shots_of(surveyed)
     places = [place for place, each in enumerate(surveyed) for _ in each.faces]
     faces = [_in_its_shot(face, shots, place) for place, each in enumerate(surveyed) for face in each.faces]
-    boxes = np.array([corners(face.box) for face in faces]).reshape(-1, 4)
-    embeddings = np.array([face.embedding for face in faces], np.float64).reshape(-1, 128)
-    tracks = link_tracks(places, [face.shot for face in faces], boxes, embeddings)
+    embeddings = _embeddings(faces)
+    tracks = link_tracks(places, [face.shot for face in faces], _boxes(faces), embeddings)
     are_stills = _are_stills(faces, places, tracks)
     if are_stills:
         tracks = _tracks_of_stills(tracks, [bool(np.isfinite(each).all()) for each in embeddings])

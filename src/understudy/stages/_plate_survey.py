@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from understudy.imaging.tracking import find_shots
 from understudy.media.footage import FootageInfo, FrameRecord
 from understudy.media.reader import read_frames
-from understudy.perception.follow import link_and_smooth
+from understudy.perception.follow import link_and_smooth, shots_of
 from understudy.perception.survey import FrameFaces, load_networks
 from understudy.stages._stored_survey import survey_stored
 from understudy.store.faceset import INDEX_FILE, FaceSet
@@ -113,6 +112,6 @@ def link(surveyed: list[FrameFaces]) -> PlateSurvey:
     """Shots, tracks and steady alignments from what every frame showed."""
     if not surveyed:
         return PlateSurvey([], {})
-    shots = find_shots(np.stack([each.thumbnail for each in surveyed]))
+    shots = shots_of(surveyed)
     shot_of_frame = {each.frame: int(shot) for each, shot in zip(surveyed, shots.shot, strict=True)}
-    return PlateSurvey(link_and_smooth(surveyed) if any(each.faces for each in surveyed) else [], shot_of_frame)
+    return PlateSurvey(link_and_smooth(surveyed, shots=shots) if any(each.faces for each in surveyed) else [], shot_of_frame)
