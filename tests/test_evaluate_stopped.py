@@ -137,6 +137,13 @@ def test_progress_left_by_a_run_killed_after_its_manifest_goes_at_the_next_call(
     left_in(tmp_path / "out")
 
 
+def test_clips_of_which_nothing_can_be_compared_leave_no_folder_behind(tmp_path: Path) -> None:
+    write_png(tmp_path / "plate" / "0.png", np.zeros((160, 160, 3), np.uint8))
+    with pytest.raises(BadInput, match=r"no frame of it could be compared; the face was not found in the plate"):
+        evaluate(tmp_path / "plate", tmp_path / "plate", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 # ---- rows -----------------------------------------------------------------------------------------------------------------
 
 

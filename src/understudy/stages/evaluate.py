@@ -253,6 +253,7 @@ def _measure(scene: Scene, folder: Path, report: Reporter) -> Measurements:
     tell_coding = _teller(scene.truth or scene.plate, "coding the truth like the swap", report)
     measured = measure(scene, folder, _teller(scene.plate, "comparing", report), tell_coding)
     if not any(measured.rows):
+        remove_progress(folder.parent)  # nothing to go on with: the folder is free again
         raise BadInput(
             f"{scene.plate.path}: no frame of it could be compared; the face was not found in "
             f"{'plate and truth together' if scene.truth else 'the plate'}"
