@@ -124,9 +124,8 @@ def convert(
     nothing is taken.
     Raises Refused without consent of both performers, also where it ends meanwhile (then nothing that was rendered is kept), or
     where the content gate says so, BadInput for unusable footage, model or names and where nobody who is to be replaced is in
-    the plate, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped, FaultInFrames (after writing all
-    that could be made, without finishing) if a fault of ours spoiled frames; the same call makes the segments that hold them
-    again.
+    the plate, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped, FaultInFrames (after writing what
+    could be made, without finishing) if a fault of ours spoiled frames; the same call makes their segments again.
     """
     check_notice(recipe.notice, recipe.notice_language)
     footage = with_a_name(footage)
