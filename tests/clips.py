@@ -78,6 +78,15 @@ def make_clip(
     return path
 
 
+def make_damaged_clip(path: Path, lost: int, num_frames: int) -> Path:
+    """A clip whose frames decode each by itself, all but one."""
+    make_clip(path, times=range(num_frames), codec="mjpeg", pixel_format="yuvj420p")
+    [packets] = packets_of(path, "video")
+    data = packets[lost][1]
+    path.write_bytes(path.read_bytes().replace(data, bytes(len(data))))
+    return path
+
+
 def copy_through_writer(plate: Path, output: Path, **options: object) -> list[FrameRecord]:
     """Writes every frame of the plate as it is; returns the frames."""
     frames = []

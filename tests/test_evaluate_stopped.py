@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
+from clips import make_damaged_clip, number_in
 from drawn_pairs import NUM_FRAMES, Pair, draw_pair, drawn_swap
 from killing import start
 from understudy.media import read_frames, write_png
 from understudy.stages import evaluate as stage
+from understudy.stages._evaluation_clips import Clip
 from understudy.stages.evaluate import evaluate
 from understudy.store.frame_rows import FrameRow, FrameRows
 from understudy.store.manifest import read_manifest
@@ -142,6 +144,14 @@ def test_clips_of_which_nothing_can_be_compared_leave_no_folder_behind(tmp_path:
     with pytest.raises(BadInput, match=r"no frame of it could be compared; the face was not found in the plate"):
         evaluate(tmp_path / "plate", tmp_path / "plate", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_frames_shown_alone_of_a_damaged_plate_are_counted_as_they_decode_wherever_it_goes_on(tmp_path: Path) -> None:
+    """The swap of them has lost the same frame."""
+    part = Clip(make_damaged_clip(tmp_path / "damaged.mov", lost=6, num_frames=12)).cut(3, 10)
+    counted = [(0, 3), (1, 4), (2, 5), (3, 7), (4, 8), (5, 9)]
+    for first in (0, 2, 5):
+        assert [(each.index, number_in(each.image)) for each in part.read(first)] == counted[first:]
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------------

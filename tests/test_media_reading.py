@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clips import HEIGHT, WIDTH, make_clip, number_in, seconds_of
+from clips import HEIGHT, WIDTH, make_clip, make_damaged_clip, number_in, seconds_of
 from understudy.media import probe, read_frames, reader
 from understudy.types import BadInput
 
@@ -53,6 +53,13 @@ def test_a_part_of_a_film_is_the_same_when_it_is_sought(tmp_path: Path, suffix: 
             (each.index, each.pts, each.time_seconds) for each in part
         ]
         assert all(np.array_equal(one.image, other.image) for one, other in zip(part, sought, strict=True))
+
+
+def test_a_frame_that_is_lost_moves_none_to_another_number_wherever_the_seeking_starts(tmp_path: Path) -> None:
+    clip = make_damaged_clip(tmp_path / "damaged.mov", lost=6, num_frames=12)
+    for start in (0, 3, 8):
+        found = [(each.index, number_in(each.image)) for each in read_frames(clip, start, 10, is_sought=True)]
+        assert found == [(number, number) for number in range(start, 10) if number != 6]
 
 
 def test_seeking_decodes_little_of_what_lies_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

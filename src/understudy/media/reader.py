@@ -51,8 +51,8 @@ def read_frames(
 
     A frame has the same number and time wherever the reading starts: what is before `start` is decoded too, because only
     decoding tells which packets give a frame. is_sought: begin at the nearest key frame instead, for looking at a part of a
-    film; what does not decode before it is then counted as frames. Where a file's packets do not number its frames, all is
-    decoded nevertheless.
+    film; what does not decode is then counted as frames, wherever the reading starts. Where a file's packets do not number its
+    frames, all is decoded nevertheless.
     Frames are upright (display matrix applied), interlaced ones as decoded, non-square pixels as stored. Where the size changes
     within the stream, later frames are scaled to the first one's. What does not decode is left out. Each such loss is told to
     `on_loss` in words when the reading ends. Raises BadInput naming the file where there is nothing to read at all.
@@ -95,7 +95,7 @@ def _read_file(
     converter = Converter()
     clock_start_pts = round(info.clock_start_seconds / info.time_base)
     last_pts: int | None = None
-    for index, frame in _sought_frames(path, start, losses) if is_sought and start else enumerate(_frames_of(path, losses)):
+    for index, frame in _sought_frames(path, start, losses) if is_sought else enumerate(_frames_of(path, losses)):
         if stop is not None and index >= stop:
             break
         pts = frame.pts if frame.pts is None else frame.pts - clock_start_pts

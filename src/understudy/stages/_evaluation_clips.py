@@ -64,8 +64,13 @@ class Clip:
         return self._read(self.mask, first)
 
     def _read(self, path: Path, first: int) -> Iterator[FrameRecord]:
-        for record in read_frames(path, self.start + first, self.stop, is_sought=self.stop is not None):
-            yield replace(record, index=record.index - self.start)
+        if self.stop is None:
+            yield from read_frames(path, first)
+            return
+        # Counted as they decode, like those of the swap: a frame that the plate's file has lost is not in it either.
+        for number, record in enumerate(read_frames(path, self.start, self.stop, is_sought=True)):
+            if number >= first:
+                yield replace(record, index=number)
 
 
 @dataclass(frozen=True)
