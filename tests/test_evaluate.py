@@ -181,6 +181,15 @@ def test_frames_shown_alone_that_the_plate_lacks_are_refused(pair: Pair, tmp_pat
         evaluate(alone, short, tmp_path / "out")
 
 
+def test_the_frames_of_a_conversion_are_known_for_it_also_as_the_current_folder(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = converted_alone(pair.plate, pair.plate, tmp_path / "alone", range(2, 4))
+    monkeypatch.chdir(alone / "frames")
+    with pytest.raises(BadInput, match=rf"truth: is not the plate that {alone / 'frames'} was made from"):
+        evaluate(Path("."), pair.truth, tmp_path / "out")
+
+
 def test_another_plate_than_a_swap_was_made_from_is_refused_by_name(pair: Pair, tmp_path: Path) -> None:
     out = tmp_path / "swap"
     with open_run(out, "convert", {}, {"plate": describe_input(pair.plate)}) as run:

@@ -16,6 +16,7 @@ import torch
 from understudy.imaging import metrics, metrics_statistics
 from understudy.imaging.framing import FULL
 from understudy.media import probe
+from understudy.media.footage import with_a_name
 from understudy.perception.survey import DETECTORS, Detector, Networks, load_networks
 from understudy.perception.weights import licences
 from understudy.stages._evaluation_clips import (
@@ -73,6 +74,7 @@ def evaluate(
     whose sizes do not fit, and for another plate than the one that a conversion's manifest names. The same call goes on after
     a kill: every frame is kept as it is measured.
     """
+    swap = with_a_name(swap)
     conversion = _conversion(swap)
     clips = _open_clips(swap, plate, truth, mask, conversion)
     inputs = _inputs(clips, performer)
