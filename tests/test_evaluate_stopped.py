@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from killing import start
 from understudy.media import read_frames, write_png
 from understudy.stages import evaluate as stage
 from understudy.stages._evaluation_clips import Clip
+from understudy.stages._evaluation_kept import progress_folder
 from understudy.stages.evaluate import evaluate
 from understudy.store.frame_rows import FrameRow, FrameRows
 from understudy.store.manifest import read_manifest
@@ -130,6 +133,28 @@ def test_what_was_measured_by_other_code_or_of_other_clips_is_not_used(
     assert frames_measured(truth=None) == [1, 2, 3], "other detectors may see other faces"
     write_png(swap / "0000.png", np.zeros((160, 160, 3), np.uint8))
     assert frames_measured(truth=None) == [1, 2, 3], "the swap was made again meanwhile"
+
+
+@pytest.mark.parametrize("left", [b"another key", b"\xff damaged"])
+def test_what_was_kept_under_another_key_is_never_taken_even_where_it_cannot_be_removed(
+    left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "progress/frames.sqlite"
+    rows.parent.mkdir()
+    rows.touch()
+    (tmp_path / "progress/key").write_bytes(left)
+
+    def closed(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", closed)
+        for _ in range(2):
+            with pytest.raises(BadInput, match="progress cannot be written"):
+                progress_folder(tmp_path, "key")
+    assert progress_folder(tmp_path, "key") == tmp_path / "progress"
+    assert not rows.exists()
 
 
 def test_progress_left_by_a_run_killed_after_its_manifest_goes_at_the_next_call(pair: Pair, tmp_path: Path) -> None:

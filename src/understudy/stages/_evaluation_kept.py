@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from understudy.stages._evaluation_faces import FaceMotion
-from understudy.store.atomic import atomic_write_text
+from understudy.store.atomic import atomic_write_text, writing_to
 from understudy.store.frame_rows import FrameRow
 
 PROGRESS_FOLDER = "progress"
@@ -25,12 +25,17 @@ FrameFigures = dict[str, dict[str, float]]
 
 
 def progress_folder(out: Path, key: str) -> Path:
-    """Where the evaluation in `out` keeps what follows from `key`; what was kept under another key goes first."""
+    """Where the evaluation in `out` keeps what follows from `key`; what was kept under another key goes first.
+
+    Raises BadInput where that cannot be removed: nothing of it must be taken for what follows from this key.
+    """
     folder = out / PROGRESS_FOLDER
     file = folder / _KEY_FILE
-    if not file.is_file() or file.read_text("utf-8") != key:
-        file.unlink(missing_ok=True)  # first: what is half removed belongs to nobody
-        shutil.rmtree(folder, ignore_errors=True)
+    if not file.is_file() or file.read_bytes() != key.encode():
+        with writing_to(folder):
+            file.unlink(missing_ok=True)  # first: what is half removed belongs to nobody
+            if folder.exists():
+                shutil.rmtree(folder)
         atomic_write_text(file, key)
     return folder
 
