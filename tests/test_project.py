@@ -67,6 +67,8 @@ def test_a_project_may_lie_in_a_folder_whose_name_reads_as_a_pattern(folder: Pat
         ("batch_size = 8", "batch_size = true", "train: setting batch_size: expected a whole number, got 'true'"),
         ("[train]\nminutes = 9\nset = { batch_size = 8 }", "[curate]\nset = 8", "curate.set: expected a table of settings"),
         ("[performers.abel]\n", "[performers]\nabel = 3\n[x]\n", "performers.abel: expected a table of keys and values, got 3"),
+        ("[performers.abel]\n", "[performers]\nset = 3\n[x]\n", "performers.set: expected a table of keys and values, got 3"),
+        ("[performers.abel]\n", "[performers.set]\n[x]\n", "performers.set.footage: field required"),
         ('plate = "shots/010.mp4"', 'plate = "shots/011.mp4"', "swap.1.plate: no file or folder matches 'shots/011.mp4'"),
         ('plate = "shots/010.mp4"', 'plate = "clips/*.mp4"', "swap.1.plate: expected one file or folder"),
         ("clips/bea.mp4", "clips/b*.mov", "performers.bea.footage: no file or folder matches 'clips/b*.mov'"),

@@ -172,7 +172,7 @@ def _validated(path: Path, content: Mapping[str, object]) -> _File:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = first["loc"]
-        if "set" in where:  # of a setting's value, what follows is the kinds that it may have
+        if _is_in_settings(where):  # of a setting's value, what follows is the kinds that it may have
             where = where[: where.index("set") + 2]
         key = ".".join(str(part + 1) if isinstance(part, int) else part for part in where)
         if first["type"] == "extra_forbidden":
@@ -186,12 +186,16 @@ def _validated(path: Path, content: Mapping[str, object]) -> _File:
 
 def _wanted(location: Sequence[str | int], kind: str) -> str:
     """What should stand at a place of the file, where pydantic's own words are about Python; "" where they will do."""
-    if location[-1] == "set":
-        return "a table of settings, as in set = { batch_size = 8 }"
-    if "set" in location:
-        return "a number, text, true or false"
+    if _is_in_settings(location):
+        is_table = location[-1] == "set"
+        return "a table of settings, as in set = { batch_size = 8 }" if is_table else "a number, text, true or false"
     table = "a table of keys and values"
     return {"int_type": "a whole number", "float_type": "a number", "dict_type": table, "model_type": table}.get(kind, "")
+
+
+def _is_in_settings(location: Sequence[str | int]) -> bool:
+    """Whether a place of the file is a table of settings or in one; a performer may have that name too."""
+    return "set" in location and location[0] != "performers"
 
 
 def _keys_beside(location: Sequence[str | int]) -> list[str]:
