@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +30,7 @@ from understudy.store.faceset import FaceSet
 from understudy.trust import consent, standing
 from understudy.trust.consent import ConsentReference, create_record, revoke
 from understudy.trust.credentials import Lineage
-from understudy.trust.records import read_record, record_path
+from understudy.trust.records import SignedRecord, read_record, record_path
 from understudy.trust.standing import Standing
 from understudy.types import BadInput, Event, Refused, Reporter, TrainRecipe, silent
 
@@ -73,6 +74,15 @@ def replaced(folder: Path, _: pytest.MonkeyPatch) -> None:
     create_record(folder, "bea", "synthetic")
 
 
+def lists_out_of_reach(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key folder, which lists what was revoked, lies on a server that went away."""
+
+    def exists(signed: SignedRecord) -> str | None:
+        raise OSError(errno.ESTALE, "Stale file handle", "keys/revoked")
+
+    monkeypatch.setattr(consent, "revocation_of", exists)
+
+
 @pytest.mark.parametrize(
     ("happens", "error", "words"),
     [
@@ -83,6 +93,7 @@ def replaced(folder: Path, _: pytest.MonkeyPatch) -> None:
             BadInput,
             "^stopped: .*no consent record of 'bea'.*with the record back in its place the same command continues",
         ),
+        (lists_out_of_reach, BadInput, "^stopped: .*whether it was revoked cannot be known .*the same command continues"),
         (replaced, BadInput, "^stopped: .*'bea': another record has taken the place of the one that permitted this"),
     ],
 )

@@ -62,6 +62,11 @@ class Standing:
                 check(signed, purpose)
             except Refused as error:
                 raise Refused(f"stopped, and nothing more is saved: {error}") from error
+            except OSError as error:  # a list of revocations on a disk that went away
+                raise BadInput(
+                    f"stopped: {signed.path}: whether it was revoked cannot be known ({error}); with that back in its place "
+                    "the same command continues"
+                ) from error
             if signed.sha256 != began_under.record_sha256:
                 raise BadInput(
                     f"stopped: {signed.path}: {began_under.performer!r}: another record has taken the place of the one that "
