@@ -66,6 +66,20 @@ def test_faces_come_back_exactly_as_stored(face_set: FaceSet):
     assert stored[0].face_from_frame.dtype == np.float64
 
 
+def test_a_face_set_for_which_the_disk_has_no_room_is_one_line_and_begins_anew_once_there_is_some(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(BadInput, match=r"faces.sqlite cannot be used \(.*\); free disk space"):
+            FaceSet.create(tmp_path / "faces", "abel")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with FaceSet.create(tmp_path / "faces", "abel") as face_set:
+        assert len(face_set) == 0
+    assert [path.name for path in (tmp_path / "faces").iterdir()] == ["faces.sqlite"]
+
+
 def test_what_was_not_measured_stays_nan(face_set: FaceSet):
     bridged = replace(
         a_face(), score=math.nan, sharpness=math.nan, pose=(math.nan,) * 3, embedding=np.empty(0), is_bridged=True

@@ -53,7 +53,7 @@ class FaceSet:
         Raises BadInput where the folder holds another performer's faces.
         """
         if not (folder / INDEX_FILE).exists():
-            with writing_to(folder):
+            with writing_to(folder), _readable_errors(folder / INDEX_FILE):
                 make_folder(folder)
                 remove_temporaries(folder)
                 write_empty_index(folder / INDEX_FILE, performer)
