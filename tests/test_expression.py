@@ -11,8 +11,9 @@ import torch
 
 from drawn_faces import drawn_irises, drawn_landmarks
 from understudy.imaging.expression import (
-    FORMER_MEASURES,
+    FORMER_PARTS,
     MEASURES,
+    PARTS,
     READINGS,
     Drive,
     ExpressionStandard,
@@ -22,11 +23,12 @@ from understudy.imaging.expression import (
 from understudy.imaging.meanface import mean_face, mirror_points
 from understudy.model.augment import mirror_expressions
 from understudy.model.colour import UNCHANGED
-from understudy.model.folder import expressions_from_json, told_by
+from understudy.model.folder import expressions_from_json, parts_told
 from understudy.model.networks import build_network
 from understudy.model.swapper import EMPHASIS, Swapper
 from understudy.types import BadInput, TrainRecipe
 
+GAZE = READINGS.index("gaze")
 NEUTRAL = {"abel": np.linspace(0.1, 0.7, 8), "bea": np.linspace(0.3, 0.2, 8)}
 SPREAD = {"abel": 0.03, "bea": 0.05}
 
@@ -38,13 +40,15 @@ def _performance(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _acted(name: str, poses: np.ndarray, acting: np.ndarray) -> np.ndarray:
-    """What is read of a performer: its own neutral and amplitude, and what the head's turning does to every mesh."""
+    """What is read of a performer: its own neutral and amplitude, and what the head's turning does to every plain measure."""
     turned = 0.1 * poses[:, :1] / 30 + 0.2 * (poses[:, :1] / 30) ** 2 - 0.05 * poses[:, 1:] / 30
-    return np.column_stack([poses, NEUTRAL[name] + turned + SPREAD[name] * acting])
+    acted = NEUTRAL[name] + SPREAD[name] * acting
+    return np.column_stack([poses, acted + turned, acted[:, 1:5]])
 
 
-def _standards() -> dict[str, ExpressionStandard]:
-    return measure_standards({name: _acted(name, *_performance(400, seed)) for seed, name in enumerate(("abel", "bea"))})
+def _standards(parts: tuple[str, ...] = PARTS) -> dict[str, ExpressionStandard]:
+    readings = {name: _acted(name, *_performance(400, seed)) for seed, name in enumerate(("abel", "bea"))}
+    return measure_standards(readings, parts)
 
 
 def test_the_same_performance_reads_the_same_of_two_performers() -> None:
@@ -66,7 +70,7 @@ def test_strength_multiplies_the_expression_and_leaves_the_heads_turn_alone() ->
 
 def test_nobody_is_driven_beyond_what_the_own_footage_shows() -> None:
     standard = _standards()["bea"]
-    wild = np.column_stack([np.zeros((2, 2)), np.stack([NEUTRAL["bea"] + 10, NEUTRAL["bea"] - 10])])
+    wild = _acted("bea", np.zeros((2, 2)), np.outer([200.0, -200.0], np.ones(8)))
     told = standard.apply(wild)[:, 1:]
     np.testing.assert_allclose(told, [standard.high, standard.low], rtol=1e-5)
     assert np.abs(told).max() < 4
@@ -91,13 +95,13 @@ def test_a_lip_or_lid_that_moves_changes_its_own_reading_alone() -> None:
     assert shut[READINGS.index("image-right eye")] == 0
     assert not shut[:7].any()
     assert aside[READINGS.index("gaze")] == pytest.approx(-0.05, abs=1e-6)
-    assert not aside[:-1].any()
+    assert not np.delete(aside, READINGS.index("gaze")).any()
 
 
 def test_a_gaze_that_is_not_known_is_told_as_the_ordinary_one_and_spoils_nothing() -> None:
     acted = {name: _acted(name, *_performance(400, seed)) for seed, name in enumerate(("abel", "bea"))}
     whole, partly = measure_standards(acted), {name: each.copy() for name, each in acted.items()}
-    partly["bea"][::2, -1] = np.nan
+    partly["bea"][::2, GAZE] = np.nan
     told = measure_standards(partly)["bea"].apply(partly["bea"])
     np.testing.assert_array_equal(told[::2, -1], 0)
     np.testing.assert_array_equal(told[:, :-1], whole["bea"].apply(acted["bea"])[:, :-1])
@@ -120,11 +124,11 @@ def test_how_the_head_turns_the_eyes_is_each_ones_own() -> None:
 
 def test_a_performer_whose_gaze_was_never_known_is_measured_by_the_others() -> None:
     acted = {name: _acted(name, *_performance(400, seed)) for seed, name in enumerate(("abel", "bea"))}
-    acted["bea"][:, -1] = np.nan
+    acted["bea"][:, GAZE] = np.nan
     abel, bea = measure_standards(acted).values()
     assert np.isfinite(bea.spread).all()
     assert (bea.neutral[-1], bea.spread[-1]) == pytest.approx((abel.neutral[-1], abel.spread[-1]))
-    acted["abel"][:, -1] = np.nan
+    acted["abel"][:, GAZE] = np.nan
     for nobody in measure_standards(acted).values():
         assert not nobody.apply(_acted("abel", *_performance(9, 2)))[:, -1].any(), "no decoder knows what it would mean"
 
@@ -142,7 +146,7 @@ def test_a_gaze_is_told_as_its_opposite_of_the_mirrored_picture() -> None:
     mesh, irises = drawn_landmarks(0.5), drawn_irises(0.03)
     mirrored_mesh = mirror_points(mesh, 1)
     mirrored_irises = (irises * [-1, 1] + [1, 0])[::-1]
-    gazes = readings_of(np.stack([mesh, mirrored_mesh]), np.stack([irises, mirrored_irises]), np.zeros((2, 3)))[:, -1]
+    gazes = readings_of(np.stack([mesh, mirrored_mesh]), np.stack([irises, mirrored_irises]), np.zeros((2, 3)))[:, GAZE]
     assert gazes[1] == pytest.approx(-gazes[0], abs=1e-3)
     assert abs(gazes[0]) > 0.01
 
@@ -162,35 +166,40 @@ def test_a_standard_comes_back_from_a_checkpoint_as_it_was_and_a_damaged_one_is_
             ExpressionStandard.from_json({**values, **damage})
     with pytest.raises(BadInput, match="no table"):
         expressions_from_json({"abel": 3})
-    former = ExpressionStandard.from_json({name: numbers[:-1] for name, numbers in values.items()})
-    assert told_by({"abel": former, "bea": former}, Path("000001")) == len(FORMER_MEASURES)
+    with pytest.raises(BadInput, match=r"an expression standard of known parts, got .'ears'.*; update Understudy"):
+        ExpressionStandard.from_json({**values, "parts": ["ears"] * 8})
+    former = _standards(FORMER_PARTS[0])["bea"]
+    assert parts_told({"abel": former, "bea": former}, Path("000001")) == FORMER_PARTS[0]
     with pytest.raises(BadInput, match="000001: its performers' expressions are not measured alike"):
-        told_by({"abel": former, "bea": standard}, Path("000001"))
+        parts_told({"abel": former, "bea": standard}, Path("000001"))
 
 
-def test_a_standard_of_before_the_gaze_was_told_measures_the_rest() -> None:
-    readings = {name: _acted(name, *_performance(100, seed)) for seed, name in enumerate(("abel", "bea"))}
-    former = measure_standards({name: each[:, :-1] for name, each in readings.items()})["bea"]
-    assert ExpressionStandard.from_json(former.as_json()) == former
-    told = former.apply(readings["bea"])
-    assert told.shape == (100, len(FORMER_MEASURES))
-    np.testing.assert_array_equal(told, measure_standards(readings)["bea"].apply(readings["bea"])[:, :-1])
+@pytest.mark.parametrize("parts", FORMER_PARTS)
+def test_a_standard_of_an_older_model_says_no_parts_and_measures_those_of_its_time(parts: tuple[str, ...]) -> None:
+    readings = _acted("bea", *_performance(100, 3))
+    former = _standards(parts)["bea"]
+    values = {name: each for name, each in former.as_json().items() if name != "parts"}
+    assert ExpressionStandard.from_json(values) == former
+    others = readings.copy()
+    others[:, [READINGS.index(part) for part in READINGS[2:] if part not in parts]] = 7.0
+    np.testing.assert_array_equal(former.apply(readings), former.apply(others))
+    assert former.apply(readings).shape == (100, 1 + len(parts))
 
 
-@pytest.mark.parametrize("num_told", [len(MEASURES), len(FORMER_MEASURES)])
+@pytest.mark.parametrize("parts", [PARTS, *FORMER_PARTS])
 def test_a_swap_is_told_each_measure_by_its_own_emphasis_and_the_yaw_as_it_is(
-    num_told: int, monkeypatch: pytest.MonkeyPatch
+    parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = TrainRecipe(resolution_px=32, width=0.125, code_size=16, is_expression_measured=True)
-    network, heard = build_network(recipe, ["abel", "bea"], num_told), []
+    network, heard = build_network(recipe, ["abel", "bea"], 1 + len(parts)), []
     readings = _acted("abel", *_performance(3, 7))
-    standards = measure_standards({name: _acted(name, *_performance(100, 5))[:, : 1 + num_told] for name in ("abel", "bea")})
+    standards = _standards(parts)
     swapper = Swapper(network, recipe, dict.fromkeys(standards, UNCHANGED), standards, {}, Path("000001"), {})
     monkeypatch.setattr(network, "draw", lambda codes, performer, told: heard.append(told) or torch.zeros(3, 4, 32, 32))
     swapper.swap(np.zeros((3, 32, 32, 3), np.uint8), "abel", "bea", Drive(readings, 0.5))
-    emphasis = np.array([1, *EMPHASIS])[:num_told]
+    emphasis = np.array([1, *(EMPHASIS[part] for part in parts)])
     np.testing.assert_allclose(heard[0], standards["abel"].apply(readings, 0.5) * emphasis, rtol=1e-6)
-    assert len(EMPHASIS) == len(MEASURES) - 1
+    assert len(set(emphasis)) > 3
 
 
 def test_what_is_told_takes_part_of_the_code_and_changes_what_is_drawn() -> None:

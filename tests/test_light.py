@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import understudy
 from drawn_faces import draw_face
 from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY
-from understudy.imaging.expression import Drive
+from understudy.imaging.expression import READINGS, Drive
 from understudy.imaging.light import in_the_light_of, light_on
 from understudy.imaging.masks import polygon_mask
 from understudy.media import read_image
@@ -234,14 +234,14 @@ def test_a_model_knows_by_which_skin_the_light_was_told_and_draws_in_the_plates_
         train(face_sets, tmp_path / f"{lit}", recipe=replace(TINY, is_light_measured=lit), steps=2)
     swapper, untold = (load_swapper(tmp_path / f"{lit}") for lit in (True, False))
     crops = np.full((1, 32, 32, 3), 1, np.float32) * np.float32(LIGHT_SKIN) / 255
-    drive = Drive(np.zeros((1, 10), np.float32), faces=face_mask(32)[None])
+    drive = Drive(np.zeros((1, len(READINGS)), np.float32), faces=face_mask(32)[None])
     bright, dim = (swapper.swap(crops * np.float32(gain), "abel", "bea", drive) for gain in (1.0, 0.5))
     np.testing.assert_allclose(dim[..., :3], bright[..., :3] / 2, atol=2e-3)
     np.testing.assert_allclose(dim[..., 3], bright[..., 3], atol=1e-3)
     codes = [swapper.read(crops * np.float32(gain), "abel", drive.faces) for gain in (1.0, 0.5)]
     np.testing.assert_allclose(codes[1], codes[0], atol=1e-3)
     assert not np.allclose(untold.read(crops, "abel"), untold.read(crops / 2, "abel"), atol=1e-3)
-    blind = Drive(np.zeros((1, 10), np.float32))
+    blind = Drive(np.zeros((1, len(READINGS)), np.float32))
     for read in (None, codes[0]):
         with pytest.raises(ValueError, match="where the faces lie"):
             swapper.swap(crops, "abel", "bea", blind, read)

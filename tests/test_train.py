@@ -45,7 +45,7 @@ def test_training_puts_the_other_performers_skin_on_a_face_and_keeps_its_mouth(f
     swapper, crops = load_swapper(tmp_path / "model"), _crops(LIGHT_SKIN, recipe)
     shut, agape = swapper.swap(crops, "abel", "bea", Drive(_readings(0.0, 1.0)))
     cheek = shut[16, 10, :3] * 255
-    assert np.abs(cheek - DARK_SKIN).mean() < 25, "bea's skin"
+    assert np.abs(cheek - DARK_SKIN).mean() < 35, "bea's skin, from which abel's is 108 away"
     true_shut, true_agape = _crops(DARK_SKIN, recipe) / 255.0
     true_opening, opening = true_agape - true_shut, (agape - shut)[..., :3]
     expression_gain = (opening * true_opening).sum() / (true_opening**2).sum()

@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 import killing
 from drawn_faces import draw_face_set
 from tiny_training import TINY, weights
-from understudy.imaging.expression import FORMER_MEASURES, Drive, read_expressions
+from understudy.imaging.expression import FORMER_PARTS, READINGS, Drive, read_expressions
 from understudy.model.folder import ANCESTORS_FILE, GALLERIES_FILE, people_in, read_ancestors
 from understudy.model.memory import plan_memory
 from understudy.model.swapper import load_swapper
@@ -141,13 +141,13 @@ def test_a_model_of_before_the_gaze_was_told_swaps_goes_on_and_can_be_begun_from
 ) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     with monkeypatch.context() as former_version:
-        former_version.setattr("understudy.stages.train.MEASURES", FORMER_MEASURES)
+        former_version.setattr("understudy.stages.train.PARTS", FORMER_PARTS[1])
         train(face_sets, old, recipe=TINY, steps=2)
     assert len(weights(old)["encoder.to_code.bias"]) == TINY.code_size - 8
     with FaceSet.open(face_sets[0]) as faces:
         readings = read_expressions(faces.faces()[:2])
     crops = np.full((2, 32, 32, 3), 128, np.uint8)
-    gaze = np.array([[0] * 9 + [0.02]])
+    gaze = 0.02 * (np.array(READINGS) == "gaze")
     drawn = [load_swapper(old).swap(crops, "abel", "bea", Drive(told)) for told in (readings, readings + gaze)]
     np.testing.assert_array_equal(*drawn)
     assert train(face_sets, old, recipe=TINY, steps=4).figures["step"] == 4

@@ -1,32 +1,43 @@
 """What a face expresses, measured on its landmarks: the same numbers for everybody, so that one performer's can drive another.
 
-Convention: readings are (N, 10), what was measured of N faces (`READINGS`); expressions are (N, 9), the same free of whose they
-are (`MEASURES`): 0 is how the performer looks on average at that head pose, 1 as much above it as the performer's spread. A
-reading that is not known is NaN; it is told as 0. Models of before the gaze was told have expressions (N, 8), without it.
+Convention: readings are (N, 14), what was measured of N faces (`READINGS`); expressions are (N, 9), what is told of them, free
+of whose they are (`MEASURES`): 0 is how the performer looks on average at that head pose, 1 as much above it as the performer's
+spread. A reading that is not known is NaN; it is told as 0. Older models are told other parts (`FORMER_PARTS`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.imaging.play import NUM_POSE_TERMS, PLAYED, YAW_UNIT_DEGREES, pose_terms, read_play
 from understudy.imaging.similarity import apply
 from understudy.types import BadInput, Face, FloatArray
 
-READINGS = (
+MEASURED = (
     "yaw", "pitch", "mouth opening", "mouth width", "mouth corners", "image-left brow", "image-right brow",
     "image-left eye", "image-right eye", "gaze",
 )  # fmt: skip
-"""Degrees, degrees, and then face units."""
+"""Degrees, degrees, and then face units, each from the few points that it is about."""
 
-MEASURES = ("yaw", *READINGS[2:])
+READINGS = (*MEASURED, *(f"played {part}" for part in PLAYED))
+"""What is measured, and what is read from the whole mesh (imaging/play.py)."""
+
+PARTS = (
+    "mouth opening", "played mouth width", "played mouth corners", "played image-left brow", "played image-right brow",
+    "image-left eye", "image-right eye", "gaze",
+)  # fmt: skip
+"""The readings that models are told."""
+
+FORMER_PARTS = (MEASURED[2:], MEASURED[2:-1])
+"""What models of before the play was read from the whole mesh are told, and those of before the gaze was told."""
+
+MEASURES = ("yaw", *PARTS)
 """Pitch is left out of an expression: meshes of two people holding their heads alike differ in it by up to ten degrees."""
-
-FORMER_MEASURES = MEASURES[:-1]
-"""What models of before the gaze was told know."""
 
 MIRRORED = (0, 1, 2, 3, 5, 4, 7, 6, 8)
 """Where each measure of a mirrored face stands in the expression."""
@@ -34,8 +45,6 @@ MIRRORED = (0, 1, 2, 3, 5, 4, 7, 6, 8)
 SIDEWAYS = (0, 8)
 """The measures that are negative of what they were in a mirrored face: yaw and gaze."""
 
-YAW_UNIT_DEGREES = 30.0
-NUM_POSE_TERMS = 5
 LEAST_SPREAD_SHARE = 0.5
 """A performer who hardly moves a part of the face is taken to move it at least this share of what all do on average: else the
 measuring noise of a short clip would become grimaces."""
@@ -59,7 +68,7 @@ _AROUND_EYES = (
 
 @dataclass(frozen=True)
 class Drive:
-    """What plays a swap: readings (N, 10) of the plate's faces, and how much of them is to be played, one or (N,).
+    """What plays a swap: readings (N, 14) of the plate's faces, and how much of them is to be played, one or (N,).
 
     faces: (N, R, R), where the faces lie in the crops, by which a model that draws in ordinary light measures the plate's.
     """
@@ -70,7 +79,7 @@ class Drive:
 
 
 def read_expressions(faces: Sequence[Face]) -> NDArray[np.float32]:
-    """The readings (N, 10) of faces that have the mesh's 468 landmarks."""
+    """The readings (N, 14) of faces that have the mesh's 468 landmarks."""
     if not faces:
         return np.zeros((0, len(READINGS)), np.float32)
     places = [np.asarray(face.face_from_frame, np.float64) for face in faces]
@@ -80,7 +89,12 @@ def read_expressions(faces: Sequence[Face]) -> NDArray[np.float32]:
 
 
 def readings_of(points: FloatArray, irises: FloatArray, poses: FloatArray) -> NDArray[np.float32]:
-    """The readings (N, 10) of meshes (N, 468, 2) and irises (N, 2, 2) in face units and poses (N, 3) in degrees."""
+    """The readings (N, 14) of meshes (N, 468, 2) and irises (N, 2, 2) in face units and poses (N, 3) in degrees."""
+    return np.column_stack([measured_of(points, irises, poses), read_play(points, poses).astype(np.float32)])
+
+
+def measured_of(points: FloatArray, irises: FloatArray, poses: FloatArray) -> NDArray[np.float32]:
+    """(N, 10): the part of `readings_of` that is `MEASURED`."""
     return np.asarray(np.column_stack([np.asarray(poses)[:, :2], _parts(points), _gaze(points, irises)]), np.float32)
 
 
@@ -112,11 +126,12 @@ def _gaze(points: FloatArray, irises: FloatArray) -> NDArray[np.float64]:
 class ExpressionStandard:
     """What is ordinary for a performer: takes readings to expressions.
 
-    neutral: of each part, at a straight head pose; pose_slopes: by part, how it changes with the five terms of `_pose_terms`
-    (the same for everybody: what foreshortening does to a mesh; but for the gaze: how deep the eyes lie is everyone's own);
-    spread, low, high: of what is left, by part.
+    parts: the readings that it takes. neutral: of each, at a straight head pose; pose_slopes: how each changes with the five
+    `pose_terms` (the same for everybody: what foreshortening does to a mesh; but for the gaze: how deep the eyes lie is
+    everyone's own; 0 for what is played, which is free of it); spread, low, high: of what is left, by part.
     """
 
+    parts: tuple[str, ...]
     neutral: tuple[float, ...]
     pose_slopes: tuple[tuple[float, ...], ...]
     spread: tuple[float, ...]
@@ -124,23 +139,13 @@ class ExpressionStandard:
     high: tuple[float, ...]
 
     def apply(self, readings: FloatArray, strength: FloatArray | float = 1.0) -> NDArray[np.float32]:
-        """Readings (N, 10) of this performer -> expressions (N, 9); strength: how much, one or (N,), the head's turn apart."""
+        """Readings (N, 14) of this performer -> expressions (N, 9); strength: how much, one or (N,), the head's turn apart."""
         readings = np.asarray(readings, np.float64)
-        usual = np.asarray(self.neutral) + _pose_terms(readings) @ np.asarray(self.pose_slopes).T
-        parts = np.clip((readings[:, 2 : 2 + self.num_parts] - usual) / np.asarray(self.spread), self.low, self.high)
+        usual = np.asarray(self.neutral) + pose_terms(readings) @ np.asarray(self.pose_slopes).T
+        parts = np.clip((readings[:, _columns(self.parts)] - usual) / np.asarray(self.spread), self.low, self.high)
         parts = np.where(np.isnan(parts), 0.0, parts)
         strengths = np.broadcast_to(strength, len(readings))[:, None]
         return np.asarray(np.column_stack([readings[:, 0] / YAW_UNIT_DEGREES, strengths * parts]), np.float32)
-
-    @property
-    def num_parts(self) -> int:
-        """How many parts of the face it knows, the first ones of the readings."""
-        return len(self.neutral)
-
-    @property
-    def num_told(self) -> int:
-        """How many numbers an expression has."""
-        return 1 + self.num_parts
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -149,11 +154,15 @@ class ExpressionStandard:
     def from_json(cls, values: Mapping[str, object]) -> ExpressionStandard:
         """Raises BadInput where `values` is not what `as_json` made."""
         names = ("neutral", "pose_slopes", "spread", "low", "high")
+        known = {len(parts): parts for parts in FORMER_PARTS}
         try:
             arrays = {name: np.array(values[name], np.float64) for name in names}
+            parts = tuple(cast(Sequence[str], values.get("parts", known.get(arrays["neutral"].size, PARTS))))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadInput(f"expected an expression standard with {', '.join(names)}, got {str(values)[:100]!r}") from error
-        num = len(MEASURES if arrays["neutral"].size >= len(MEASURES) - 1 else FORMER_MEASURES) - 1
+        if parts not in (PARTS, *FORMER_PARTS):
+            raise BadInput(f"expected an expression standard of known parts, got {str(parts)[:100]}; update Understudy")
+        num = len(parts)
         shapes = {name: (num, NUM_POSE_TERMS) if name == "pose_slopes" else (num,) for name in names}
         for name, array in arrays.items():
             if array.shape != shapes[name] or not np.isfinite(array).all() or (name == "spread" and array.min() <= 0):
@@ -161,25 +170,26 @@ class ExpressionStandard:
                     f"expected {name} of an expression standard to be {shapes[name]} numbers; restore it from a copy"
                 )
         rows = tuple(tuple(row) for row in arrays.pop("pose_slopes").tolist())
-        return cls(pose_slopes=rows, **{name: tuple(array.tolist()) for name, array in arrays.items()})
+        return cls(parts, pose_slopes=rows, **{name: tuple(array.tolist()) for name, array in arrays.items()})
 
 
-def measure_standards(readings: Mapping[str, FloatArray]) -> dict[str, ExpressionStandard]:
-    """Each performer's standard, from its readings, (N, 10), or (N, 9) without the gaze.
+def measure_standards(readings: Mapping[str, FloatArray], parts: Sequence[str] = PARTS) -> dict[str, ExpressionStandard]:
+    """Each performer's standard, from its readings (N, 14), of which the `parts` are told.
 
     How a part changes with the head's pose is fitted to all performers together, by least squares with a neutral for each:
-    one performer's footage alone seldom has each expression at each pose. The gaze's is fitted to each one's besides. A
+    one performer's footage alone seldom has each expression at each pose. The gaze's is fitted to each one's besides; what is
+    played is free of it already, as hundreds of other poses and plays have told, which these few would only confuse. A
     performer of whom a part is never known is taken to be as the others are; where nobody's is known, none is ever told.
     """
     names = list(readings)
     rows = np.concatenate([np.asarray(readings[name], np.float64) for name in names])
     who = np.repeat(np.arange(len(names)), [len(readings[name]) for name in names])
-    poses = _pose_terms(rows)
-    parts = [
-        _measure_part(part, poses, who, len(names), has_own_slopes=name == "gaze")
-        for name, part in zip(READINGS[2:], rows[:, 2:].T, strict=False)
-    ]
-    return {name: _standard(each) for name, each in zip(names, np.stack(parts, axis=1), strict=True)}
+    poses = pose_terms(rows)
+    measured = []
+    for part in parts:
+        terms = np.zeros_like(poses) if part.startswith("played") else poses
+        measured.append(_measure_part(rows[:, READINGS.index(part)], terms, who, len(names), has_own_slopes=part == "gaze"))
+    return {name: _standard(tuple(parts), each) for name, each in zip(names, np.stack(measured, axis=1), strict=True)}
 
 
 def _measure_part(
@@ -187,7 +197,7 @@ def _measure_part(
 ) -> NDArray[np.float64]:
     """(P, 9): of each performer neutral, the five slopes, spread, low and high of one part of the face.
 
-    part: (N,), NaN where it is not known; poses: (N, 5) as `_pose_terms` has them; who: (N,) whose rows they are.
+    part: (N,), NaN where it is not known; poses: (N, 5) as `pose_terms` has them; who: (N,) whose rows they are.
     """
     is_known = np.isfinite(part)
     if not is_known.any():
@@ -222,13 +232,11 @@ def _own_course(terms: FloatArray, left: FloatArray) -> NDArray[np.float64]:
     return np.asarray(np.linalg.solve(terms.T @ terms + doubt, terms.T @ left))
 
 
-def _standard(measured: FloatArray) -> ExpressionStandard:
+def _standard(parts: tuple[str, ...], measured: FloatArray) -> ExpressionStandard:
     """Of rows (parts, 9) as `_measure_part` has them."""
     neutral, spread, low, high = (tuple(measured[:, place].tolist()) for place in (0, -3, -2, -1))
-    return ExpressionStandard(neutral, tuple(tuple(row) for row in measured[:, 1:-3].tolist()), spread, low, high)
+    return ExpressionStandard(parts, neutral, tuple(tuple(row) for row in measured[:, 1:-3].tolist()), spread, low, high)
 
 
-def _pose_terms(readings: FloatArray) -> NDArray[np.float64]:
-    """(N, 5): yaw and pitch, their squares and their product, of the order of 1."""
-    yaw, pitch = np.asarray(readings[:, :2], np.float64).T / YAW_UNIT_DEGREES
-    return np.column_stack([yaw, pitch, yaw**2, pitch**2, yaw * pitch])
+def _columns(parts: Sequence[str]) -> list[int]:
+    return [READINGS.index(part) for part in parts]

@@ -9,7 +9,7 @@ from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from understudy.imaging.expression import MEASURES, ExpressionStandard
+from understudy.imaging.expression import PARTS, ExpressionStandard
 from understudy.model.colour import ColourStandard
 from understudy.store.checkpoints import check_beside
 from understudy.types import BadInput, FloatArray, Json, TrainRecipe, check_performer_name
@@ -80,15 +80,15 @@ def expressions_from_json(values: Json) -> dict[str, ExpressionStandard]:
     return {name: ExpressionStandard.from_json(cast(Mapping[str, object], each)) for name, each in values.items()}
 
 
-def told_by(expressions: Mapping[str, ExpressionStandard], path: Path) -> int:
-    """How many numbers of an expression a model with these standards is told: one less, where it is older than the gaze's.
+def parts_told(expressions: Mapping[str, ExpressionStandard], path: Path) -> tuple[str, ...]:
+    """The readings that a model with these standards is told; older ones are told others.
 
     Raises BadInput where its performers differ in it; path: of the checkpoint.
     """
-    numbers = {standard.num_told for standard in expressions.values()}
-    if len(numbers) > 1:
+    parts = {standard.parts for standard in expressions.values()}
+    if len(parts) > 1:
         raise BadInput(f"{path}: its performers' expressions are not measured alike; restore it from a copy")
-    return numbers.pop() if numbers else len(MEASURES)
+    return parts.pop() if parts else PARTS
 
 
 def read_galleries(model: Path, state: Json) -> dict[str, FloatArray]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy import parallel
-from understudy.imaging.expression import ExpressionStandard, measure_standards
+from understudy.imaging.expression import PARTS, ExpressionStandard, measure_standards
 from understudy.model.adversary import Adversary
 from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_chances
 from understudy.model.colour import ColourStandard
@@ -54,7 +54,8 @@ class Trainer:
     frozen: parts that do not learn: "encoder", or performers' names. micro_batch: faces of each performer that go through the
     network at once; it halves when memory runs out, the batch that a step learns from stays. features: what a frozen face
     network sees, for the perceptual loss. shares: (N,) by performer: how often each face is to be shown where sampling is
-    balanced (imaging/sampling.py). readings: (N, 10) by performer, if the network is told (imaging/expression.py).
+    balanced (imaging/sampling.py). readings: (N, 14) by performer, if the network is told (imaging/expression.py), and the
+    parts of them that it is told.
     The draw of step n follows from (seed, attempt, n) alone, so a resumed run goes on exactly as an unbroken one, and a run
     that several processes share (parallel.py) sees the same batches: each takes its share of every batch.
     """
@@ -70,9 +71,10 @@ class Trainer:
         features: Features | None = None,
         shares: Mapping[str, Tensor] | None = None,
         readings: Mapping[str, Tensor] | None = None,
+        parts: Sequence[str] = PARTS,
     ) -> None:
         check_terms(recipe, features is not None)
-        self.expression_standards = _expression_standards(recipe, readings)
+        self.expression_standards = _expression_standards(recipe, readings, parts)
         self.chances = {name: mixed_chances(each, recipe.balance_fraction) for name, each in (shares or {}).items()}
         self.crops, self.standards, self.recipe, self.margin, self.adversary = crops, standards, recipe, margin, adversary
         self.performers, self.features = tuple(crops), features
@@ -320,7 +322,7 @@ class Trainer:
         return make_still_batch(crops, self.recipe, self.margin, expressions)
 
     def expressions_of(self, performer: str, readings: Tensor) -> Tensor:
-        """The performer's readings (N, 10) as the network is told them, (N, 9)."""
+        """The performer's readings (N, 14) as the network is told them, (N, 9)."""
         told = self.expression_standards[performer].apply(readings.cpu().numpy())
         return torch.from_numpy(told).to(self.crops[performer].device)
 
@@ -344,7 +346,8 @@ class Trainer:
         """What a run begins with, from its seed; it is told as many numbers as the readings have."""
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
-            return build_network(self.recipe, self.performers, *{each.num_told for each in self.expression_standards.values()})
+            told = {1 + len(each.parts) for each in self.expression_standards.values()}
+            return build_network(self.recipe, self.performers, *told)
 
     # ---- saving and going on ----------------------------------------------------------------------------------------------
 
@@ -375,10 +378,12 @@ class Trainer:
         self.num_steps = num_steps
 
 
-def _expression_standards(recipe: TrainRecipe, readings: Mapping[str, Tensor] | None) -> dict[str, ExpressionStandard]:
+def _expression_standards(
+    recipe: TrainRecipe, readings: Mapping[str, Tensor] | None, parts: Sequence[str]
+) -> dict[str, ExpressionStandard]:
     """What is ordinary for each performer, where the recipe has the network told. Raises BadInput without readings."""
     if not recipe.is_expression_measured:
         return {}
     if readings is None:
         raise BadInput("is_expression_measured needs what was measured of the faces: give the trainer `readings`")
-    return measure_standards({name: each.cpu().numpy() for name, each in readings.items()})
+    return measure_standards({name: each.cpu().numpy() for name, each in readings.items()}, parts)

@@ -46,7 +46,7 @@ NUM_BLOCKS = 4
 
 @dataclass(frozen=True)
 class PerformerFaces:
-    """crops: (N, 5, S, S) uint8: RGB, face mask, mask of eyes and mouth; readings: (N, 10), what was measured of expressions;
+    """crops: (N, 5, S, S) uint8: RGB, face mask, mask of eyes and mouth; readings: (N, 14), what was measured of expressions;
     shares: (N,) how often each is to be shown where sampling is balanced; gallery: (M, 128) identity embeddings; skin: the
     colour that all faces' skin was brought to, where the light was taken out of them."""
 

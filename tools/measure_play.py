@@ -1,0 +1,100 @@
+"""How much of the play that was rendered is to be seen in a swap: `python tools/measure_play.py ACTORS SWAP [SWAP ...]`.
+
+ACTORS is the folder with `test_A.mp4`, `test_B.mp4` and `test_B.json`, which says what both play in each frame; each SWAP is a
+film of test_A with B's face. Both actors' films are measured too: as well as the truth shows its own play no swap need be.
+Agreement is the correlation with the play, of what `imaging/expression.py` reads, the head's pose apart. Gain is how much of
+the play shows in a swap over how much of it shows in the truth: noise that both have in common, as meshes of the same turning
+head do, makes no gain here (an instrumental variable, Wright 1928).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.imaging.expression import READINGS, readings_of
+from understudy.imaging.meanface import align_mesh, head_pose
+from understudy.imaging.play import pose_terms
+from understudy.imaging.similarity import apply
+from understudy.media import read_frames
+from understudy.perception.detect import mediapipe_detector
+from understudy.perception.landmarks import mesh_landmarker
+from understudy.types import UnderstudyError
+
+MOST_YAW_DEGREES = 40.0
+
+MUSCLES: Mapping[str, Mapping[str, float]] = {
+    "mouth opening": {"mouth-open": 1},
+    "played mouth width": {"mouth-corner-puller": 1},
+    "played mouth corners": {"mouth-corner-puller": 1},
+    "played image-left brow": {"eyebrows-right-up": 1, "eyebrows-right-down": -1},
+    "played image-right brow": {"eyebrows-left-up": 1, "eyebrows-left-down": -1},
+    "image-left eye": {"eye-right-closure": -1},
+    "image-right eye": {"eye-left-closure": -1},
+}
+"""What of the renderer's play each reading is to show; the muscles' left and right are the actor's own."""
+
+Numbers = NDArray[np.float64]
+
+
+def main(actors: Path, swaps: Sequence[Path]) -> None:
+    """Print a table: a row for each film."""
+    frames = json.loads((actors / "test_B.json").read_text("utf-8"))["frames"]
+    poses = np.array([frame["head_yaw_pitch_roll"] for frame in frames], np.float64)
+    played = np.array([[_sum(frame["expression"], muscles) for muscles in MUSCLES.values()] for frame in frames])
+    truth = read(actors / "test_B.mp4")
+    print(f"{'':28}" + "".join(f"{name.removeprefix('played '):>16}" for name in MUSCLES))
+    for path in (actors / "test_A.mp4", actors / "test_B.mp4", *swaps):
+        shown = truth if path.name == "test_B.mp4" else read(path)
+        agreement, gain = compare(shown, truth, played, poses)
+        print(
+            f"{path.parent.name[-18:] + '/' + path.name:28}"
+            + "".join(f"{a:9.2f} {g:6.2f}" for a, g in zip(agreement, gain, strict=True))
+        )
+
+
+def compare(shown: Numbers, truth: Numbers, played: Numbers, poses: Numbers) -> tuple[Numbers, Numbers]:
+    """(K,) agreement and (K,) gain of readings (T, K) with the truth's and with what was played; poses: (T, 3)."""
+    is_used = (np.abs(poses[:, 0]) <= MOST_YAW_DEGREES) & np.isfinite(shown).all(1) & np.isfinite(truth).all(1)
+    known = np.column_stack([np.ones(is_used.sum()), pose_terms(poses[is_used])])
+    shown, truth, played = (
+        each[is_used] - known @ np.linalg.lstsq(known, each[is_used], rcond=None)[0] for each in (shown, truth, played)
+    )
+    agreement = (shown * played).sum(0) / np.sqrt((shown**2).sum(0) * (played**2).sum(0))
+    return agreement, (shown * played).sum(0) / (truth * played).sum(0)
+
+
+def read(path: Path) -> Numbers:
+    """The readings (T, K) of a film's largest face; NaN where there is none."""
+    detect, landmarks, rows = mediapipe_detector(), mesh_landmarker(), []
+    for record in read_frames(path):
+        found = detect(record.image)
+        if not found:
+            rows.append(np.full(len(READINGS), np.nan))
+            continue
+        seen = landmarks(record.image, found[0])
+        place = align_mesh(seen.points)
+        points, irises = (apply(place, each) for each in (seen.refined[:, :2], seen.irises))
+        rows.append(readings_of(points[None], irises[None], np.array([head_pose(seen.points)]))[0])
+    return np.array(rows, np.float64)[:, [READINGS.index(name) for name in MUSCLES]]
+
+
+def _sum(expression: Mapping[str, float], muscles: Mapping[str, float]) -> float:
+    return sum(share * expression.get(name, 0.0) for name, share in muscles.items())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("actors", type=Path)
+    parser.add_argument("swaps", type=Path, nargs="*")
+    asked = parser.parse_args()
+    try:
+        main(asked.actors, asked.swaps)
+    except UnderstudyError as error:
+        sys.exit(str(error))
