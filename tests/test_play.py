@@ -11,6 +11,7 @@ import pytest
 from understudy.imaging.expression import MEASURED
 from understudy.imaging.meanface import mean_face, mirror_points
 from understudy.imaging.play import PLAYED, read_play
+from understudy.types import BadInput
 
 MAKER = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "make_play.py"))
 MEASURE = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "measure_play.py"))
@@ -76,9 +77,10 @@ def test_what_swap_and_truth_have_in_common_beside_the_play_makes_no_gain_of_it(
     random, num = np.random.default_rng(3), 400
     played, error = random.normal(size=(2, num, 1))
     truth, swap = played + error, 0.5 * played + error
-    agreement, gain = MEASURE["compare"](swap, truth, played, random.uniform(-30, 30, size=(num, 3)))
+    agreement, gain, alike = MEASURE["compare"](swap, truth, played, random.uniform(-30, 30, size=(num, 3)))
     assert gain[0] == pytest.approx(0.5, abs=0.1)
     assert agreement[0] == pytest.approx(0.5 / 1.25**0.5, abs=0.1)
+    assert alike[0] == pytest.approx(1.5 / (2 * 1.25) ** 0.5, abs=0.05)
     assert np.polyfit(truth[:, 0], swap[:, 0], 1)[0] > 0.7
 
 
@@ -88,3 +90,11 @@ def test_frames_turned_far_or_without_a_face_do_not_count() -> None:
     swap = played.copy()
     poses[:20, 0], swap[:20], swap[20:30] = 60.0, 99.0, np.nan
     np.testing.assert_allclose(np.concatenate(MEASURE["compare"](swap, played, played, poses)), 1.0)
+
+
+def test_clips_that_do_not_say_what_they_play_are_refused_in_a_line(tmp_path: Path) -> None:
+    for name in ("p000", "p001"):
+        (tmp_path / f"{name}.mp4").touch()
+    (tmp_path / "p000.json").touch()
+    with pytest.raises(BadInput, match=r"expected 4 or more clips NAME.mp4 with NAME.json beside them, found 1; render them"):
+        MAKER["clips_with_play"](tmp_path)

@@ -1,35 +1,31 @@
 """Learns to read a play from whole meshes: `python tools/make_play.py CLIPS WORK [--out FILE]`.
 
 CLIPS holds a clip of each performer and a JSON of what it plays in each frame (tools/starter_performers.py); WORK gets their
-face sets. For each of imaging/play.py's readings: what the plain measure is of a play is fitted first, a line in the weights
-of the muscles that belong to it; then the weights of all the mesh's points that tell that best, each performer's neutral and
-the head's pose apart. Mirrored faces are learned from too. Writes imaging/play.json, and says how well performers left out
-agree with their play. Minutes on two CPU cores.
+face sets, under consent records that say that they show nobody. For each of imaging/play.py's readings: what the plain measure
+is of a play is fitted first, a line in the weights of the muscles that belong to it; then the weights of all the mesh's points
+that tell that best, each performer's neutral and the head's pose apart. Mirrored faces are learned from too. Writes
+imaging/play.json, and says how well performers left out agree with their play. Minutes on two CPU cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
+from make_starter import clips_parser, face_sets
 from numpy.typing import NDArray
 
-import understudy
 from understudy.imaging import play
 from understudy.imaging.expression import MEASURED, measured_of
 from understudy.imaging.meanface import mean_face, mirror_points
 from understudy.imaging.play import NUM_POSE_TERMS, PLAYED, pose_terms
 from understudy.imaging.similarity import apply
 from understudy.store.faceset import FaceSet
-from understudy.types import UnderstudyError
+from understudy.types import BadInput, UnderstudyError
 
 PACKAGE_FILE = Path(play.__file__).with_name("play.json")
 
@@ -75,10 +71,9 @@ class Faces:
 
 def main() -> None:
     """Extract, learn, write, and say how good it is."""
-    asked = _parser().parse_args()
-    clips = [clip for clip in sorted(asked.clips.glob("*.mp4")) if clip.with_suffix(".json").is_file()]
-    with ProcessPoolExecutor(asked.jobs) as pool:
-        folders = list(pool.map(partial(_face_set, work=asked.work), clips))
+    asked = clips_parser(__doc__, PACKAGE_FILE).parse_args()
+    clips = clips_with_play(asked.clips)
+    folders = face_sets(clips, asked.work, asked.jobs)
     faces, names = load(folders, clips)
     meant = meant_by_muscles(faces, names)
     print(f"{len(faces.points)} faces of {len(folders)} performers; agreement with the play, of performers left out:")
@@ -93,11 +88,15 @@ def main() -> None:
     print(f"{asked.out}: {asked.out.stat().st_size / 1e3:.0f} kB")
 
 
-def _face_set(clip: Path, work: Path) -> Path:
-    torch.set_num_threads(1)
-    folder = work / "faces" / clip.stem
-    understudy.extract(clip, performer=clip.stem, out=folder)
-    return folder
+def clips_with_play(folder: Path) -> list[Path]:
+    """The clips beside which lies what they play. Raises BadInput where there are too few to leave some out."""
+    clips = [clip for clip in sorted(folder.glob("*.mp4")) if clip.with_suffix(".json").is_file()]
+    if len(clips) < NUM_FOLDS:
+        raise BadInput(
+            f"{folder}: expected {NUM_FOLDS} or more clips NAME.mp4 with NAME.json beside them, found {len(clips)}; render "
+            "them with tools/starter_performers.py (those that it left without a JSON: take them away first)"
+        )
+    return clips
 
 
 def load(folders: Sequence[Path], clips: Sequence[Path]) -> tuple[Faces, list[str]]:
@@ -191,15 +190,6 @@ def _ridge(inputs: Numbers, wanted: Numbers, doubt: float) -> Numbers:
     """Weights (K,) or (K, L) of inputs (N, K) for `wanted` (N,) or (N, L)."""
     moments = inputs.T @ inputs / len(inputs) + doubt * np.eye(inputs.shape[1])
     return np.asarray(np.linalg.solve(moments, inputs.T @ wanted / len(inputs)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clips", type=Path, help="a folder with a clip of each performer, and what it plays")
-    parser.add_argument("work", type=Path, help="gets the face sets")
-    parser.add_argument("--jobs", type=int, default=2, help="clips extracted at a time")
-    parser.add_argument("--out", type=Path, default=PACKAGE_FILE)
-    return parser
 
 
 if __name__ == "__main__":

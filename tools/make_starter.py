@@ -238,15 +238,21 @@ def learn(learner: Learner, work: Path, notes: Mapping[str, str]) -> None:
             saved = time.monotonic()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def clips_parser(words: str, out: Path) -> argparse.ArgumentParser:
+    """What a tool is asked that learns from rendered performers; out: what it writes where nothing else is said."""
+    parser = argparse.ArgumentParser(description=words.splitlines()[0])
     parser.add_argument("clips", type=Path, help="a folder with a clip of each performer")
     parser.add_argument("work", type=Path, help="gets face sets and consent records")
+    parser.add_argument("--jobs", type=int, default=2, help="clips extracted at a time")
+    parser.add_argument("--out", type=Path, default=out)
+    return parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = clips_parser(__doc__, Path(understudy.__file__).parent / "model" / FILE)
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2, help="clips extracted at a time")
-    parser.add_argument("--out", type=Path, default=Path(understudy.__file__).parent / "model" / FILE)
     return parser
 
 

@@ -2,9 +2,9 @@
 
 ACTORS is the folder with `test_A.mp4`, `test_B.mp4` and `test_B.json`, which says what both play in each frame; each SWAP is a
 film of test_A with B's face. Both actors' films are measured too: as well as the truth shows its own play no swap need be.
-Agreement is the correlation with the play, of what `imaging/expression.py` reads, the head's pose apart. Gain is how much of
-the play shows in a swap over how much of it shows in the truth: noise that both have in common, as meshes of the same turning
-head do, makes no gain here (an instrumental variable, Wright 1928).
+Three columns a film, the head's pose apart. Agreement: the correlation with the play, of what `imaging/expression.py` reads.
+Gain: how much of the play shows over how much of it shows in the truth; noise that both have in common, as meshes of the same
+turning head do, makes none here (an instrumental variable, Wright 1928). Alike: the correlation with what is read of the truth.
 """
 
 from __future__ import annotations
@@ -29,14 +29,19 @@ from understudy.types import UnderstudyError
 
 MOST_YAW_DEGREES = 40.0
 
+_LEFT_BROW, _RIGHT_BROW = ({f"eyebrows-{side}-up": 1.0, f"eyebrows-{side}-down": -1.0} for side in ("right", "left"))
 MUSCLES: Mapping[str, Mapping[str, float]] = {
     "mouth opening": {"mouth-open": 1},
-    "played mouth width": {"mouth-corner-puller": 1},
-    "played mouth corners": {"mouth-corner-puller": 1},
-    "played image-left brow": {"eyebrows-right-up": 1, "eyebrows-right-down": -1},
-    "played image-right brow": {"eyebrows-left-up": 1, "eyebrows-left-down": -1},
+    "mouth width": {"mouth-corner-puller": 1},
+    "mouth corners": {"mouth-corner-puller": 1},
+    "image-left brow": _LEFT_BROW,
+    "image-right brow": _RIGHT_BROW,
     "image-left eye": {"eye-right-closure": -1},
     "image-right eye": {"eye-left-closure": -1},
+    "played mouth width": {"mouth-corner-puller": 1},
+    "played mouth corners": {"mouth-corner-puller": 1},
+    "played image-left brow": _LEFT_BROW,
+    "played image-right brow": _RIGHT_BROW,
 }
 """What of the renderer's play each reading is to show; the muscles' left and right are the actor's own."""
 
@@ -44,30 +49,31 @@ Numbers = NDArray[np.float64]
 
 
 def main(actors: Path, swaps: Sequence[Path]) -> None:
-    """Print a table: a row for each film."""
+    """Print a table: a row for each reading, three columns for each film."""
     frames = json.loads((actors / "test_B.json").read_text("utf-8"))["frames"]
     poses = np.array([frame["head_yaw_pitch_roll"] for frame in frames], np.float64)
     played = np.array([[_sum(frame["expression"], muscles) for muscles in MUSCLES.values()] for frame in frames])
-    truth = read(actors / "test_B.mp4")
-    print(f"{'':28}" + "".join(f"{name.removeprefix('played '):>16}" for name in MUSCLES))
-    for path in (actors / "test_A.mp4", actors / "test_B.mp4", *swaps):
-        shown = truth if path.name == "test_B.mp4" else read(path)
-        agreement, gain = compare(shown, truth, played, poses)
-        print(
-            f"{path.parent.name[-18:] + '/' + path.name:28}"
-            + "".join(f"{a:9.2f} {g:6.2f}" for a, g in zip(agreement, gain, strict=True))
-        )
+    paths, truth = (actors / "test_A.mp4", actors / "test_B.mp4", *swaps), read(actors / "test_B.mp4")
+    columns = [np.stack(compare(read(path), truth, played, poses), axis=1) for path in paths]
+    print(f"{'agreement, gain, alike':24}" + "".join(f"{path.parent.name[-10:] + '/' + path.stem:>22}" for path in paths))
+    for name, figures in zip(MUSCLES, np.stack(columns, axis=1), strict=True):
+        print(f"{name:24}" + "".join(f"{a:10.2f}{g:6.2f}{k:6.2f}" for a, g, k in figures))
 
 
-def compare(shown: Numbers, truth: Numbers, played: Numbers, poses: Numbers) -> tuple[Numbers, Numbers]:
-    """(K,) agreement and (K,) gain of readings (T, K) with the truth's and with what was played; poses: (T, 3)."""
+def compare(shown: Numbers, truth: Numbers, played: Numbers, poses: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """(K,) agreement, gain and likeness of readings (T, K) with the truth's and with what was played; poses: (T, 3)."""
     is_used = (np.abs(poses[:, 0]) <= MOST_YAW_DEGREES) & np.isfinite(shown).all(1) & np.isfinite(truth).all(1)
     known = np.column_stack([np.ones(is_used.sum()), pose_terms(poses[is_used])])
     shown, truth, played = (
         each[is_used] - known @ np.linalg.lstsq(known, each[is_used], rcond=None)[0] for each in (shown, truth, played)
     )
-    agreement = (shown * played).sum(0) / np.sqrt((shown**2).sum(0) * (played**2).sum(0))
-    return agreement, (shown * played).sum(0) / (truth * played).sum(0)
+    gain = (shown * played).sum(0) / (truth * played).sum(0)
+    return _correlation(shown, played), gain, _correlation(shown, truth)
+
+
+def _correlation(first: Numbers, second: Numbers) -> Numbers:
+    """(K,), of columns (T, K) whose means are 0."""
+    return np.asarray((first * second).sum(0) / np.sqrt((first**2).sum(0) * (second**2).sum(0)))
 
 
 def read(path: Path) -> Numbers:

@@ -130,8 +130,7 @@ def main() -> None:
         encode.CRF = {name: 12}
         sys.argv = ["encode", str(frames), str(asked.out)]
         encode.main()
-        for unneeded in (asked.out / f"{name}.json", asked.out / f"{name}_mask.mp4"):
-            unneeded.unlink()
+        (asked.out / f"{name}_mask.mp4").unlink()  # the JSON stays: it says what is played
         for left in (frames / f"{name}_mask", frames / name):  # the frames last: as long as they lie there the clip is not done
             shutil.rmtree(left)
 

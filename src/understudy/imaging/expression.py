@@ -24,7 +24,8 @@ MEASURED = (
 )  # fmt: skip
 """Degrees, degrees, and then face units, each from the few points that it is about."""
 
-READINGS = (*MEASURED, *(f"played {part}" for part in PLAYED))
+PLAYED_READINGS = tuple(f"played {part}" for part in PLAYED)
+READINGS = (*MEASURED, *PLAYED_READINGS)
 """What is measured, and what is read from the whole mesh (imaging/play.py)."""
 
 PARTS = (
@@ -142,7 +143,9 @@ class ExpressionStandard:
         """Readings (N, 14) of this performer -> expressions (N, 9); strength: how much, one or (N,), the head's turn apart."""
         readings = np.asarray(readings, np.float64)
         usual = np.asarray(self.neutral) + pose_terms(readings) @ np.asarray(self.pose_slopes).T
-        parts = np.clip((readings[:, _columns(self.parts)] - usual) / np.asarray(self.spread), self.low, self.high)
+        parts = np.clip(
+            (readings[:, [READINGS.index(part) for part in self.parts]] - usual) / np.asarray(self.spread), self.low, self.high
+        )
         parts = np.where(np.isnan(parts), 0.0, parts)
         strengths = np.broadcast_to(strength, len(readings))[:, None]
         return np.asarray(np.column_stack([readings[:, 0] / YAW_UNIT_DEGREES, strengths * parts]), np.float32)
@@ -187,7 +190,7 @@ def measure_standards(readings: Mapping[str, FloatArray], parts: Sequence[str] =
     poses = pose_terms(rows)
     measured = []
     for part in parts:
-        terms = np.zeros_like(poses) if part.startswith("played") else poses
+        terms = np.zeros_like(poses) if part in PLAYED_READINGS else poses
         measured.append(_measure_part(rows[:, READINGS.index(part)], terms, who, len(names), has_own_slopes=part == "gaze"))
     return {name: _standard(tuple(parts), each) for name, each in zip(names, np.stack(measured, axis=1), strict=True)}
 
@@ -236,7 +239,3 @@ def _standard(parts: tuple[str, ...], measured: FloatArray) -> ExpressionStandar
     """Of rows (parts, 9) as `_measure_part` has them."""
     neutral, spread, low, high = (tuple(measured[:, place].tolist()) for place in (0, -3, -2, -1))
     return ExpressionStandard(parts, neutral, tuple(tuple(row) for row in measured[:, 1:-3].tolist()), spread, low, high)
-
-
-def _columns(parts: Sequence[str]) -> list[int]:
-    return [READINGS.index(part) for part in parts]

@@ -343,7 +343,7 @@ class Trainer:
         return taken
 
     def _fresh_network(self) -> FaceSwapNetwork:
-        """What a run begins with, from its seed; it is told as many numbers as the readings have."""
+        """What a run begins with, from its seed; it is told the yaw and the parts that are measured."""
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
             told = {1 + len(each.parts) for each in self.expression_standards.values()}

@@ -91,7 +91,8 @@ class MarkedOutput:
         self._is_delivery = recipe.codec in DELIVERY_CODECS
         self._unsigned = folder / UNSIGNED_FOLDER
         self._marker = output_marker(lineage, info.width, info.height)
-        self._excerpt, self._last = excerpt, cast(FrameRecord | None, None)
+        self._excerpt = excerpt
+        self._last: FrameRecord | None = None
         self._begin_pts = _first_pts(info.path, excerpt) if excerpt else 0
         self._has_asked, self._run, self._is_kept = False, time.time_ns(), earlier is not None
         tags = metadata(watermark_id=lineage.watermark_id)

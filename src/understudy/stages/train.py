@@ -203,8 +203,9 @@ def build_trainer(
 def _train_until_spent(session: _Session, budget: Budget, out: Path, report: Reporter) -> None:
     """The loop: step, look whether all is well, and once in a while report, preview, judge and save.
 
-    Stopped by the user, it saves first. Where several processes share the run, process 0 decides for all. Raises Refused, and
-    saves nothing more, once somebody's consent has ended: looked at each minute and before each checkpoint.
+    Stopped by the user, it saves first. Where several processes share the run, process 0 decides for all. Raises Refused
+    once somebody's consent has ended, BadInput while its record is out of reach: looked at each minute and before each
+    checkpoint, and nothing more is saved.
     """
     trainer, clock, watchdog, wrong = session.trainer, Clock(session.trainer.recipe), Watchdog(), ""
     for judgement in session.progress.judgements:
