@@ -10,10 +10,10 @@ turning head do, makes none here (an instrumental variable, Wright 1928). Alike:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,11 @@ from understudy.imaging.expression import READINGS, readings_of
 from understudy.imaging.meanface import align_mesh, head_pose
 from understudy.imaging.play import pose_terms
 from understudy.imaging.similarity import apply
-from understudy.media import read_frames
+from understudy.media import probe, read_frames
 from understudy.perception.detect import mediapipe_detector
 from understudy.perception.landmarks import mesh_landmarker
-from understudy.types import UnderstudyError
+from understudy.store.json_files import read_json
+from understudy.types import BadInput, UnderstudyError
 
 MOST_YAW_DEGREES = 40.0
 
@@ -50,10 +51,15 @@ Numbers = NDArray[np.float64]
 
 def main(actors: Path, swaps: Sequence[Path]) -> None:
     """Print a table: a row for each reading, three columns for each film."""
-    frames = json.loads((actors / "test_B.json").read_text("utf-8"))["frames"]
+    if not (actors / "test_B.json").is_file():
+        raise BadInput(f"{actors}: expected the actors' folder with test_A.mp4, test_B.mp4 and test_B.json")
+    frames = cast(Sequence[Any], read_json(actors / "test_B.json")["frames"])
     poses = np.array([frame["head_yaw_pitch_roll"] for frame in frames], np.float64)
     played = np.array([[_sum(frame["expression"], muscles) for muscles in MUSCLES.values()] for frame in frames])
     paths, truth = (actors / "test_A.mp4", actors / "test_B.mp4", *swaps), read(actors / "test_B.mp4")
+    for path in paths:
+        if probe(path).num_frames_estimate != len(frames):
+            raise BadInput(f"{path}: expected {len(frames)} frames, as the actors play; give a swap of the whole of test_A.mp4")
     columns = [np.stack(compare(read(path), truth, played, poses), axis=1) for path in paths]
     print(f"{'agreement, gain, alike':24}" + "".join(f"{path.parent.name[-10:] + '/' + path.stem:>22}" for path in paths))
     for name, figures in zip(MUSCLES, np.stack(columns, axis=1), strict=True):
