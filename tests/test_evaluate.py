@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow  # real networks, codecs and clips
 
 PROMISED = {
     *("psnr_db", "ssim", "leak", "detail", "contrast", "plate_psnr_db", "landmark_error_percent", "expression_gain"),
-    *("identity_score", "jitter_ratio", "flicker", "lag_frames"),
+    *("identity_score", "jitter_ratio", "free_jitter_ratio", "flicker", "pulsing", "lag_frames"),
 }
 
 # ---- drawn pairs ----------------------------------------------------------------------------------------------------------
@@ -57,6 +57,7 @@ def test_the_truth_at_the_plates_place_is_a_perfect_swap(pair: Pair, tmp_path: P
     assert found["detail"] == pytest.approx(1, abs=0.01)
     assert found["contrast"] == pytest.approx(1, abs=0.03)
     assert found["flicker"] < 3
+    assert found["pulsing"] < 0.5
     assert found["num_compared"] == found["num_frames"] == NUM_FRAMES
     assert not result.figures["warnings"]
 
@@ -65,7 +66,7 @@ def test_a_clip_that_is_its_own_truth_is_infinitely_near_which_counts_as_a_hundr
     found = figures(evaluate(pair.plate, pair.plate, tmp_path / "out", truth=pair.plate))
     assert found["psnr_db"] == 100
     assert (found["ssim"], found["detail"], found["contrast"]) == pytest.approx((1, 1, 1))
-    assert found["flicker"] == 0
+    assert found["flicker"] == found["pulsing"] == 0
 
 
 def test_the_plate_as_swap_leaks_itself_and_has_no_seam(pair: Pair, tmp_path: Path) -> None:

@@ -258,6 +258,28 @@ def test_a_brightness_that_alternates_flickers_by_its_step() -> None:
     assert metrics_temporal.flicker(bright, dark, flow, MASK) == pytest.approx(4, abs=1e-3)
 
 
+def test_an_error_pulses_only_where_it_leaves_its_own_course() -> None:
+    flows = (np.zeros((SIZE, SIZE, 2), np.float32),) * 2
+    level = [np.full_like(TRUTH, levels / 255) for levels in (2, 4, 6)]
+    assert metrics_temporal.pulsing(level[1], (level[0], level[2]), flows, MASK) == pytest.approx(0, abs=1e-3), "it drifts"
+    assert metrics_temporal.pulsing(level[2], (level[0], level[0]), flows, MASK) == pytest.approx(4, abs=1e-3), "it jumps"
+
+
+def test_an_error_that_moves_with_the_face_does_not_pulse_and_neither_does_fine_texture() -> None:
+    flows = tuple(np.zeros((SIZE, SIZE, 2), np.float32) for _ in range(2))
+    flows[0][..., 0], flows[1][..., 0] = -1, 1
+    residual = 0.1 * (PLATE - 0.5)
+    beside = np.roll(residual, -1, axis=1), np.roll(residual, 1, axis=1)
+    assert metrics_temporal.pulsing(residual, beside, flows, MASK) == pytest.approx(0, abs=1e-3)
+    grain = (10 / 255) * np.sign(np.random.default_rng(0).standard_normal(TRUTH.shape)).astype(np.float32)
+    still = (np.zeros((SIZE, SIZE, 2), np.float32),) * 2
+    assert (
+        metrics_temporal.pulsing(grain, (-grain, -grain), still, MASK)
+        < 1.5
+        < metrics_temporal.flicker(grain, -grain, still[0], MASK)
+    )
+
+
 # ---- intervals ------------------------------------------------------------------------------------------------------------
 
 

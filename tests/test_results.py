@@ -14,7 +14,14 @@ from understudy.types import StageResult
 GOOD = {
     **{"psnr_db": 30.0, "plate_psnr_db": 15.0, "leak": 0.04, "detail": 0.9, "contrast": 1.0, "edge_gain": 0.9},
     **{"inner_contrast": 1.0, "skin_delta_e": 1.0, "identity_score": 0.8, "landmark_error_percent": 1.0},
-    **{"expression_gain": 0.95, "jitter_ratio": 1.0, "flicker": 1.0, "lag_frames": 0, "seam_step": 0.5, "sharpness_ratio": 0.9},
+    **{
+        "expression_gain": 0.95,
+        "free_jitter_ratio": 1.0,
+        "pulsing": 0.5,
+        "lag_frames": 0,
+        "seam_step": 0.5,
+        "sharpness_ratio": 0.9,
+    },
     **{f"leak_{part}": 0.03 for part in ("brows", "eyes", "nose", "mouth", "jaw", "rest")},
     **{"num_frames": 120, "num_compared": 120, "reference": "truth", "verdict": "The swap is 15.0 dB nearer."},
 }
@@ -40,11 +47,11 @@ def test_an_evaluation_prints_its_answer_first_and_a_line_for_each_thing_that_a_
 
 def test_what_is_bad_is_named_in_the_answer_and_said_first_in_its_line() -> None:
     suspects = [{"frame": 91, "reason": "flickers"}, {"frame": 5, "reason": "soft"}]
-    lines = evaluated(flicker=9.0, jitter_ratio=1.5, leak=0.3, num_compared=115, frames_to_look_at=suspects)
+    lines = evaluated(pulsing=9.0, free_jitter_ratio=1.5, leak=0.3, num_compared=115, frames_to_look_at=suspects)
     assert lines[0] == "A swap with faults: old identity and steadiness are poor."
     assert "  old identity  poor: 30% of the plate's face shows through" in lines
-    place = lines.index("  steadiness    poor: flickers from frame to frame; trembles 1.5 times as much")
-    assert lines[place + 1] == "                as the original"
+    place = lines.index("  steadiness    poor: flickers by 9.0 levels from frame to frame; trembles 1.5")
+    assert lines[place + 1] == "                times as much as the original"
     assert "  frames        5 of 120 could not be compared" in lines
     assert "  look first at frames 91, 5" in lines
     assert all(len(line) <= 80 for line in lines)
@@ -55,7 +62,7 @@ def test_expressions_that_go_the_other_way_have_no_strength_left() -> None:
 
 
 def test_a_fault_that_is_not_sure_is_fair_and_a_leak_that_blur_flatters_says_so() -> None:
-    lines = evaluated(jitter_ratio=2.0, intervals={"jitter_ratio": [1.1, 3.0]}, edge_gain=0.4)
+    lines = evaluated(free_jitter_ratio=2.0, intervals={"free_jitter_ratio": [1.1, 3.0]}, edge_gain=0.4)
     assert lines[0] == "A swap with faults: likeness is poor."
     assert any(line.startswith("  steadiness    fair: trembles 2.0 times") for line in lines)
     assert "is left; but the blur flatters this" in " ".join(" ".join(lines).split())

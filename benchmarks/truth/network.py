@@ -41,6 +41,7 @@ def measure_network(swapper: Swapper, footage: Footage) -> dict[str, Series]:
     They cover what the model's framing shows, which for `core` is less than the face that a swap is scored on.
     """
     rows: list[dict[str, float]] = []
+    earlier: pixels.Moment | None = None
     before: pixels.Moment | None = None
     landmarker = mesh_landmarker()
     for drawn in true_frames(footage):
@@ -49,9 +50,9 @@ def measure_network(swapper: Swapper, footage: Footage) -> dict[str, Series]:
         if now is not None:
             plate = pixels.fidelity(now, "plate")
             figures = {**pixels.fidelity(now, "swap"), "plate_psnr_db": plate["psnr_db"]}
-            figures |= pixels.steadiness(now, before, ["swap"])["swap"] if before is not None else {}
+            figures |= pixels.steadiness(now, before, earlier, ["swap"])["swap"] if before is not None else {}
         rows.append(figures)
-        before = now
+        earlier, before = before, now
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: Series(np.array([row.get(name, np.nan) for row in rows])) for name in names}
 

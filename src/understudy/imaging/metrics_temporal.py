@@ -18,6 +18,8 @@ from understudy.types import FloatArray
 
 MAX_LAG_FRAMES = 5
 
+_BROAD_SIGMA_PX = 6.0
+
 _LEAST_CORRELATION = 0.3
 """Below this a swap follows the truth at no lag at all; the best one is chance."""
 
@@ -108,13 +110,29 @@ def flicker(residual: FloatArray, earlier_residual: FloatArray, true_flow: Float
 
     residuals: (H, W, 3), of sRGB 0 to 1; true_flow: `optical_flow(truth_t, truth_{t−1})`, along which the earlier one is moved.
     """
-    height, width = mask.shape
+    return 255 * mean_in(np.abs(residual - _moved(earlier_residual, true_flow)), mask)
+
+
+def pulsing(
+    residual: FloatArray, beside: tuple[FloatArray, FloatArray], flows: tuple[FloatArray, FloatArray], mask: FloatArray
+) -> float:
+    """Mean |G(r_t − (W(r_{t−1}) + W(r_{t+1})) / 2)| in 8-bit levels: how far the broad error jumps off its own course.
+
+    An eye sees flicker in broad features that go to and fro. `flicker` also counts errors that come and go with a turn or a
+    shadow, and fine texture that an optical flow puts beside its place; this does not. G is a Gaussian of 6 px. A brightness
+    that differs at random by 1 % from frame to frame, which is about what can just be seen, scores 0.9.
+
+    beside: the residuals before and after, as in `flicker`; flows: `optical_flow` from the truth's picture to those two.
+    """
+    course = np.mean([_moved(each, flow) for each, flow in zip(beside, flows, strict=True)], axis=0)
+    return 255 * mean_in(np.abs(cv2.GaussianBlur(np.asarray(residual - course, np.float32), (0, 0), _BROAD_SIGMA_PX)), mask)
+
+
+def _moved(residual: FloatArray, flow: FloatArray) -> NDArray[np.float32]:
+    """A picture (H, W, 3) taken to where a flow (H, W, 2) comes from."""
+    height, width = flow.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    moved = cv2.remap(
-        np.asarray(earlier_residual, np.float32),
-        x + true_flow[..., 0].astype(np.float32),
-        y + true_flow[..., 1].astype(np.float32),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
+    there = x + flow[..., 0].astype(np.float32), y + flow[..., 1].astype(np.float32)
+    return np.asarray(
+        cv2.remap(np.asarray(residual, np.float32), *there, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
     )
-    return 255 * mean_in(np.abs(residual - moved), mask)

@@ -120,17 +120,26 @@ def performance_kept(swap: FaceMotion, plate: FaceMotion) -> dict[str, Series]:
     return series
 
 
-def steadiness(swap: FaceMotion, truth: FaceMotion) -> dict[str, Series]:
-    """What shakes in the swap and not in the truth, and how late the swap is."""
+def steadiness(swap: FaceMotion, truth: FaceMotion, covered: NDArray[np.bool_] | None = None) -> dict[str, Series]:
+    """What shakes in the swap and not in the truth, and how late the swap is.
+
+    covered: (T,) the frames in which something hides part of the face, where that is known. On half a face the finder of
+    landmarks guesses, and each guess is another one, so that even the plate trembles there.
+    """
     readable = is_readable(truth)
     swap_points, true_points = (_only(readable, each.points) for each in (swap, truth))
     speeds = [metrics_temporal.accelerations_percent(points[:, _INNER]) for points in (swap_points, true_points)]
     excess = metrics_temporal.accelerations_percent(swap_points[:, _INNER] - true_points[:, _INNER])
     shake = metrics_temporal.similarity_accelerations(swap_points[:, _RIGID], true_points[:, _RIGID])
+    free = readable if covered is None else readable & ~_beside(covered)
+    free_speeds = [
+        metrics_temporal.accelerations_percent(_only(free, points)[:, _INNER]) for points in (swap_points, true_points)
+    ]
     lags = metrics_temporal.lagged(_only(readable, truth.expressions))
     late = np.concatenate([_only(readable, swap.expressions)[:, :, None], lags], axis=2)  # T K 1 + lags
     return {
         "jitter_ratio": Series(np.stack(speeds, axis=1), "ratio"),
+        "free_jitter_ratio": Series(np.stack(free_speeds, axis=1), "ratio"),
         "excess_acceleration_percent": Series(excess, "root mean square"),
         "pumping_percent": Series(shake[:, 0], "root mean square"),
         "rolling_degrees": Series(shake[:, 1], "root mean square"),
@@ -153,6 +162,12 @@ def mean_embedding(track: FaceMotion) -> FloatArray:
     """The mean of the readable frames' embeddings (128,); NaN where there are none."""
     known = track.embeddings[np.isfinite(track.embeddings).all(axis=1) & is_readable(track)]
     return np.asarray(known.mean(axis=0)) if len(known) else np.full(128, np.nan)
+
+
+def _beside(rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(T,) the rows that are set, and those next to them."""
+    padded = np.pad(rows, 1)
+    return np.asarray(padded[:-2] | padded[1:-1] | padded[2:])
 
 
 def _only(readable: NDArray[np.bool_], rows: FloatArray) -> FloatArray:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from understudy.imaging.metrics_series import Series
 from understudy.imaging.metrics_statistics import Interval
@@ -25,6 +26,7 @@ HEADLINE = (
     "identity_score",
     "jitter_ratio",
     "flicker",
+    "pulsing",
     "lag_frames",
 )
 """Always among the figures, None where they could not be measured (`left_out` says why)."""
@@ -70,7 +72,8 @@ def summarise(measured: Measurements, performer_mean: FloatArray | None, has_tru
     reference = motions["truth" if has_truth else "plate"]
     galleries = _galleries(motions, performer_mean)
     candidates = list(dict.fromkeys(name for row in measured.rows for name in row))
-    series = {name: _series(measured, name, motions.get(name), reference, galleries, has_truth) for name in candidates}
+    covered = _covered(measured)
+    series = {name: _series(measured, name, motions.get(name), reference, galleries, has_truth, covered) for name in candidates}
     swap = {name: each.interval() for name, each in series["swap"].items()}
     floors = {
         candidate: {name: each.value for name, each in series[candidate].items()}
@@ -87,16 +90,27 @@ def summarise(measured: Measurements, performer_mean: FloatArray | None, has_tru
 
 
 def _series(
-    measured: Measurements, name: str, motion: FaceMotion | None, reference: FaceMotion, galleries: Galleries, has_truth: bool
+    measured: Measurements,
+    name: str,
+    motion: FaceMotion | None,
+    reference: FaceMotion,
+    galleries: Galleries,
+    has_truth: bool,
+    covered: NDArray[np.bool_],
 ) -> dict[str, Series]:
     series = {figure: Series(column) for figure, column in _columns(measured, name).items()}
     if motion is None:
         return series
     series |= faces.geometry(motion, reference) if has_truth else faces.performance_kept(motion, reference)
-    series |= faces.steadiness(motion, reference)
+    series |= faces.steadiness(motion, reference, covered)
     if galleries.performer is not None:
         series |= faces.identity(motion, galleries.plate, galleries.performer)
     return series
+
+
+def _covered(measured: Measurements) -> NDArray[np.bool_]:
+    """(T,) the frames in which something hides part of the plate's face; only a mask of the plate tells."""
+    return np.array([np.isfinite(row.get("swap", {}).get("occluder_error", np.nan)) for row in measured.rows], bool)
 
 
 def _columns(measured: Measurements, candidate: str) -> dict[str, FloatArray]:

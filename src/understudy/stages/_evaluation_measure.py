@@ -97,9 +97,10 @@ def measure(scene: Scene, folder: Path, tell: Tell, tell_coding: Tell) -> Measur
     """
     copy = _reencoded(scene.truth, folder / REENCODED_FILE, tell_coding) if scene.truth else None
     with FrameRows(folder / ROWS_FILE) as kept:
+        earlier: pixels.Moment | None = None
         before: pixels.Moment | None = None
-        # The frame before the first new one is looked at once more: steadiness compares neighbours.
-        first = max(0, len(kept) - 1)
+        # The two frames before the first new one are looked at once more: steadiness compares neighbours.
+        first = max(0, len(kept) - 2)
         copies = read_frames(copy, first) if copy else iter(())
         for frames in read_frame_sets(scene.swap, scene.plate, scene.truth, first=first):
             record = next(copies, None)
@@ -107,11 +108,11 @@ def measure(scene: Scene, folder: Path, tell: Tell, tell_coding: Tell) -> Measur
             sights = {name: _look(scene, views[name], frames.index) for name in scene.looked_at}
             now = make_moment(scene, frames, views, sights)
             if frames.index >= len(kept):
-                figures = _figures(scene, frames, now, before, sights["plate"])
+                figures = _figures(scene, frames, (earlier, before, now), sights["plate"])
                 faces = {name: motion(sight, views[name].place.alignment(frames.index)) for name, sight in sights.items()}
                 kept.append(row_from(figures, faces))
                 tell(len(kept))
-            before = now
+            earlier, before = before, now
         rows = list(kept)
     faces_of = {name: [face_in(row, name) for row in rows] for name in scene.looked_at}
     return Measurements([figures_in(row) for row in rows], faces_of)
@@ -168,14 +169,14 @@ def _points(place: Whereabouts, index: int, sight: Sight) -> FloatArray:
     return place.points[index] if place.points is not None else sight.mesh[list(IBUG_FROM_MESH), :2]
 
 
-def _figures(
-    scene: Scene, frames: FrameSet, now: pixels.Moment | None, before: pixels.Moment | None, plate_sight: Sight
-) -> FrameFigures:
+def _figures(scene: Scene, frames: FrameSet, moments: tuple[pixels.Moment | None, ...], plate_sight: Sight) -> FrameFigures:
+    """moments: the frame, last, and the two before it."""
+    earlier, before, now = moments
     if now is None:
         return {}
     figures: FrameFigures = {name: {} for name in scene.candidates}
     if before is not None:
-        figures |= pixels.steadiness(now, before, [name for name in STEADY if name in now.pictures])
+        figures |= pixels.steadiness(now, before, earlier, [name for name in STEADY if name in now.pictures])
     for name in scene.candidates:
         if name in ("swap", "plate") or frames.index % FLOOR_EVERY == 0:
             figures[name] |= pixels.sharpness(now, name)

@@ -103,8 +103,11 @@ def sharpness(moment: Moment, name: str) -> dict[str, float]:
     return {"sharpness_ratio": ratio}
 
 
-def steadiness(now: Moment, before: Moment, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """For each of the candidates `names`: what changed in it since the frame before that did not change in the reference."""
+def steadiness(now: Moment, before: Moment, earlier: Moment | None, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """For each of the candidates `names`: what changed in it since the frame before that did not change in the reference.
+
+    earlier: the frame before that; with it, how far the one in the middle is off the course of the two beside it.
+    """
     mask = np.minimum(now.mask, before.mask)
     window = _around(mask)
     now_true, before_true = now.reference[window], before.reference[window]
@@ -118,7 +121,21 @@ def steadiness(now: Moment, before: Moment, names: Sequence[str]) -> dict[str, d
             "flow_error_px": metrics_temporal.flow_error_px(flow, true_flow, mask[window]),
             "flicker": metrics_temporal.flicker(*residuals, true_flow, mask[window]),
         }
+        if earlier is not None:
+            figures[name]["pulsing"] = _pulsing((earlier, before, now), name)
     return figures
+
+
+def _pulsing(moments: tuple[Moment, Moment, Moment], name: str) -> float:
+    mask = np.min([each.mask for each in moments], axis=0)
+    window = _around(mask)
+    earlier, before, now = (each.pictures[name][window] - each.reference[window] for each in moments)
+    true_earlier, true_before, true_now = (each.reference[window] for each in moments)
+    flows = (
+        metrics_temporal.optical_flow(true_before, true_earlier),
+        metrics_temporal.optical_flow(true_before, true_now),
+    )
+    return metrics_temporal.pulsing(before, (earlier, now), flows, mask[window])
 
 
 def feature_regions(mask: Mask, points: FloatArray) -> dict[str, Mask]:

@@ -42,7 +42,9 @@ LABELS: Mapping[str, tuple[str, str, str]] = {
     "expression_gain": ("Expression gain", "", "1 = as strong as it should be, less = stiff"),
     "identity_score": ("Identity", "", "+1 = the new performer, −1 = the plate's"),
     "jitter_ratio": ("Jitter", "×", "trembling of the landmarks over the original's"),
+    "free_jitter_ratio": ("Jitter, uncovered", "×", "the same without the frames in which something hides part of the face"),
     "flicker": ("Flicker", "levels", "change of the error from frame to frame, of 255"),
+    "pulsing": ("Pulsing", "levels", "broad flicker: how far the error jumps off its own course; 1 is about what can be seen"),
     "lag_frames": ("Lag", "frames", "how late the performance comes"),
     "inner_detail": ("Inner detail", "", "detail without the face's rim, where filters see the surroundings"),
     "inner_contrast": ("Inner contrast", "", "contrast without the rim"),
@@ -88,8 +90,8 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
                  "sharpness_ratio", "gradient_similarity", "gradient_deviation", "skin_delta_e"),
     "What is left of the plate": ("leak", "leak_after_colour_match", "leak_brows", "leak_eyes", "leak_nose", "leak_mouth",
                                   "leak_jaw", "leak_rest", "identity_score", "identity_distance"),
-    "Steadiness": ("jitter_ratio", "flicker", "flow_error_px", "lag_frames", "excess_acceleration_percent", "pumping_percent",
-                   "rolling_degrees", "shake_x_percent", "shake_y_percent"),
+    "Steadiness": ("jitter_ratio", "free_jitter_ratio", "flicker", "pulsing", "flow_error_px", "lag_frames",
+                   "excess_acceleration_percent", "pumping_percent", "rolling_degrees", "shake_x_percent", "shake_y_percent"),
     "Compositing": ("seam_step", "occluder_error", "detected_share"),
 }  # fmt: skip
 """The figures by what they are about; the rest are the performance's."""

@@ -54,8 +54,8 @@ ASPECTS: Mapping[str, Mapping[str, Saying]] = {
         ),
     },
     "steadiness": {
-        "jitter_ratio": Saying("as steady as the original", high="trembles {value:.1f} times as much as the original"),
-        "flicker": Saying("no flicker", high="flickers from frame to frame"),
+        "free_jitter_ratio": Saying("as steady as the original", high="trembles {value:.1f} times as much as the original"),
+        "pulsing": Saying("no flicker", high="flickers by {value:.1f} levels from frame to frame"),
         "lag_frames": Saying("in time", "{value:+.0f} frames out of time", "{value:+.0f} frames out of time"),
     },
     "performance": {
