@@ -37,7 +37,9 @@ from understudy.trust.permission import check_plate_faces, footage_behind, may_c
 from understudy.trust.records import Footage as ConsentedFootage
 from understudy.types import BadInput, ConvertRecipe, Event, Json, Reporter, StageResult, TrainRecipe
 
-CALIBRATION_STEPS = 4, 16
+CALIBRATION_STEPS = 4, 4, 24
+"""The first run is not counted: it pays for what a process does once."""
+
 
 BudgetKind = Literal["faces", "steps", "cpu_minutes", "gpu_minutes"]
 
@@ -189,7 +191,7 @@ def _length(question: Question, face_sets: list[Path], work: Path, report: Repor
 
 
 def _cpu_seconds_a_step(question: Question, face_sets: list[Path], work: Path, report: Reporter) -> float:
-    """Measured once for each recipe on this machine, by two short trainings that differ in their number of steps."""
+    """Measured once for each recipe on this machine, by short trainings that differ in their number of steps."""
     recipe = replace(question.recipe, seed=0)
     path = work / "pace" / f"{sha256_of_json([asdict(recipe), question.num_threads, _device(), platform.node()])[:16]}.json"
     if path.is_file():
@@ -202,7 +204,9 @@ def _cpu_seconds_a_step(question: Question, face_sets: list[Path], work: Path, r
         understudy.train(face_sets, out=folder, recipe=recipe, steps=steps, consent=work / "consent", report=report)
         spent.append(time.process_time() - before)
         shutil.rmtree(folder)
-    seconds = max(1e-3, (spent[1] - spent[0]) / (CALIBRATION_STEPS[1] - CALIBRATION_STEPS[0]))
+    seconds = (spent[-1] - spent[-2]) / (CALIBRATION_STEPS[-1] - CALIBRATION_STEPS[-2])
+    if seconds <= 0:
+        raise BadInput("how long a step takes could not be measured on this busy machine; ask again, or use --faces or --steps")
     write_json(path, {"cpu_seconds_a_step": seconds})
     return seconds
 
