@@ -13,24 +13,27 @@ from drawn_faces import drawn_irises, drawn_landmarks
 from understudy.imaging.expression import (
     FORMER_PARTS,
     MEASURES,
-    PARTS,
     READINGS,
     Drive,
     ExpressionStandard,
+    Told,
     measure_standards,
     readings_of,
 )
 from understudy.imaging.meanface import mean_face, mirror_points
 from understudy.model.augment import mirror_expressions
 from understudy.model.colour import UNCHANGED
-from understudy.model.folder import expressions_from_json, parts_told
+from understudy.model.folder import expressions_from_json, told_by
 from understudy.model.networks import build_network
 from understudy.model.swapper import EMPHASIS, Swapper
 from understudy.types import BadInput, TrainRecipe
 
 GAZE = READINGS.index("gaze")
 NEUTRAL = {"abel": np.linspace(0.1, 0.7, 8), "bea": np.linspace(0.3, 0.2, 8)}
-SPREAD = {"abel": 0.03, "bea": 0.05}
+UNIT = np.array([0.034, 0.0186, 0.0095, 0.004, 0.004, 1, 1, 0.006])
+"""Of mouth opening, width and corners, brows, eyes and gaze; eyes open by each one's own measure."""
+EYES = {"abel": 0.03, "bea": 0.05}
+FORMER = [Told(parts, is_in_units=False) for parts in FORMER_PARTS]
 
 
 def _performance(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,15 +43,15 @@ def _performance(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _acted(name: str, poses: np.ndarray, acting: np.ndarray) -> np.ndarray:
-    """What is read of a performer: its own neutral and amplitude, and what the head's turning does to every plain measure."""
+    """What is read of a performer: its own neutral and eyes, and what the head's turning does to every plain measure."""
     turned = 0.1 * poses[:, :1] / 30 + 0.2 * (poses[:, :1] / 30) ** 2 - 0.05 * poses[:, 1:] / 30
-    acted = NEUTRAL[name] + SPREAD[name] * acting
+    acted = NEUTRAL[name] + np.where(UNIT == 1, EYES[name], UNIT) * acting
     return np.column_stack([poses, acted + turned, acted[:, 1:5]])
 
 
-def _standards(parts: tuple[str, ...] = PARTS) -> dict[str, ExpressionStandard]:
+def _standards(told: Told | None = None) -> dict[str, ExpressionStandard]:
     readings = {name: _acted(name, *_performance(400, seed)) for seed, name in enumerate(("abel", "bea"))}
-    return measure_standards(readings, parts)
+    return measure_standards(readings, told)
 
 
 def test_the_same_performance_reads_the_same_of_two_performers() -> None:
@@ -81,6 +84,18 @@ def test_the_noise_of_a_performer_who_hardly_moves_is_not_made_grimaces() -> Non
     lively, still = _acted("abel", *_performance(400, 0)), _acted("bea", poses, acting / 100)
     told = measure_standards({"abel": lively, "bea": still})["bea"].apply(still)[:, 1:]
     assert told.std() < 0.25
+
+
+@pytest.mark.parametrize("liveliness", [0.3, 3.0])
+def test_a_performer_plays_as_much_as_it_shows_however_lively_its_training_footage_was(liveliness: float) -> None:
+    """A brow that rises by as much is told as as much, of a still performer and of a lively one."""
+    poses, acting = _performance(400, 1)
+    trained = {"abel": _acted("abel", *_performance(400, 0)), "bea": _acted("bea", poses, acting * liveliness)}
+    seen = _acted("bea", *(each[:50] for each in (poses, acting * 0.3)))
+    told = measure_standards(trained)["bea"].apply(seen)[:, 1:]
+    of_itself = [True, True, True, True, True, False, False, True]
+    strength = [np.polyfit(acting[:50, k], told[:, k], 1)[0] for k in np.flatnonzero(of_itself)]
+    np.testing.assert_allclose(strength, 0.3, rtol=0.1)
 
 
 def test_a_lip_or_lid_that_moves_changes_its_own_reading_alone() -> None:
@@ -168,16 +183,18 @@ def test_a_standard_comes_back_from_a_checkpoint_as_it_was_and_a_damaged_one_is_
         expressions_from_json({"abel": 3})
     with pytest.raises(BadInput, match=r"an expression standard of known parts, got .'ears'.*; update Understudy"):
         ExpressionStandard.from_json({**values, "parts": ["ears"] * 8})
-    former = _standards(FORMER_PARTS[0])["bea"]
-    assert parts_told({"abel": former, "bea": former}, Path("000001")) == FORMER_PARTS[0]
+    former = _standards(FORMER[0])["bea"]
+    assert told_by({"abel": former, "bea": former}, Path("000001")) == FORMER[0]
+    assert told_by({"abel": standard}, Path("000001")) == Told()
     with pytest.raises(BadInput, match="000001: its performers' expressions are not measured alike"):
-        parts_told({"abel": former, "bea": standard}, Path("000001"))
+        told_by({"abel": former, "bea": standard}, Path("000001"))
 
 
-@pytest.mark.parametrize("parts", FORMER_PARTS)
-def test_a_standard_of_an_older_model_says_no_parts_and_measures_those_of_its_time(parts: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("told", FORMER)
+def test_a_standard_of_an_older_model_says_no_parts_and_measures_those_of_its_time(told: Told) -> None:
+    parts = told.parts
     readings = _acted("bea", *_performance(100, 3))
-    former = _standards(parts)["bea"]
+    former = _standards(told)["bea"]
     values = {name: each for name, each in former.as_json().items() if name != "parts"}
     assert ExpressionStandard.from_json(values) == former
     others = readings.copy()
@@ -186,16 +203,17 @@ def test_a_standard_of_an_older_model_says_no_parts_and_measures_those_of_its_ti
     assert former.apply(readings).shape == (100, 1 + len(parts))
 
 
-@pytest.mark.parametrize("parts", [PARTS, *FORMER_PARTS])
+@pytest.mark.parametrize("told", [Told(), Told(is_in_units=False), *FORMER])
 def test_a_swap_is_told_each_measure_by_its_own_emphasis_and_the_yaw_as_it_is(
-    parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    parts = told.parts
     recipe = TrainRecipe(resolution_px=32, width=0.125, code_size=16, is_expression_measured=True)
     network, heard = build_network(recipe, ["abel", "bea"], 1 + len(parts)), []
     readings = _acted("abel", *_performance(3, 7))
-    standards = _standards(parts)
+    standards = _standards(told)
     swapper = Swapper(network, recipe, dict.fromkeys(standards, UNCHANGED), standards, {}, Path("000001"), {})
-    monkeypatch.setattr(network, "draw", lambda codes, performer, told: heard.append(told) or torch.zeros(3, 4, 32, 32))
+    monkeypatch.setattr(network, "draw", lambda codes, performer, numbers: heard.append(numbers) or torch.zeros(3, 4, 32, 32))
     swapper.swap(np.zeros((3, 32, 32, 3), np.uint8), "abel", "bea", Drive(readings, 0.5))
     emphasis = np.array([1, *(EMPHASIS[part] for part in parts)])
     np.testing.assert_allclose(heard[0], standards["abel"].apply(readings, 0.5) * emphasis, rtol=1e-6)

@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 import killing
 from drawn_faces import draw_face_set
 from tiny_training import TINY, weights
-from understudy.imaging.expression import FORMER_PARTS, READINGS, Drive, read_expressions
+from understudy.imaging.expression import FORMER_PARTS, READINGS, UNITS, Drive, Told, read_expressions
 from understudy.model.folder import ANCESTORS_FILE, GALLERIES_FILE, people_in, read_ancestors
 from understudy.model.memory import plan_memory
 from understudy.model.swapper import load_swapper
@@ -141,7 +141,7 @@ def test_a_model_of_before_the_gaze_was_told_swaps_goes_on_and_can_be_begun_from
 ) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     with monkeypatch.context() as former_version:
-        former_version.setattr("understudy.stages.train.PARTS", FORMER_PARTS[1])
+        former_version.setattr("understudy.stages.train.Told", lambda: Told(FORMER_PARTS[1], is_in_units=False))
         train(face_sets, old, recipe=TINY, steps=2)
     assert len(weights(old)["encoder.to_code.bias"]) == TINY.code_size - 8
     with FaceSet.open(face_sets[0]) as faces:
@@ -154,6 +154,22 @@ def test_a_model_of_before_the_gaze_was_told_swaps_goes_on_and_can_be_begun_from
     train(face_sets, new, recipe=TINY, steps=1, start_from=old)
     assert len(weights(new)["encoder.to_code.bias"]) == TINY.code_size - 9
     assert latest_valid(new).state["lineage"][0]["layers_taken"] == f"{len(weights(new))} of {len(weights(new))}"
+
+
+def test_a_model_that_was_told_by_each_ones_own_spread_goes_on_so_and_a_new_one_is_told_in_units_that_all_share(
+    face_sets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    with monkeypatch.context() as former_version:
+        former_version.setattr("understudy.stages.train.Told", lambda: Told(is_in_units=False))
+        train(face_sets, old, recipe=TINY, steps=2)
+    before = latest_valid(old).state["expressions"]
+    train(face_sets, old, recipe=TINY, steps=4)
+    assert latest_valid(old).state["expressions"] == before
+    train(face_sets, new, recipe=TINY, steps=1, start_from=old)
+    after = latest_valid(new).state["expressions"]
+    assert all(each["spread"][0] == UNITS["mouth opening"] for each in after.values())
+    assert not any(each["spread"][0] == UNITS["mouth opening"] for each in before.values())
 
 
 def test_a_face_set_without_irises_is_trained_on_and_said_to_be_older(face_sets: list[Path], tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ def test_the_first_steps_of_the_original_recipe_are_those_that_were_recorded() -
     assert [list(losses) for losses in now["losses"]] == [["abel", "bea"]] * 3
     for losses, recorded in zip(now["losses"], golden["losses"], strict=True):
         assert losses == pytest.approx(recorded, rel=1e-6)
-    assert now["sums"] == pytest.approx(golden["sums"], rel=1e-6)
+    # Adam moves a weight by the whole rate whichever way its gradient points, and one next to nought points the other way on
+    # another processor: 4.5e-6 between an AMD EPYC and an Intel Xeon, whose losses agree to 2.8e-7.
+    assert now["sums"] == pytest.approx(golden["sums"], rel=2e-5)
 
 
 def test_similarity_of_structure_is_that_of_the_paper_with_a_window_cut_at_the_edges() -> None:

@@ -1,8 +1,9 @@
 """What a face expresses, measured on its landmarks: the same numbers for everybody, so that one performer's can drive another.
 
 Convention: readings are (N, 14), what was measured of N faces (`READINGS`); expressions are (N, 9), what is told of them, free
-of whose they are (`MEASURES`): 0 is how the performer looks on average at that head pose, 1 as much above it as the performer's
-spread. A reading that is not known is NaN; it is told as 0. Older models are told other parts (`FORMER_PARTS`).
+of whose they are (`MEASURES`): 0 is how the performer looks on average at that head pose, 1 as much above it as `UNITS` says
+or, of eyes, as the performer's own spread. A reading that is not known is NaN; it is told as 0. Older models are told otherwise
+(`Told`).
 """
 
 from __future__ import annotations
@@ -46,9 +47,20 @@ MIRRORED = (0, 1, 2, 3, 5, 4, 7, 6, 8)
 SIDEWAYS = (0, 8)
 """The measures that are negative of what they were in a mirrored face: yaw and gaze."""
 
+UNITS = {
+    "mouth opening": 0.034, "played mouth width": 0.0186, "played mouth corners": 0.0095,
+    "played image-left brow": 0.004, "played image-right brow": 0.004, "gaze": 0.006,
+}  # fmt: skip
+"""What is told as 1, in face units: about the spread of a lively performance (the bundled one's), as the starter was told it.
+
+The same for everybody, for a mouth opens as far on one face as on another: by each one's own spread, whoever hardly moves in
+the training footage would drive the other to grimaces, and be driven by too little. Lids are not among these: how far they have
+to go to close an eye differs from face to face, and blinking shows it.
+"""
+
 LEAST_SPREAD_SHARE = 0.5
-"""A performer who hardly moves a part of the face is taken to move it at least this share of what all do on average: else the
-measuring noise of a short clip would become grimaces."""
+"""A performer who hardly blinks is taken to move the lids at least this share of what all do on average: else the measuring
+noise of a short clip would become blinks."""
 
 FACES_OF_DOUBT = 3.0
 """Fitted to 100 faces of either virtual actor, the gaze told of the same performance agrees best with none (correlation 0.60,
@@ -65,6 +77,19 @@ _AROUND_EYES = (
     (359, 255, 339, 254, 253, 252, 256, 341, 463, 414, 286, 258, 257, 259, 260, 467),
 )
 """The mesh's second ring about each eye, the one at image left first: just outside the points that the iris network refines."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What of the readings a network is told: which parts, and whether 1 is `UNITS` of them or, in models of before, each one's
+    own spread."""
+
+    parts: tuple[str, ...] = PARTS
+    is_in_units: bool = True
+
+    def unit(self, part: str) -> float | None:
+        """What is told as 1; None for each one's own spread."""
+        return UNITS.get(part) if self.is_in_units else None
 
 
 @dataclass(frozen=True)
@@ -139,6 +164,13 @@ class ExpressionStandard:
     low: tuple[float, ...]
     high: tuple[float, ...]
 
+    @property
+    def told(self) -> Told:
+        """How a network with this standard is told."""
+        return Told(
+            self.parts, all(spread == UNITS.get(part, spread) for part, spread in zip(self.parts, self.spread, strict=True))
+        )
+
     def apply(self, readings: FloatArray, strength: FloatArray | float = 1.0) -> NDArray[np.float32]:
         """Readings (N, 14) of this performer -> expressions (N, 9); strength: how much, one or (N,), the head's turn apart."""
         readings = np.asarray(readings, np.float64)
@@ -176,8 +208,8 @@ class ExpressionStandard:
         return cls(parts, pose_slopes=rows, **{name: tuple(array.tolist()) for name, array in arrays.items()})
 
 
-def measure_standards(readings: Mapping[str, FloatArray], parts: Sequence[str] = PARTS) -> dict[str, ExpressionStandard]:
-    """Each performer's standard, from its readings (N, 14), of which the `parts` are told.
+def measure_standards(readings: Mapping[str, FloatArray], told: Told | None = None) -> dict[str, ExpressionStandard]:
+    """Each performer's standard, from its readings (N, 14); told: what of them, and how.
 
     How a part changes with the head's pose is fitted to all performers together, by least squares with a neutral for each:
     one performer's footage alone seldom has each expression at each pose. The gaze's is fitted to each one's besides; what is
@@ -189,22 +221,30 @@ def measure_standards(readings: Mapping[str, FloatArray], parts: Sequence[str] =
     who = np.repeat(np.arange(len(names)), [len(readings[name]) for name in names])
     poses = pose_terms(rows)
     measured = []
-    for part in parts:
+    told = told or Told()
+    for part in told.parts:
         terms = np.zeros_like(poses) if part in PLAYED_READINGS else poses
-        measured.append(_measure_part(rows[:, READINGS.index(part)], terms, who, len(names), has_own_slopes=part == "gaze"))
-    return {name: _standard(tuple(parts), each) for name, each in zip(names, np.stack(measured, axis=1), strict=True)}
+        values = rows[:, READINGS.index(part)]
+        measured.append(_measure_part(values, terms, who, len(names), told.unit(part), has_own_slopes=part == "gaze"))
+    return {name: _standard(told.parts, each) for name, each in zip(names, np.stack(measured, axis=1), strict=True)}
 
 
 def _measure_part(
-    part: FloatArray, poses: FloatArray, who: NDArray[np.intp], num_performers: int, has_own_slopes: bool
+    part: FloatArray,
+    poses: FloatArray,
+    who: NDArray[np.intp],
+    num_performers: int,
+    unit: float | None,
+    has_own_slopes: bool,
 ) -> NDArray[np.float64]:
     """(P, 9): of each performer neutral, the five slopes, spread, low and high of one part of the face.
 
-    part: (N,), NaN where it is not known; poses: (N, 5) as `pose_terms` has them; who: (N,) whose rows they are.
+    part: (N,), NaN where it is not known; poses: (N, 5) as `pose_terms` has them; who: (N,) whose rows they are; unit: the
+    spread of all, None for each one's own.
     """
     is_known = np.isfinite(part)
     if not is_known.any():
-        return np.tile([0.0] * (1 + NUM_POSE_TERMS) + [1.0, 0.0, 0.0], (num_performers, 1))
+        return np.tile([0.0] * (1 + NUM_POSE_TERMS) + [unit or 1.0, 0.0, 0.0], (num_performers, 1))
     part, poses, who = part[is_known], poses[is_known], who[is_known]
     fitted, *_ = np.linalg.lstsq(np.column_stack([np.eye(num_performers)[who], poses]), part, rcond=None)
     neutral, slopes = fitted[:num_performers], fitted[num_performers:]
@@ -221,7 +261,7 @@ def _measure_part(
     ranges = []
     for number in range(num_performers):
         own_left = left[who == number] if has_rows[number] else left
-        spread = max(own_left.std(), least_spread)
+        spread = unit or max(own_left.std(), least_spread)
         ranges.append([spread, *np.percentile(own_left / spread, RANGE_PERCENT)])
     return np.column_stack([courses, ranges])
 

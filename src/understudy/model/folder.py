@@ -9,7 +9,7 @@ from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from understudy.imaging.expression import PARTS, ExpressionStandard
+from understudy.imaging.expression import ExpressionStandard, Told
 from understudy.model.colour import ColourStandard
 from understudy.store.checkpoints import check_beside
 from understudy.types import BadInput, FloatArray, Json, TrainRecipe, check_performer_name
@@ -80,15 +80,15 @@ def expressions_from_json(values: Json) -> dict[str, ExpressionStandard]:
     return {name: ExpressionStandard.from_json(cast(Mapping[str, object], each)) for name, each in values.items()}
 
 
-def parts_told(expressions: Mapping[str, ExpressionStandard], path: Path) -> tuple[str, ...]:
-    """The readings that a model with these standards is told; older ones are told others.
+def told_by(expressions: Mapping[str, ExpressionStandard], path: Path) -> Told:
+    """How a model with these standards is told expressions; older ones are told otherwise.
 
     Raises BadInput where its performers differ in it; path: of the checkpoint.
     """
-    parts = {standard.parts for standard in expressions.values()}
-    if len(parts) > 1:
+    told = {standard.told for standard in expressions.values()}
+    if len(told) > 1:
         raise BadInput(f"{path}: its performers' expressions are not measured alike; restore it from a copy")
-    return parts.pop() if parts else PARTS
+    return told.pop() if told else Told()
 
 
 def read_galleries(model: Path, state: Json) -> dict[str, FloatArray]:

@@ -19,10 +19,10 @@ from understudy.model.folder import (
     expressions_from_json,
     offsets_from_json,
     one_line,
-    parts_told,
     read_galleries,
     recipe_from_json,
     standards_from_json,
+    told_by,
 )
 from understudy.model.identity import KIND, IdentitySwapper, read_identity_model
 from understudy.model.networks import FaceSwapNetwork, build_network
@@ -187,7 +187,7 @@ def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: st
     if recipe.is_expression_measured and set(expressions) != set(standards):
         raise BadInput(f"{checkpoint.path}: it lacks what its performers' expressions are measured by; restore it from a copy")
     file = "ema" if weights == "ema" and recipe.ema_decay else "weights"
-    num_told = 1 + len(parts_told(expressions, checkpoint.path))
+    num_told = 1 + len(told_by(expressions, checkpoint.path).parts)
     network = _network_with(recipe, list(standards), num_told, load_tensors(checkpoint, file), checkpoint.path)
     offsets = offsets_from_json(checkpoint.state.get("skin_offsets", {}), checkpoint.path)
     network = network.to(device or best_device()).eval()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy import parallel
-from understudy.imaging.expression import PARTS, ExpressionStandard, measure_standards
+from understudy.imaging.expression import ExpressionStandard, Told, measure_standards
 from understudy.model.adversary import Adversary
 from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_chances
 from understudy.model.colour import ColourStandard
@@ -54,8 +54,7 @@ class Trainer:
     frozen: parts that do not learn: "encoder", or performers' names. micro_batch: faces of each performer that go through the
     network at once; it halves when memory runs out, the batch that a step learns from stays. features: what a frozen face
     network sees, for the perceptual loss. shares: (N,) by performer: how often each face is to be shown where sampling is
-    balanced (imaging/sampling.py). readings: (N, 14) by performer, if the network is told (imaging/expression.py), and the
-    parts of them that it is told.
+    balanced (imaging/sampling.py). readings: (N, 14) by performer, if the network is told (imaging/expression.py); told: how.
     The draw of step n follows from (seed, attempt, n) alone, so a resumed run goes on exactly as an unbroken one, and a run
     that several processes share (parallel.py) sees the same batches: each takes its share of every batch.
     """
@@ -71,10 +70,10 @@ class Trainer:
         features: Features | None = None,
         shares: Mapping[str, Tensor] | None = None,
         readings: Mapping[str, Tensor] | None = None,
-        parts: Sequence[str] = PARTS,
+        told: Told | None = None,
     ) -> None:
         check_terms(recipe, features is not None)
-        self.expression_standards = _expression_standards(recipe, readings, parts)
+        self.expression_standards = _expression_standards(recipe, readings, told)
         self.chances = {name: mixed_chances(each, recipe.balance_fraction) for name, each in (shares or {}).items()}
         self.crops, self.standards, self.recipe, self.margin, self.adversary = crops, standards, recipe, margin, adversary
         self.performers, self.features = tuple(crops), features
@@ -379,11 +378,11 @@ class Trainer:
 
 
 def _expression_standards(
-    recipe: TrainRecipe, readings: Mapping[str, Tensor] | None, parts: Sequence[str]
+    recipe: TrainRecipe, readings: Mapping[str, Tensor] | None, told: Told | None
 ) -> dict[str, ExpressionStandard]:
     """What is ordinary for each performer, where the recipe has the network told. Raises BadInput without readings."""
     if not recipe.is_expression_measured:
         return {}
     if readings is None:
         raise BadInput("is_expression_measured needs what was measured of the faces: give the trainer `readings`")
-    return measure_standards({name: each.cpu().numpy() for name, each in readings.items()}, parts)
+    return measure_standards({name: each.cpu().numpy() for name, each in readings.items()}, told)

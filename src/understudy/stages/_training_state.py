@@ -9,7 +9,8 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from understudy.model.folder import PEOPLE_FILES, expressions_from_json, parts_told, recipe_as_json
+from understudy.imaging.expression import Told
+from understudy.model.folder import PEOPLE_FILES, expressions_from_json, recipe_as_json, told_by
 from understudy.model.skin import skin_offsets
 from understudy.model.trainer import StepResult, Trainer
 from understudy.store.checkpoints import Checkpoint, load_tensors, mark_best, prune, save_checkpoint
@@ -141,9 +142,9 @@ def _mark_if_best(progress: Progress, out: Path) -> None:
         mark_best(out, progress.num_steps)
 
 
-def parts_told_in(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The readings that the network of a checkpoint is told."""
-    return parts_told(expressions_from_json(cast(Json, checkpoint.state.get("expressions", {}))), checkpoint.path)
+def told_in(checkpoint: Checkpoint) -> Told:
+    """How the network of a checkpoint is told expressions."""
+    return told_by(expressions_from_json(cast(Json, checkpoint.state.get("expressions", {}))), checkpoint.path)
 
 
 def take_up(trainer: Trainer, checkpoint: Checkpoint) -> Progress:

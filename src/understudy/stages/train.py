@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from understudy import parallel
-from understudy.imaging.expression import PARTS, READINGS
+from understudy.imaging.expression import READINGS, Told
 from understudy.model.colour import UNCHANGED, measure_standard
 from understudy.model.folder import ANCESTORS_FILE, GALLERIES_FILE
 from understudy.model.memory import MemoryPlan, plan_memory
@@ -25,7 +25,7 @@ from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, wr
 from understudy.stages._training_process import Clock, interrupts_between_steps, keep_freed_memory
 from understudy.stages._training_report import REPORT_FILE, write_training_report
 from understudy.stages._training_start import Start, Take, begin, check_take, write_galleries
-from understudy.stages._training_state import Budget, Progress, Until, parts_told_in, save, take_up
+from understudy.stages._training_state import Budget, Progress, Until, save, take_up, told_in
 from understudy.stages._training_terms import licences_of_terms, make_adversary, make_features
 from understudy.stages._training_watchdog import Watchdog, note_incident, roll_back
 from understudy.store.atomic import TEMPORARY_PREFIX
@@ -156,7 +156,7 @@ def _prepare(
         performers, held_out = in_ordinary_light(performers, held_out, recipe)
     _warn_of_unknown_gazes(performers, recipe, report)
     checkpoint = latest_valid(out, report)
-    trainer = build_trainer(performers, recipe, freeze, PARTS if checkpoint is None else parts_told_in(checkpoint))
+    trainer = build_trainer(performers, recipe, freeze, Told() if checkpoint is None else told_in(checkpoint))
     has_judge = all(len(each.crops) for each in held_out)
     judge = Judge(held_out) if has_judge else None
     trainer.micro_batch = max(1, memory.micro_batch)
@@ -175,9 +175,9 @@ def _warn_of_unknown_gazes(performers: Sequence[PerformerFaces], recipe: TrainRe
 
 
 def build_trainer(
-    performers: Sequence[PerformerFaces], recipe: TrainRecipe, freeze: Sequence[str] = (), parts: Sequence[str] = PARTS
+    performers: Sequence[PerformerFaces], recipe: TrainRecipe, freeze: Sequence[str] = (), told: Told | None = None
 ) -> Trainer:
-    """A trainer with the faces on the device that it runs on; parts: the readings that it is told."""
+    """A trainer with the faces on the device that it runs on; told: how it is told expressions."""
     device = best_device()
     crops: dict[str, Tensor] = {each.performer: each.crops.to(device) for each in performers}
     if recipe.is_first_shifted_to_second:
@@ -194,7 +194,7 @@ def build_trainer(
     adversary, features = make_adversary(recipe, list(crops), device), make_features(recipe, device)
     shares = {each.performer: each.shares for each in performers} if recipe.balance_fraction else {}
     readings = {each.performer: each.readings for each in performers}
-    return Trainer(crops, standards, recipe, MARGIN, adversary, freeze, features, shares, readings, parts)
+    return Trainer(crops, standards, recipe, MARGIN, adversary, freeze, features, shares, readings, told)
 
 
 # ---- the loop -------------------------------------------------------------------------------------------------------------
