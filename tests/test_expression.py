@@ -25,7 +25,7 @@ from understudy.model.augment import mirror_expressions
 from understudy.model.colour import UNCHANGED
 from understudy.model.folder import expressions_from_json, told_by
 from understudy.model.networks import build_network
-from understudy.model.swapper import EMPHASIS, Swapper
+from understudy.model.swapper import Swapper, emphasis_of
 from understudy.types import BadInput, TrainRecipe
 
 GAZE = READINGS.index("gaze")
@@ -203,6 +203,12 @@ def test_a_standard_of_an_older_model_says_no_parts_and_measures_those_of_its_ti
     assert former.apply(readings).shape == (100, 1 + len(parts))
 
 
+def test_a_model_of_before_is_told_as_loud_as_it_was() -> None:
+    before = [1.5, 2.05, 1.75, 2.5, 2.5, 1.55, 1.55, 1.0]
+    np.testing.assert_allclose(emphasis_of(FORMER[0]), before, rtol=1e-6)
+    np.testing.assert_allclose(emphasis_of(Told(is_in_units=False)), [1.5, 1.8, 1.75, 2.0, 2.0, 1.55, 1.55, 1.0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("told", [Told(), Told(is_in_units=False), *FORMER])
 def test_a_swap_is_told_each_measure_by_its_own_emphasis_and_the_yaw_as_it_is(
     told: Told, monkeypatch: pytest.MonkeyPatch
@@ -215,7 +221,7 @@ def test_a_swap_is_told_each_measure_by_its_own_emphasis_and_the_yaw_as_it_is(
     swapper = Swapper(network, recipe, dict.fromkeys(standards, UNCHANGED), standards, {}, Path("000001"), {})
     monkeypatch.setattr(network, "draw", lambda codes, performer, numbers: heard.append(numbers) or torch.zeros(3, 4, 32, 32))
     swapper.swap(np.zeros((3, 32, 32, 3), np.uint8), "abel", "bea", Drive(readings, 0.5))
-    emphasis = np.array([1, *(EMPHASIS[part] for part in parts)])
+    emphasis = np.array([1, *emphasis_of(told)])
     np.testing.assert_allclose(heard[0], standards["abel"].apply(readings, 0.5) * emphasis, rtol=1e-6)
     assert len(set(emphasis)) > 3
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from understudy.imaging.expression import Drive, ExpressionStandard
+from understudy.imaging.expression import Drive, ExpressionStandard, Told
 from understudy.imaging.framing import framing
 from understudy.imaging.light import in_the_light_of, light_on
 from understudy.model.colour import UNCHANGED, ColourStandard
@@ -32,15 +32,26 @@ from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe
 Crops = NDArray[np.uint8] | NDArray[np.float32]
 
 EMPHASIS = {
-    "mouth opening": 1.5, "played mouth width": 1.8, "played mouth corners": 1.75, "played image-left brow": 2.0,
-    "played image-right brow": 2.0, "image-left eye": 1.55, "image-right eye": 1.55, "gaze": 1.0,
-    "mouth width": 2.05, "mouth corners": 1.75, "image-left brow": 2.5, "image-right brow": 2.5,
+    "mouth opening": 1.5, "played mouth width": 1.8, "played mouth corners": 2.0, "played image-left brow": 2.0,
+    "played image-right brow": 2.0, "image-left eye": 1.65, "image-right eye": 1.65, "gaze": 1.0,
 }  # fmt: skip
-"""By reading: how much more of it is told than was measured; the last four are told to older models.
+"""By reading: how much more of it is told than was measured.
 
 Measuring errors teach the decoders to answer with less than all (regression dilution), the more the worse a part is measured:
 so brows are told loudest, and gains on the truth pair come to some 0.9. A tenth more is worth 0.04 to 0.05 of gain and costs
 0.1 dB (docs/log.md). The gaze, whose measure is half noise, is told as it was measured."""
+
+FORMER_EMPHASIS = EMPHASIS | {
+    "played mouth corners": 1.75, "image-left eye": 1.55, "image-right eye": 1.55,
+    "mouth width": 2.05, "mouth corners": 1.75, "image-left brow": 2.5, "image-right brow": 2.5,
+}  # fmt: skip
+"""The same for models that were told by each performer's own spread."""
+
+
+def emphasis_of(told: Told) -> NDArray[np.float32]:
+    """By part that is told, how much more of it than was measured."""
+    factors = EMPHASIS if told.is_in_units else FORMER_EMPHASIS
+    return np.array([factors[part] for part in told.parts], np.float32)
 
 
 class Swapper:
@@ -161,7 +172,7 @@ class Swapper:
         if drive is None:
             raise ValueError("this model is told the faces' expressions: give `swap` what drives it")
         told = self._expressions[performer].apply(drive.readings, drive.strength)
-        told[:, 1:] *= np.array([EMPHASIS[part] for part in self._expressions[performer].parts], np.float32)
+        told[:, 1:] *= emphasis_of(self._expressions[performer].told)
         return torch.from_numpy(told).to(device)
 
 
