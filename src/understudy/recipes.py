@@ -38,7 +38,7 @@ def quick() -> TrainRecipe:
     Command: `understudy train faces/abel faces/bea --out model --recipe quick`
     Time:    5 minutes on two cores of a server CPU (36,000 faces take one core 7 minutes)
     Memory:  1 GB
-    Score:   after 36,000 faces 11.1 dB nearer to the truth than the plate, leak 0.01, detail 0.79 (docs/benchmark.md)
+    Score:   after 36,000 faces 11.0 dB nearer to the truth than the plate, leak 0.01, detail 0.79 (docs/benchmark.md)
     """
     return TrainRecipe(is_expression_measured=True, is_light_measured=True, starter="rendered")
 
