@@ -109,8 +109,11 @@ def _series(
 
 
 def _covered(measured: Measurements) -> NDArray[np.bool_]:
-    """(T,) the frames in which something hides part of the plate's face; only a mask of the plate tells."""
-    return np.array([np.isfinite(row.get("swap", {}).get("occluder_error", np.nan)) for row in measured.rows], bool)
+    """(T,) the frames in which something hides part of the plate's face, or so much that nothing could be compared.
+
+    Only a mask of the plate tells of a part.
+    """
+    return np.array([not row or np.isfinite(row["swap"].get("occluder_error", np.nan)) for row in measured.rows], bool)
 
 
 def _columns(measured: Measurements, candidate: str) -> dict[str, FloatArray]:
