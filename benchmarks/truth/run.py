@@ -40,7 +40,6 @@ from understudy.types import BadInput, ConvertRecipe, Event, Json, Reporter, Sta
 CALIBRATION_STEPS = 4, 4, 24
 """The first run is not counted: it pays for what a process does once."""
 
-
 BudgetKind = Literal["faces", "steps", "cpu_minutes", "gpu_minutes"]
 
 
