@@ -22,7 +22,7 @@ import torch
 from benchmarks.speed import PERFORMERS, gigaflops_per_face, made_up_trainer
 from understudy.model.trainer import Trainer
 from understudy.recipes import parse_settings, train_recipe
-from understudy.types import TrainRecipe
+from understudy.settings import TrainRecipe
 
 MATRIX_SIDE = 8192
 NUM_FACES = 256

@@ -34,10 +34,11 @@ from understudy.model.colour import UNCHANGED
 from understudy.model.networks import FaceSwapNetwork, build_network
 from understudy.model.trainer import Trainer
 from understudy.recipes import train_recipe
+from understudy.settings import TrainRecipe
 from understudy.stages._training_faces import DENSITY, MARGIN
 from understudy.stages._training_process import keep_freed_memory
 from understudy.stages._training_terms import make_adversary, make_features
-from understudy.types import Event, Reporter, TrainRecipe, silent
+from understudy.types import Event, Reporter, silent
 
 PERFORMERS = ("abel", "bea")
 MATRIX_SIDE, NUM_PRODUCTS = 2048, 4

@@ -17,7 +17,7 @@ from torch.nn import functional
 from understudy.model.layers import keep_spread, scaled
 from understudy.model.networks import FaceSwapNetwork, build_network
 from understudy.model.networks_2017 import OriginalDecoder, OriginalDownscale, OriginalUpscale, _initialise_as_keras_did
-from understudy.types import TrainRecipe
+from understudy.settings import TrainRecipe
 
 Enlarging = Literal["shuffle", "transposed", "resize"]
 

@@ -26,13 +26,14 @@ from understudy.model.schedule import Moment
 from understudy.model.swapper import best_device
 from understudy.model.trainer import Trainer
 from understudy.recipes import train_recipe
+from understudy.settings import TrainRecipe
 from understudy.stages._training_faces import MARGIN, PerformerFaces, load_performers
 from understudy.stages._training_process import keep_freed_memory
 from understudy.stages._training_terms import make_adversary, make_features
 from understudy.store.atomic import atomic_write_bytes
 from understudy.store.faceset import FaceSet
 from understudy.store.hashing import sha256_of_json
-from understudy.types import Reporter, TrainRecipe
+from understudy.types import Reporter
 
 Setting = str | int | float | bool
 

@@ -13,6 +13,7 @@ from understudy.media.footage import probe
 from understudy.media.images import write_png
 from understudy.media.reader import read_frames
 from understudy.model.identity import IdentitySwapper
+from understudy.settings import ConvertRecipe
 from understudy.stages._plate_survey import PlateSurvey
 from understudy.stages._swap_plan import Replacement
 from understudy.stages._swapping import swapped_frames
@@ -24,11 +25,7 @@ from understudy.stages.convert import (
     swap_footage,
 )
 from understudy.trust.credentials import Lineage
-from understudy.types import (
-    Box,
-    ConvertRecipe,
-    Face,
-)
+from understudy.types import Box, Face
 
 NUM_FRAMES, WIDTH, HEIGHT = 16, 240, 160
 AS_BEA = (Replacement("abel", "bea"),)

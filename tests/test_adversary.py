@@ -13,7 +13,8 @@ from understudy.model.adversary import GAN_LOSSES, Discriminators, PatchDiscrimi
 from understudy.model.augment import Batch
 from understudy.model.schedule import moment
 from understudy.model.swaps import Drawing, Swap, cycle_loss, equivariance_loss, harmony_loss, partner
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 TINY = TrainRecipe(resolution_px=32, width=0.125, warmup_steps=0, adversarial_weight=1.0, learning_rate=3e-4)
 GANS = sorted(GAN_LOSSES)

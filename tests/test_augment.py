@@ -18,7 +18,7 @@ from understudy.model.augment import (
     warp_grid,
     warp_lattice,
 )
-from understudy.types import TrainRecipe
+from understudy.settings import TrainRecipe
 
 CPU = torch.device("cpu")
 STILL = TrainRecipe(

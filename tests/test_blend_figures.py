@@ -7,9 +7,9 @@ import pytest
 
 from test_convert import LOSSLESS, NUM_FRAMES, Mirror, Painter, a_face, planned, plate  # noqa: F401 (plate is a fixture)
 from understudy.media.reader import read_frames
+from understudy.settings import ConvertRecipe
 from understudy.stages._blend_figures import MOST_PAIRS, BlendMeter, frames_to_measure, pooled
 from understudy.stages._swapping import swapped_frames
-from understudy.types import ConvertRecipe
 
 FITTED = replace(ConvertRecipe(), codec="png", fade_seconds=0, is_occlusion_kept=False)
 

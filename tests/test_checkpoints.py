@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from killing import NUM_KILLS, kill, start, wait_for_changes
+from understudy.settings import TrainRecipe
 from understudy.store.checkpoints import best_valid, latest_valid, load_tensors, mark_best, prune, save_checkpoint
-from understudy.types import BadInput, Event, TrainRecipe
+from understudy.types import BadInput, Event
 
 
 def save(folder: Path, step: int, value: float | None = None) -> Path:

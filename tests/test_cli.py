@@ -21,7 +21,8 @@ from understudy.cli import main, run_command
 from understudy.console import duration
 from understudy.estimate import estimate
 from understudy.recipes import TRAIN_RECIPES, parse_settings, train_recipe
-from understudy.types import BadInput, Event, StageResult, TrainRecipe, UnfinishedFrames
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput, Event, StageResult, UnfinishedFrames
 
 
 def understudy_command(*arguments: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -24,6 +24,7 @@ from understudy.media.footage import probe
 from understudy.media.images import read_image
 from understudy.media.reader import read_frames
 from understudy.media.segments import SegmentedWriter
+from understudy.settings import RangeSettings
 from understudy.stages import _marked_output, _swapping
 from understudy.stages._compositing import composite_face
 from understudy.stages._drawing import frames_to_read
@@ -39,11 +40,7 @@ from understudy.stages.convert import (
     swap_footage,
 )
 from understudy.trust.credentials import Lineage
-from understudy.types import (
-    BadInput,
-    Event,
-    RangeSettings,
-)
+from understudy.types import BadInput, Event
 
 
 @pytest.fixture

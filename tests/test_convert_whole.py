@@ -39,6 +39,7 @@ from understudy.model.folder import GALLERIES_FILE, read_galleries, recipe_as_js
 from understudy.model.identity import write_identity_model
 from understudy.model.networks import build_network
 from understudy.perception.survey import load_networks, survey
+from understudy.settings import ConvertRecipe, RangeSettings, TrainRecipe
 from understudy.stages._evaluation_clips import open_clip
 from understudy.stages._plate_survey import WHOLE, frames_around, reuse_survey
 from understudy.stages.convert import (
@@ -50,15 +51,7 @@ from understudy.store.faceset import FaceSet
 from understudy.trust.credentials import Lineage
 from understudy.trust.identity import bind_identity
 from understudy.trust.records import read_record
-from understudy.types import (
-    BadInput,
-    ConvertRecipe,
-    Event,
-    RangeSettings,
-    TrainRecipe,
-    UnfinishedFrames,
-    silent,
-)
+from understudy.types import BadInput, Event, UnfinishedFrames, silent
 from understudy.version import __version__
 
 

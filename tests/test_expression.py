@@ -26,7 +26,8 @@ from understudy.model.colour import UNCHANGED
 from understudy.model.folder import expressions_from_json, told_by
 from understudy.model.networks import build_network
 from understudy.model.swapper import Swapper, emphasis_of
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 GAZE = READINGS.index("gaze")
 NEUTRAL = {"abel": np.linspace(0.1, 0.7, 8), "bea": np.linspace(0.3, 0.2, 8)}

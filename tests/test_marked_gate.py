@@ -15,13 +15,14 @@ from clips import make_clip
 from painted_plates import a_face
 from understudy.media import FrameRecord, probe, read_frames
 from understudy.media.segments import SegmentedWriter
+from understudy.settings import ConvertRecipe
 from understudy.stages import _marked_output
 from understudy.stages._marked_output import MarkedOutput
 from understudy.stages._swapping import SwappedFrame
 from understudy.trust import gate
 from understudy.trust.credentials import Lineage
 from understudy.trust.gate import ContentGate
-from understudy.types import ConvertRecipe, Image, Refused
+from understudy.types import Image, Refused
 
 NUM_FRAMES = 6
 SCORING = """

@@ -16,7 +16,8 @@ from understudy.media import VideoWriter, probe, read_frames
 from understudy.media.codecs import CODECS, STILLS, available_codecs
 from understudy.media.encode import exr_bytes, scene_light
 from understudy.media.images import encode_png
-from understudy.types import BadInput, Codec
+from understudy.settings import Codec
+from understudy.types import BadInput
 
 pytestmark = pytest.mark.slow  # real codecs
 

@@ -12,7 +12,8 @@ from understudy.model.cost import network_cost
 from understudy.model.networks import begin_from, build_network, num_parameters
 from understudy.model.networks_2017 import depth_to_space
 from understudy.recipes import TRAIN_RECIPES, cinema, original, portrait
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 ORIGINAL = TrainRecipe(architecture="original", resolution_px=64)
 
@@ -120,6 +121,19 @@ def test_the_original_with_a_mask_differs_from_it_in_its_last_layer_only() -> No
     assert num_parameters(masked) - num_parameters(plain) == 64 * 25 + 1
     with torch.inference_mode():
         assert masked(torch.rand(1, 3, 64, 64), "abel").shape == (1, 4, 64, 64)
+
+
+def test_what_two_faces_differ_by_comes_out_of_the_fresh_second_system_and_hardly_out_of_the_original() -> None:
+    spreads = []
+    for architecture in ("original", "original-mask"):
+        torch.manual_seed(0)
+        network = build_network(replace(ORIGINAL, architecture=architecture, width=0.25), ["abel"])
+        with torch.inference_mode():
+            drawn = network(torch.rand(8, 3, 64, 64), "abel")
+        assert 0.4 < float(drawn.mean()) < 0.6, "the sigmoid starts in its steep part"
+        spreads.append(float(drawn[:, :3].std(0).mean()))
+    assert spreads[0] < 0.001
+    assert spreads[1] > 20 * spreads[0]
 
 
 def test_the_second_system_can_be_told_the_expression_and_the_original_cannot() -> None:

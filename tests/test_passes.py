@@ -17,6 +17,7 @@ from understudy.imaging.depth import codes_from_unit, unit_from_codes
 from understudy.media import FrameRecord, probe, read_frames
 from understudy.media.codecs import CODECS
 from understudy.media.segments import SegmentedWriter
+from understudy.settings import Codec, ConvertRecipe
 from understudy.stages import _marked_output
 from understudy.stages._marked_output import MarkedOutput, output_path
 from understudy.stages._passes import FOREGROUND, nuke_script, pass_layers, taken_apart
@@ -24,7 +25,7 @@ from understudy.stages._swapping import SwappedFrame
 from understudy.store.hashing import sha256_of_footage
 from understudy.trust.credentials import Lineage, read_credentials
 from understudy.trust.notice import END_CARD_SECONDS, with_corner_notice
-from understudy.types import AnyImage, BadInput, Codec, ConvertRecipe
+from understudy.types import AnyImage, BadInput
 
 NUM_FRAMES = 6
 

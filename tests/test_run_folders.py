@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from killing import kill, start
+from understudy.settings import ConvertRecipe, TrainRecipe
 from understudy.store import runs
 from understudy.store.atomic import atomic_write_text
 from understudy.store.events import event_log
@@ -20,7 +21,7 @@ from understudy.store.hashing import sha256_of_json
 from understudy.store.json_files import read_json
 from understudy.store.manifest import describe_input, read_manifest
 from understudy.store.runs import locked, open_run, recipe_differences
-from understudy.types import BadInput, ConvertRecipe, Event, TrainRecipe
+from understudy.types import BadInput, Event
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from understudy.model.schedule import moment, scheduled_learning_rate, scheduled_warp, step_generator
 from understudy.recipes import LIMITS
-from understudy.types import TrainRecipe
+from understudy.settings import TrainRecipe
 
 RECIPE = TrainRecipe(learning_rate=1e-3, warmup_steps=100, decay_fraction=0.4, warp_until=0.8)
 

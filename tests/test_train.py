@@ -25,6 +25,7 @@ from understudy.imaging.similarity import compose, invert
 from understudy.imaging.warp import warp_image
 from understudy.model.swapper import load_swapper
 from understudy.model.trainer import Trainer
+from understudy.settings import TrainRecipe
 from understudy.stages._training_faces import load_performers
 from understudy.stages._training_judge import Judge
 from understudy.stages._training_process import Clock
@@ -33,7 +34,7 @@ from understudy.stages.train import build_trainer, train
 from understudy.store.checkpoints import latest_valid
 from understudy.trust import label
 from understudy.trust.verify import verify
-from understudy.types import BadInput, Event, TrainRecipe
+from understudy.types import BadInput, Event
 
 
 def test_training_puts_the_other_performers_skin_on_a_face_and_keeps_its_mouth(face_sets: list[Path], tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from understudy.model.losses import reconstruction_loss, structural_dissimilarit
 from understudy.model.schedule import Moment, moment
 from understudy.model.skin import skin_offsets
 from understudy.model.trainer import Trainer
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from record_original_training import GOLDEN, record

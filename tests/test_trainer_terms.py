@@ -10,7 +10,8 @@ import torch
 from understudy.model.adversary import Discriminators
 from understudy.model.colour import UNCHANGED
 from understudy.model.trainer import Trainer
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 TINY = TrainRecipe(resolution_px=32, width=0.125, code_size=8, batch_size=2, warmup_steps=2)
 PERFORMERS = ("abel", "bea", "cleo")

@@ -16,6 +16,7 @@ from drawn_faces import draw_face_set
 from understudy.media import read_frames
 from understudy.perception.survey import load_networks
 from understudy.recipes import convert_recipe
+from understudy.settings import ConvertRecipe
 from understudy.stages.convert import convert
 from understudy.store.faceset import FaceSet
 from understudy.store.json_files import read_json, write_json
@@ -38,7 +39,7 @@ from understudy.trust.permission import (
     still_permitted,
 )
 from understudy.trust.records import Footage
-from understudy.types import BadInput, ConvertRecipe, Face, FloatArray, Json, Refused
+from understudy.types import BadInput, Face, FloatArray, Json, Refused
 
 
 @pytest.fixture

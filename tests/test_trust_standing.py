@@ -20,6 +20,7 @@ from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY
 from understudy import parallel
 from understudy.media.footage import probe
 from understudy.media.segments import SegmentedWriter
+from understudy.settings import TrainRecipe
 from understudy.stages import _marked_output
 from understudy.stages import convert as convert_stage
 from understudy.stages._marked_output import output_path
@@ -32,7 +33,7 @@ from understudy.trust.consent import ConsentReference, create_record, revoke
 from understudy.trust.credentials import Lineage
 from understudy.trust.records import SignedRecord, read_record, record_path
 from understudy.trust.standing import Standing
-from understudy.types import BadInput, Event, Refused, Reporter, TrainRecipe, silent
+from understudy.types import BadInput, Event, Refused, Reporter, silent
 
 
 @pytest.fixture

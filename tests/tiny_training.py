@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from understudy.settings import TrainRecipe
 from understudy.store.checkpoints import latest_valid
-from understudy.types import TrainRecipe
 
 TINY = TrainRecipe(
     resolution_px=32,

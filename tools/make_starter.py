@@ -34,13 +34,14 @@ from understudy.model.schedule import Moment, moment, step_generator
 from understudy.model.starter import FILE, write_starter
 from understudy.model.swapper import best_device
 from understudy.recipes import train_recipe
+from understudy.settings import TrainRecipe
 from understudy.stages._training_faces import MARGIN, load_performers
 from understudy.store.checkpoints import Checkpoint, latest_valid, load_tensors, prune, save_checkpoint
 from understudy.store.hashing import sha256_of_footage
 from understudy.trust.consent import create_record
 from understudy.trust.permission import gate_face_sets, may_train
 from understudy.trust.records import Footage
-from understudy.types import BadInput, TrainRecipe, UnderstudyError
+from understudy.types import BadInput, UnderstudyError
 
 UNTOLD_SHARE = 0.2
 """Of the faces that the decoder draws without being told whose they are."""

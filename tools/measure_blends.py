@@ -40,11 +40,12 @@ from understudy.media.images import read_image, write_jpeg
 from understudy.media.reader import read_frames
 from understudy.model.identity import IdentitySwapper
 from understudy.model.swapper import load_swapper
+from understudy.settings import ConvertRecipe
 from understudy.stages._compositing import Drawn, composite_face
 from understudy.stages._plate_looks import _sample
 from understudy.stages._plate_survey import survey_plate
 from understudy.stages._swap_plan import Plan, Replacement, crop_from_frame, face_in_crop, track_ends
-from understudy.types import ConvertRecipe, Face, silent
+from understudy.types import Face, silent
 
 SAMPLE = Path(understudy.__file__).parent / "sample"
 FRAMES = range(78, 108)

@@ -28,13 +28,14 @@ from understudy.media.footage import probe
 from understudy.media.reader import read_frames
 from understudy.media.segments import FRAMES_PER_SEGMENT, SegmentedWriter
 from understudy.model.identity import IdentitySwapper
+from understudy.settings import ConvertRecipe
 from understudy.stages import _marked_output
 from understudy.stages._plate_survey import PlateSurvey, survey_plate
 from understudy.stages._swap_plan import Replacement
 from understudy.stages.convert import make_plan, measure_looks, swap_footage
 from understudy.store.hashing import sha256_of_file
 from understudy.trust.credentials import Lineage
-from understudy.types import ConvertRecipe, Event, Face, silent
+from understudy.types import Event, Face, silent
 
 CLIP = Path(understudy.__file__).parent / "sample/abel_test.mp4"
 WIDTH, HEIGHT = 1280, 720

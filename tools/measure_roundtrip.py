@@ -29,12 +29,13 @@ from understudy.media import FootageInfo, VideoWriter, probe, read_frames
 from understudy.media.codecs import CODECS
 from understudy.model.identity import write_identity_model
 from understudy.perception.persons import most_frequent_person
+from understudy.settings import Codec, ConvertRecipe
 from understudy.stages._plate_survey import PLATE_FOLDER, survey_plate
 from understudy.stages.convert import convert
 from understudy.trust.consent import create_record
 from understudy.trust.identity import bind_identity
 from understudy.trust.notice import with_corner_notice
-from understudy.types import BadInput, Codec, ConvertRecipe, Event, Face, FaultInFrames, Refused, StageResult, silent
+from understudy.types import BadInput, Event, Face, FaultInFrames, Refused, StageResult, silent
 
 NUM_LOSSLESS_FRAMES = 2
 HEADER = "| plate | frames | times | sound | tags | PSNR, dB | FFV1 | told |\n|---|---|---|---|---|---|---|---|"

@@ -35,13 +35,14 @@ from understudy.media.images import read_image
 from understudy.model.identity import IdentitySwapper
 from understudy.model.swapper import load_swapper
 from understudy.perception.survey import FrameFaces, Networks, load_networks
+from understudy.settings import ConvertRecipe
 from understudy.stages import _evaluation_faces as evaluation
 from understudy.stages._plate_survey import PLATE_FOLDER, PlateSurvey, _read_back, link, survey_plate
 from understudy.stages._swap_plan import Replacement, Swapper, crop_from_frame
 from understudy.stages._swapping import swapped_frames
 from understudy.stages.convert import make_plan, measure_looks
 from understudy.store.faceset import FaceSet
-from understudy.types import ConvertRecipe, Detection, Face, silent
+from understudy.types import Detection, Face, silent
 
 SAMPLE = Path(understudy.__file__).parent / "sample"
 PLATE, TRUTH = SAMPLE / "abel_test.mp4", SAMPLE / "bea_test.mp4"

@@ -23,6 +23,7 @@ from benchmarks.truth.network import measure_network
 from understudy.imaging.metrics_series import Series
 from understudy.media.footage import FootageInfo, probe
 from understudy.model.swapper import load_swapper
+from understudy.settings import ConvertRecipe, TrainRecipe
 from understudy.stages._evaluation_clips import open_clip
 from understudy.stages._plate_survey import PlateSurvey, survey_plate
 from understudy.stages._swap_plan import Plan, replacements_of
@@ -35,7 +36,7 @@ from understudy.trust.consent import create_record
 from understudy.trust.credentials import Lineage
 from understudy.trust.permission import check_plate_faces, footage_behind, may_convert_model
 from understudy.trust.records import Footage as ConsentedFootage
-from understudy.types import BadInput, ConvertRecipe, Event, Json, Reporter, StageResult, TrainRecipe
+from understudy.types import BadInput, Event, Json, Reporter, StageResult
 
 CALIBRATION_STEPS = 4, 4, 24
 """The first run is not counted: it pays for what a process does once."""

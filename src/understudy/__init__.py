@@ -1,6 +1,7 @@
 """Understudy gives a performer in film footage another performer's face, learned from footage of both.
 
-The verbs of the command line are here as functions; `understudy.types` has the nouns and the exceptions.
+The verbs of the command line are here as functions; `understudy.types` has the nouns and the exceptions,
+`understudy.settings` what each verb can be asked for.
 """
 
 from understudy.api import (
@@ -18,7 +19,8 @@ from understudy.api import (
     train,
     verify,
 )
-from understudy.types import BadInput, ConvertRecipe, CurateRecipe, Refused, StageResult, TrainRecipe, UnderstudyError
+from understudy.settings import ConvertRecipe, CurateRecipe, TrainRecipe
+from understudy.types import BadInput, Refused, StageResult, UnderstudyError
 from understudy.version import __version__
 
 __all__ = [

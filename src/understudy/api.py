@@ -16,7 +16,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from understudy.types import ConvertRecipe, CurateRecipe, RangeSettings, Reporter, StageResult, TrainRecipe, silent
+from understudy.settings import ConvertRecipe, CurateRecipe, RangeSettings, TrainRecipe
+from understudy.types import Reporter, StageResult, silent
 
 if TYPE_CHECKING:
     from understudy.trust.records import Grant, Kind, Person, Purpose, Review, SignedRecord

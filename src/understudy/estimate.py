@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 # Measured on two idle cores of a server CPU (AMD EPYC, AVX2), 512 px footage with one face; a GPU is several times faster.
 EXTRACT_SECONDS_PER_FRAME = 0.06

@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from understudy.media.footage import probe, with_a_name
 from understudy.recipes import convert_recipe, curate_recipe, did_you_mean, train_recipe, with_settings
+from understudy.settings import ConvertRecipe, CurateRecipe, RangeSettings, TrainRecipe
 from understudy.trust.consent import consent_folder
-from understudy.types import BadInput, ConvertRecipe, CurateRecipe, RangeSettings, TrainRecipe, check_performer_name
+from understudy.types import BadInput, check_performer_name
 
 HEADER_MARGIN = 1.02
 """How many times the frames that a file's header tells of there may be, before a range is taken to lie beyond the plate."""

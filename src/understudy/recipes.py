@@ -9,7 +9,8 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from understudy.types import BadInput, ConvertRecipe, CurateRecipe, TrainRecipe
+from understudy.settings import ConvertRecipe, CurateRecipe, TrainRecipe
+from understudy.types import BadInput
 
 Recipe = TypeVar("Recipe", CurateRecipe, TrainRecipe, ConvertRecipe)
 
@@ -40,7 +41,7 @@ def quick() -> TrainRecipe:
     Memory:  1 GB
     Score:   after 36,000 faces 11.0 dB nearer to the truth than the plate, leak 0.01, detail 0.79 (docs/benchmark.md)
     """
-    return TrainRecipe(is_expression_measured=True, is_light_measured=True, starter="rendered")
+    return TrainRecipe(is_expression_measured=True, is_light_measured=True, starter="rendered", decay_to_start=0.001)
 
 
 def laptop() -> TrainRecipe:
@@ -58,6 +59,7 @@ def laptop() -> TrainRecipe:
         is_expression_measured=True,
         is_light_measured=True,
         starter="rendered",
+        decay_to_start=0.001,
         default_minutes=5.0,
     )
 
@@ -137,6 +139,9 @@ def original_gan() -> TrainRecipe:
         name="original-gan",
         architecture="original-mask",
         is_expression_measured=True,
+        is_light_measured=True,
+        standardise_colour=True,
+        is_first_shifted_to_second=False,
         framing="face",
         batch_size=16,
         learning_rate=1e-4,
@@ -309,6 +314,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "seed": (0, 10_000_000),
     "adam_beta1": (0, 0.9999),
     "adam_beta2": (0, 0.999999),
+    "decay_to_start": (0, 1),
     "held_out_fraction": (0, 0.5),
     "crf": (0, 51),
 }

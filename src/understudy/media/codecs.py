@@ -11,7 +11,8 @@ import cv2
 
 from understudy.media.encoders import available_encoders
 from understudy.media.footage import FootageInfo, HdrMetadata
-from understudy.types import BadInput, Codec
+from understudy.settings import Codec
+from understudy.types import BadInput
 
 MOST_CRF = 51
 """The coarsest quality, as x264 counts; encoders that count to another number get their share of it."""

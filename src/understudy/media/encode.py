@@ -21,7 +21,8 @@ from understudy.media.codecs import CODECS, Track, options_for, pixel_format_for
 from understudy.media.colour import ColourTags, Converter, tags_for_rgb, tags_for_yuv
 from understudy.media.footage import FootageInfo
 from understudy.media.images import encode_png, encode_tiff
-from understudy.types import AnyImage, AnyMatte, Codec, FloatArray
+from understudy.settings import Codec
+from understudy.types import AnyImage, AnyMatte, FloatArray
 
 PQ_UNIT_NITS = 100
 """What 1.0 stands for in an EXR of a PQ plate: 100 cd/m2, so that an SDR picture's white stays near 1."""

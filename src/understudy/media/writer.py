@@ -11,7 +11,8 @@ from types import TracebackType
 from understudy.media.codecs import CODECS, STILLS, Track, check_codec, unkept
 from understudy.media.footage import FrameRecord, LossReport, ignore_losses, probe
 from understudy.media.segments import FRAMES_PER_SEGMENT, Layer, SegmentedWriter
-from understudy.types import AnyImage, AnyMatte, BadInput, Codec
+from understudy.settings import Codec
+from understudy.types import AnyImage, AnyMatte, BadInput
 
 
 class VideoWriter:

@@ -18,7 +18,8 @@ from understudy.model.augment import Batch
 from understudy.model.layers import SmoothDownscale, scaled
 from understudy.model.schedule import Moment
 from understudy.model.swaps import Drawing, Swap
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 GanLoss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From the verdicts on real and on drawn faces (higher is more real): the loss of the network and its discriminator's."""

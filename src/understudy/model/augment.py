@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from understudy.imaging.expression import MIRRORED, SIDEWAYS
 from understudy.model.schedule import step_generator
-from understudy.types import TrainRecipe
+from understudy.settings import TrainRecipe
 
 FAULT_INPUT_PX, FAULT_TARGET_PX = 0.2, -0.3
 """How far right and down of the exact place the 2017 program sampled its input and its target, in pixels of its 64 px pictures:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.model.networks import build_network, num_parameters
-from understudy.types import TrainRecipe
+from understudy.settings import TrainRecipe
 
 FLOP_PER_MULTIPLY_ADD = 6
 """In training: a multiplication and an addition, forward, and twice as much again backward."""

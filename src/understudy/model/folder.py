@@ -11,8 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from understudy.imaging.expression import ExpressionStandard, Told
 from understudy.model.colour import ColourStandard
+from understudy.settings import TrainRecipe
 from understudy.store.checkpoints import check_beside
-from understudy.types import BadInput, FloatArray, Json, TrainRecipe, check_performer_name
+from understudy.types import BadInput, FloatArray, Json, check_performer_name
 
 GALLERIES_FILE = "galleries.safetensors"
 ANCESTORS_FILE = "ancestors.safetensors"

@@ -15,9 +15,10 @@ from understudy.imaging.expression import Drive
 from understudy.imaging.framing import framing
 from understudy.model.colour import UNCHANGED
 from understudy.model.folder import GALLERIES_FILE, PEOPLE_FILES, recipe_as_json
+from understudy.settings import TrainRecipe
 from understudy.store.atomic import make_folder
 from understudy.store.checkpoints import Checkpoint, save_checkpoint
-from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe
+from understudy.types import BadInput, FloatArray, Framing, Json
 
 KIND = "identity"
 """What `kind` says in the state of such a checkpoint."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from understudy.model.augment import Batch
-from understudy.types import TrainRecipe
+from understudy.settings import TrainRecipe
 
 
 def reconstruction_loss(drawn: Tensor, batch: Batch, recipe: TrainRecipe) -> Tensor:

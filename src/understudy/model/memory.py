@@ -11,7 +11,8 @@ from understudy.model.adversary import PatchDiscriminator
 from understudy.model.cost import network_cost
 from understudy.model.networks import num_parameters
 from understudy.model.swaps import has_swaps
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 # Measured as the peak of a process over its start: `quick` with 16 and 48 faces, `portrait` with 1 and 2 (docs/log.md).
 BYTES_PER_PARAMETER = 26
@@ -104,7 +105,7 @@ def _needs(recipe: TrainRecipe, num_performers: int, num_faces: int) -> tuple[fl
     cost = network_cost(recipe, [f"p{number}" for number in range(num_performers)])
     crops = num_faces * 5 * (1.7 * recipe.resolution_px) ** 2
     num_drawn = 1 + has_swaps(recipe, progress=1) + (recipe.cycle_weight > 0) + (recipe.equivariance_weight > 0)
-    fixed = cost.num_parameters * BYTES_PER_PARAMETER + crops
+    fixed = cost.num_parameters * (BYTES_PER_PARAMETER + 4 * (recipe.decay_to_start > 0)) + crops
     face = num_drawn * cost.activations * BYTES_PER_ACTIVATION + recipe.resolution_px**2 * BYTES_PER_PIXEL
     fixed_of_terms, face_of_terms = _needs_of_terms(recipe, num_performers)
     return (fixed + fixed_of_terms) / 1e9, num_performers * (face + face_of_terms) / 1e9

@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from understudy.imaging.expression import MEASURES
 from understudy.model.layers import CodingEncoder, scaled
-from understudy.model.networks_2017 import OriginalDecoder, OriginalEncoder
+from understudy.model.networks_2017 import OriginalDecoder, OriginalEncoder, start_as_ours_do
 from understudy.model.networks_quick import IdentityCode, Inter, QuickDecoder, QuickEncoder, shape_of
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 
 class FaceSwapNetwork(nn.Module):
@@ -136,9 +137,13 @@ def _original_network(recipe: TrainRecipe, performers: Sequence[str], num_told: 
         raise BadInput("is_expression_measured needs another architecture; the original reads all from the picture")
     if scaled(1024, recipe.width) <= num_told:
         raise BadInput(f"expected a width whose code has more than the {num_told} told numbers, got {recipe.width:g}")
-    num_out = 4 if recipe.architecture == "original-mask" else 3
+    is_second = recipe.architecture == "original-mask"
     encoder = OriginalEncoder(recipe.resolution_px, recipe.width, num_told)
-    return FaceSwapNetwork(encoder, {name: OriginalDecoder(recipe.width, num_out) for name in performers})
+    decoders: dict[str, nn.Module] = {name: OriginalDecoder(recipe.width, num_out=4 if is_second else 3) for name in performers}
+    network = FaceSwapNetwork(encoder, decoders)
+    if is_second:
+        start_as_ours_do(network)
+    return network
 
 
 def begin_from(network: FaceSwapNetwork, tensors: Mapping[str, Tensor]) -> list[str]:

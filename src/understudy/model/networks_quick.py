@@ -29,7 +29,8 @@ from understudy.model.layers import (
     laid_out,
     scaled,
 )
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 
 @dataclass(frozen=True)

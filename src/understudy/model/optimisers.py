@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from understudy.types import TrainRecipe
+from understudy.settings import TrainRecipe
 
 
 def make_optimizer(parameters: Sequence[Tensor], recipe: TrainRecipe) -> torch.optim.Optimizer:

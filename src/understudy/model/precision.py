@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from understudy.model.networks import FaceSwapNetwork
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 Encode = Callable[[Tensor, Tensor | None], Tensor]
 """From faces and their expressions to features."""

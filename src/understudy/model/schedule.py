@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from understudy.types import TrainRecipe
+from understudy.settings import TrainRecipe
 
 
 @dataclass(frozen=True)

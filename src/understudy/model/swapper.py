@@ -26,8 +26,9 @@ from understudy.model.folder import (
 )
 from understudy.model.identity import KIND, IdentitySwapper, read_identity_model
 from understudy.model.networks import FaceSwapNetwork, build_network
+from understudy.settings import TrainRecipe
 from understudy.store.checkpoints import best_valid, load_tensors
-from understudy.types import BadInput, FloatArray, Framing, Json, TrainRecipe
+from understudy.types import BadInput, FloatArray, Framing, Json
 
 Crops = NDArray[np.uint8] | NDArray[np.float32]
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from understudy.model.augment import Batch, random_similarity, seen_through
 from understudy.model.losses import weighted_mean
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 SWAP_TERMS = "adversarial_swap_weight, harmony_weight, cycle_weight, equivariance_weight"
 

@@ -27,8 +27,10 @@ from understudy.model.perceptual import Features, perceptual_loss
 from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank
 from understudy.model.precision import autocast, compiled, first_loss_scale, working_type
 from understudy.model.schedule import Moment, moment, step_generator
+from understudy.model.starting_point import StartingPoint
 from understudy.model.swaps import Drawing, Swap, check_terms, has_swaps, kept_of, partner, swap_loss
-from understudy.types import BadInput, TrainRecipe
+from understudy.settings import TrainRecipe
+from understudy.types import BadInput
 
 STEPS_TO_A_LARGER_SCALE = 1000
 """So often the loss's scale, halved where gradients overflowed, is tried twice as large again; it halves at once if it must."""
@@ -80,6 +82,7 @@ class Trainer:
         device = next(iter(crops.values())).device
         self.expressions = {name: self.expressions_of(name, (readings or {})[name]) for name in self.expression_standards}
         self.network = self._fresh_network().to(device)
+        self.starting_point = StartingPoint(self.network, recipe)
         self.averaged = copy.deepcopy(self.network) if recipe.ema_decay else self.network
         self._freeze(frozen)
         self.working_type = working_type(recipe, device)
@@ -106,10 +109,12 @@ class Trainer:
             self._descend(performers, optimizer, now)
             for performers, optimizer in zip(self._turns(), self.optimizers, strict=True)
         ]
+        is_applied, norm = all(each.is_applied for each, _ in results), max(each.gradient_norm for each, _ in results)
+        if is_applied:
+            self.starting_point.step(now)
         self.num_steps += 1
         self._average()
         losses = {name: loss for each, _ in results for name, loss in each.losses.items()}
-        is_applied, norm = all(each.is_applied for each, _ in results), max(each.gradient_norm for each, _ in results)
         if is_applied and self.num_steps % STEPS_TO_A_LARGER_SCALE == 0:
             self.loss_scale = min(2 * self.loss_scale, first_loss_scale(self.working_type))
         drawings = {name: each for _, drawn in results for name, each in drawn.items()}
@@ -333,6 +338,7 @@ class Trainer:
         """Start anew from the seed, then from the weights of a trained network where they fit; returns what was taken over."""
         self.network.load_state_dict(self._fresh_network().state_dict())
         taken = begin_from(self.network, tensors or {})
+        self.starting_point.begin(taken)
         self.averaged.load_state_dict(self.network.state_dict())
         for optimizer in self.optimizers:
             optimizer.state.clear()
@@ -360,7 +366,7 @@ class Trainer:
             files["ema"] = self.averaged.state_dict()
         if self.adversary is not None:
             files["adversary"] = self.adversary.tensors()
-        return files
+        return files | self.starting_point.tensors()
 
     def load(self, files: Mapping[str, Mapping[str, Tensor]], num_steps: int) -> None:
         """Go on from what `tensors` returned at `num_steps`. Raises BadInput where it does not fit this network."""
@@ -374,6 +380,7 @@ class Trainer:
         load_optimizers(self.optimizers, files["optimizer"])
         if self.adversary is not None:
             self.adversary.load(files["adversary"])
+        self.starting_point.load(files)
         self.num_steps = num_steps
 
 

@@ -30,6 +30,7 @@ from understudy.imaging.motion_blur import blur_along
 from understudy.imaging.similarity import Matrix, scale_of
 from understudy.imaging.steadiness import blend_along_flow, reach_frames, steady_mask
 from understudy.imaging.transfer import light_from_signal, signal_from_light
+from understudy.settings import ConvertRecipe
 from understudy.stages._swap_plan import (
     Crops,
     Plan,
@@ -38,7 +39,7 @@ from understudy.stages._swap_plan import (
     landmarks_in_crop,
     velocity_in_crop_px,
 )
-from understudy.types import ConvertRecipe, Face
+from understudy.types import Face
 
 
 class UnusableError(Exception):

@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.settings import CurateRecipe
 from understudy.stages._curation_measure import Measures
-from understudy.types import CurateRecipe, FloatArray
+from understudy.types import FloatArray
 
 Kind = Literal[
     "wrong person", "misaligned", "occluded", "blurred", "over-exposed", "under-exposed", "too small", "near-duplicate"

@@ -14,6 +14,7 @@ from understudy.imaging.framing import FULL, crop_from_face
 from understudy.imaging.meanface import OUTER_LIPS, RIGID_POINTS
 from understudy.imaging.similarity import apply, compose
 from understudy.media.images import encode_jpeg
+from understudy.settings import CurateRecipe
 from understudy.stages._curation_coverage import (
     BRIGHT,
     DARK,
@@ -36,7 +37,7 @@ from understudy.store.atomic import atomic_write_bytes
 from understudy.store.charts import Chart, heat_map, histogram
 from understudy.store.faceset import FaceSet
 from understudy.store.report import Figure, Picture, Section, Table, Value, render_report
-from understudy.types import CurateRecipe, Face, FloatArray, Image
+from understudy.types import Face, FloatArray, Image
 
 TILE_PX = 128
 MOST_TILES = 32

@@ -17,6 +17,7 @@ from understudy.imaging.tracking import intersection_over_union
 from understudy.imaging.warp import warp_image
 from understudy.media import VideoWriter, read_frames
 from understudy.perception.survey import Networks
+from understudy.settings import ConvertRecipe
 from understudy.stages import _evaluation_pixels as pixels
 from understudy.stages._evaluation_clips import Clip, FrameSet, Whereabouts, read_frame_sets
 from understudy.stages._evaluation_faces import FaceMotion, Sight, look, motion
@@ -29,7 +30,7 @@ from understudy.stages._evaluation_kept import (
     row_from,
 )
 from understudy.store.frame_rows import FrameRows
-from understudy.types import Box, ConvertRecipe, Detection, FloatArray, Image
+from understudy.types import Box, Detection, FloatArray, Image
 
 FLOORS = ("plate", "truth_reencoded", "truth_shifted", "truth_in_plate")
 """What is scored beside the swap: no swap at all; the truth after coding; half a pixel off; and set into the plate, as a

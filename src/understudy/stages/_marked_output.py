@@ -23,6 +23,7 @@ from understudy.media.footage import FootageInfo, FrameRecord
 from understudy.media.reader import read_frames
 from understudy.media.segments import Layer, SegmentedWriter
 from understudy.media.writer import blaming
+from understudy.settings import Codec, ConvertRecipe
 from understudy.stages._passes import FOREGROUND, MATTE, PASSES_FOLDER, pass_layers, pass_tracks
 from understudy.stages._swapping import SwappedFrame
 from understudy.store.hashing import sha256_of_footage
@@ -32,7 +33,7 @@ from understudy.trust.gate import HIT_SCORE, ContentGate
 from understudy.trust.label import metadata
 from understudy.trust.notice import END_CARD_SECONDS, end_card, with_corner_notice
 from understudy.trust.standing import Standing
-from understudy.types import AnyImage, BadInput, Codec, ConvertRecipe, Json, Refused
+from understudy.types import AnyImage, BadInput, Json, Refused
 
 OUTPUT_NAMES: Mapping[Codec, str] = {"png": "frames", "tiff": "frames", "exr": "exr"}
 DELIVERY_CODECS = ("h264", "h265", "vp9", "av1")

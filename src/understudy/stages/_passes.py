@@ -14,8 +14,9 @@ from understudy.imaging.similarity import apply, compose, invert
 from understudy.media.codecs import STILLS, Track
 from understudy.media.footage import FootageInfo
 from understudy.media.segments import Layer
+from understudy.settings import Codec, ConvertRecipe
 from understudy.stages._swapping import SwappedFrame
-from understudy.types import Codec, ConvertRecipe, DeepImage, FloatArray, Json
+from understudy.types import DeepImage, FloatArray, Json
 
 PASSES_FOLDER = "passes"
 FOREGROUND, MATTE, HOLD_OUT = "foreground", "matte", "holdout"

@@ -16,11 +16,12 @@ import numpy as np
 
 from understudy.imaging.expression import read_expressions
 from understudy.imaging.look import LookSample
+from understudy.settings import ConvertRecipe
 from understudy.stages._compositing import reach_of
 from understudy.stages._drawing import batch_frames, code_reach, decisive_frames
 from understudy.stages._swap_plan import Plan
 from understudy.store.hashing import sha256_of_json
-from understudy.types import ConvertRecipe, Face, FloatArray
+from understudy.types import Face, FloatArray
 
 REACH_OF_LOOKS = 4
 """Samples of a track's look farther away than this, in units of `colour_seconds`, weigh nothing (imaging/look.py)."""

@@ -19,7 +19,8 @@ from understudy.imaging.similarity import Matrix, apply, compose
 from understudy.imaging.transfer import SRGB
 from understudy.imaging.visibility import Appearance as UsualFace
 from understudy.perception.persons import select_performer, track_embeddings
-from understudy.types import BadInput, ConvertRecipe, Face, FloatArray, Framing, RangeSettings
+from understudy.settings import ConvertRecipe, RangeSettings
+from understudy.types import BadInput, Face, FloatArray, Framing
 
 RgbaCrops = NDArray[np.float32]
 Crops = NDArray[np.uint8] | NDArray[np.float32]

@@ -21,6 +21,7 @@ from understudy.imaging.blend import Layer
 from understudy.imaging.masks import Mask
 from understudy.media.footage import FrameRecord
 from understudy.perception.survey import read_ahead
+from understudy.settings import ConvertRecipe
 from understudy.stages._compositing import (
     Drawn,
     UnusableError,
@@ -32,7 +33,7 @@ from understudy.stages._drawing import Answered, answered_frames, unbroken, wind
 from understudy.stages._swap_plan import (
     Plan,
 )
-from understudy.types import AnyImage, ConvertRecipe, Face
+from understudy.types import AnyImage, Face
 
 Status = Literal["swapped", "no_face", "other_person", "left_out", "failed"]
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from understudy import parallel
 from understudy.model.starter import starter_sha256
+from understudy.settings import TrainRecipe
 from understudy.stages._training_start import Start
 from understudy.stages._training_state import Budget, Until
 from understudy.store.faceset import FaceSet
 from understudy.store.hashing import sha256_of_json
 from understudy.store.manifest import InputFile
 from understudy.trust.lineage import START_MODEL
-from understudy.types import BadInput, Json, TrainRecipe
+from understudy.types import BadInput, Json
 
 
 def budget_of(recipe: TrainRecipe, minutes: float | None, steps: int | None, until: Until) -> Budget:

@@ -23,8 +23,9 @@ from understudy.imaging.similarity import Matrix, apply, compose, invert, scale_
 from understudy.imaging.warp import warp_image
 from understudy.media import read_image
 from understudy.model.colour import measure_standard
+from understudy.settings import TrainRecipe
 from understudy.store.faceset import FaceSet
-from understudy.types import BadInput, Face, FloatArray, Framing, TrainRecipe
+from understudy.types import BadInput, Face, FloatArray, Framing
 
 MARGIN = 1.35
 """How much wider than the network's framing the crops in memory are: room for turning, zooming and shifting."""

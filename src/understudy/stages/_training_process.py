@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from understudy.types import TrainRecipe
+from understudy.settings import TrainRecipe
 
 SAVE_SHARE = 0.05
 """Saving takes no more of the time than this, however often it is asked for."""

@@ -9,7 +9,7 @@ from understudy.model.adversary import Discriminators
 from understudy.model.perceptual import Features
 from understudy.perception.features import WEIGHTS_OF, face_features
 from understudy.perception.weights import weight
-from understudy.types import TrainRecipe
+from understudy.settings import TrainRecipe
 
 
 def make_adversary(recipe: TrainRecipe, performers: Sequence[str], device: str) -> Discriminators | None:

@@ -19,6 +19,7 @@ from understudy.model.folder import people_in
 from understudy.model.swapper import load_swapper
 from understudy.perception.survey import read_ahead
 from understudy.perception.weights import licences
+from understudy.settings import ConvertRecipe, RangeSettings, TrainRecipe
 from understudy.stages._blend_figures import BlendMeter, frames_to_measure, pooled
 from understudy.stages._drawing import frames_to_read
 from understudy.stages._marked_output import SEGMENTS_FOLDER, UNSIGNED_FOLDER, MarkedOutput
@@ -70,20 +71,7 @@ from understudy.trust.permission import (
     still_permitted,
 )
 from understudy.trust.standing import Standing
-from understudy.types import (
-    BadInput,
-    ConvertRecipe,
-    Event,
-    Face,
-    FaultInFrames,
-    Json,
-    RangeSettings,
-    Reporter,
-    StageResult,
-    TrainRecipe,
-    UnfinishedFrames,
-    silent,
-)
+from understudy.types import BadInput, Event, Face, FaultInFrames, Json, Reporter, StageResult, UnfinishedFrames, silent
 
 STAGE = "convert"
 LEDGER_FILE, REPORT_FILE, ALIGNMENT_FILE = "ledger.jsonl", "report.html", "passes/alignment.jsonl"

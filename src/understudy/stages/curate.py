@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from understudy.settings import CurateRecipe
 from understudy.stages._curation_coverage import Showing, find_gaps, trait_counts
 from understudy.stages._curation_faults import KINDS, Fault, find_faults, own_embeddings
 from understudy.stages._curation_measure import Measures, measure
@@ -34,7 +35,7 @@ from understudy.store.selection import (
     sha256_before_curation,
     write_selection,
 )
-from understudy.types import BadInput, CurateRecipe, Event, Face, Json, Reporter, StageResult, silent
+from understudy.types import BadInput, Event, Face, Json, Reporter, StageResult, silent
 
 STAGE = "curate"
 SECONDS_BETWEEN_EVENTS = 0.5

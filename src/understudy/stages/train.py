@@ -17,6 +17,7 @@ from understudy.model.folder import ANCESTORS_FILE, GALLERIES_FILE
 from understudy.model.memory import MemoryPlan, plan_memory
 from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
+from understudy.settings import TrainRecipe
 from understudy.stages._training_asked import budget_of, check_all_have_the_same, describe_face_sets, what_is_asked
 from understudy.stages._training_events import REPORT_SECONDS, reading_reporter, scalar_reporter
 from understudy.stages._training_faces import MARGIN, PerformerFaces, in_ordinary_light, load_split, open_performers
@@ -38,7 +39,7 @@ from understudy.trust import gate
 from understudy.trust.consent import consent_folder
 from understudy.trust.permission import GATE_FILE, gate_face_sets, may_train
 from understudy.trust.standing import Standing
-from understudy.types import BadInput, Event, Refused, Reporter, StageResult, TrainRecipe, silent
+from understudy.types import BadInput, Event, Refused, Reporter, StageResult, silent
 
 STAGE = "train"
 NOT_YET_TRAINED = (
@@ -164,6 +165,8 @@ def _prepare(
     progress = begin_anew() if checkpoint is None else take_up(trainer, checkpoint)
     if checkpoint is not None:
         progress.lineage.append({"resumed_at_step": checkpoint.step})
+    elif recipe.decay_to_start and not trainer.starting_point.weights:
+        report(Event(STAGE, "warning", message="decay_to_start does nothing: what learns began with no starter and no model"))
     return _Session(performers, trainer, judge, progress, begin_anew, memory, checkpoint, standing)
 
 
