@@ -78,6 +78,7 @@ def test_a_run_that_began_at_random_says_that_there_is_nothing_to_be_drawn_back_
         "decay_to_start does nothing: what learns began with no starter and no model"
     ]
     assert_same_weights(tmp_path / "0.0", tmp_path / "0.5")
+    train(face_sets, tmp_path / "0.5", recipe=replace(recipe, decay_to_start=0.5), steps=3, consent=consented)
     with pytest.raises(BadInput, match="setting decay_to_start: expected 0 to 1, got 2"):
         train_recipe("quick", {"decay_to_start": 2.0})
 

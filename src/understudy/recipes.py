@@ -125,14 +125,15 @@ def original_gan() -> TrainRecipe:
     Command: `understudy train faces/abel faces/bea --out model --recipe original-gan --steps 40000`
     Time:    an H200 takes 800 to 1,500 faces a second; on a CPU at width 0.125 a step takes twice that of the original
     Memory:  3 GB (computed; 2.4 GB measured on a GPU)
-    Score:   untold, after 207,000 faces 7.1 dB nearer than the plate, leak 0.24; told, not measured at full width (docs/log.md)
+    Score:   a quarter as wide, after 60,000 faces 8.6 dB nearer than the plate, leak 0.03; not yet at full width
 
     After shaoanlu/faceswap-GAN (2018), with the root article's words for what each part does. Variants, as settings:
     "harmonious but different" (the swap must look like the performer and differ from the plate as little as that allows):
     `adversarial_swap_weight=0.1 harmony_weight=0.03`; cycle consistency: `adversarial_swap_weight=0.1 cycle_weight=0.5`; what
     the discriminators minimise: `gan_loss`. The perceptual loss looks through the mesh network; the identity network judges
-    and is never a loss. One thing is new: nine numbers of the code are told (docs/decisions/0012), which leaves less of the
-    plate in the swap and lets expressions cross; `is_expression_measured=false` reads all from the picture, as in 2017.
+    and is never a loss. New are what `quick` has too: nine numbers of the code are told (docs/decisions/0012), light and skin
+    tone are taken out of what the encoder sees (0017), and layers start with spread. `is_expression_measured=false
+    is_light_measured=false standardise_colour=false is_first_shifted_to_second=true` reads all from the picture, as in 2017.
     """
     return dataclasses.replace(
         original(),
@@ -147,8 +148,9 @@ def original_gan() -> TrainRecipe:
         learning_rate=1e-4,
         ema_decay=0.999,
         alternate_performers=False,
+        decay_fraction=0.4,
         mask_weight=0.1,
-        feature_emphasis=2.0,
+        feature_emphasis=10.0,
         background_weight=0.02,
         perceptual_weight=0.1,
         perceptual_network="mesh",
