@@ -22,7 +22,7 @@ from understudy.media.reader import read_frames
 from understudy.model.colour import ColourStandard, measure_standard
 from understudy.model.networks import build_network
 from understudy.model.swapper import Swapper, load_swapper
-from understudy.recipes import train_recipe
+from understudy.recipes import TRAIN_RECIPES, train_recipe
 from understudy.stages._training_faces import DENSITY, PerformerFaces, in_ordinary_light
 from understudy.stages.train import build_trainer, train
 from understudy.types import BadInput
@@ -277,10 +277,9 @@ def test_the_skin_of_a_standard_is_kept_and_a_damaged_one_refused() -> None:
             ColourStandard.from_json({**standard.as_json(), "skin": damaged})  # type: ignore[dict-item]
 
 
-def test_our_own_recipes_take_the_light_out_and_those_of_2017_do_not() -> None:
-    own = ("quick", "laptop", "portrait", "cinema")
-    assert all(train_recipe(name).is_light_measured for name in own)
-    assert not any(train_recipe(name).is_light_measured for name in ("original", "original-gan"))
+def test_all_recipes_but_the_original_take_the_light_and_the_skin_tone_out() -> None:
+    free = {name for name in TRAIN_RECIPES if train_recipe(name).is_light_measured and train_recipe(name).standardise_colour}
+    assert free == set(TRAIN_RECIPES) - {"original"}
 
 
 def test_a_trainer_hands_the_skin_on_to_the_model(face_sets: list[Path]) -> None:
