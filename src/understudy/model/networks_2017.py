@@ -92,8 +92,8 @@ def depth_to_space(features: Tensor) -> Tensor:
 def start_as_ours_do(network: nn.Module) -> None:
     """Start the second system's layers so that what goes through them keeps its spread, not as Keras did.
 
-    By Keras's start what two faces differ by hardly comes out of nine layers; with it 12,000 faces teach a network a quarter as
-    wide next to nothing of them (docs/log.md). faceswap-GAN began by He's rule too.
+    By Keras's start what two faces differ by comes out of nine layers a hundred times smaller, and the first faces only make up
+    for that (docs/log.md). faceswap-GAN began by He's rule too.
     """
     keep_spread(network)
     for layer in network.modules():

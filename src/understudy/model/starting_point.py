@@ -36,7 +36,7 @@ class StartingPoint:
     @torch.no_grad()
     def step(self, now: Moment) -> None:
         """Take the network a part of the way back."""
-        if self.weights:
+        if self.weights and self.recipe.learning_rate:
             share = self.recipe.decay_to_start * now.learning_rate / self.recipe.learning_rate
             learning = dict(self.network.named_parameters())
             torch._foreach_lerp_([learning[name] for name in self.weights], list(self.weights.values()), share)
