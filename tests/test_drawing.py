@@ -30,6 +30,7 @@ class Told(Mirror):
     def __init__(self):
         super().__init__()
         self.reads_expressions = False
+        self.exemplars = {}
 
     def swap(self, crops, from_performer, to_performer, drive=None, codes=None):
         painted = super().swap(crops, from_performer, to_performer)

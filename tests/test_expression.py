@@ -219,7 +219,7 @@ def test_a_swap_is_told_each_measure_by_its_own_emphasis_and_the_yaw_as_it_is(
     network, heard = build_network(recipe, ["abel", "bea"], 1 + len(parts)), []
     readings = _acted("abel", *_performance(3, 7))
     standards = _standards(told)
-    swapper = Swapper(network, recipe, dict.fromkeys(standards, UNCHANGED), standards, {}, Path("000001"), {})
+    swapper = Swapper(network, recipe, dict.fromkeys(standards, UNCHANGED), standards, {}, Path("000001"), {}, {})
     monkeypatch.setattr(network, "draw", lambda codes, performer, numbers: heard.append(numbers) or torch.zeros(3, 4, 32, 32))
     swapper.swap(np.zeros((3, 32, 32, 3), np.uint8), "abel", "bea", Drive(readings, 0.5))
     emphasis = np.array([1, *emphasis_of(told)])

@@ -250,7 +250,7 @@ def test_a_model_knows_by_which_skin_the_light_was_told_and_draws_in_the_plates_
 def test_what_a_dim_face_has_brighter_than_white_is_white_to_the_network() -> None:
     lit = ColourStandard((0.5,) * 3, (0.2,) * 3, (0.6, 0.42, 0.33))
     recipe = replace(TINY, is_expression_measured=False)
-    swapper = Swapper(build_network(recipe, ["abel"]), recipe, {"abel": lit}, {}, {}, Path("000001"), {})
+    swapper = Swapper(build_network(recipe, ["abel"]), recipe, {"abel": lit}, {}, {}, Path("000001"), {}, {})
     dim, clipped = lit_face(np.full(3, 0.25), 32), lit_face(np.full(3, 0.25), 32)
     lamp = np.s_[2:4, 2:4]
     dim[lamp], clipped[lamp] = 1.0, 0.6
@@ -263,7 +263,7 @@ def test_a_model_that_learned_faces_as_they_were_lit_needs_not_know_where_they_l
     recipe = replace(TINY, is_expression_measured=False)
     network = build_network(recipe, ["abel", "bea"])
     standard = ColourStandard((0.5,) * 3, (0.2,) * 3)
-    swapper = Swapper(network, recipe, dict.fromkeys(("abel", "bea"), standard), {}, {}, Path("000001"), {})
+    swapper = Swapper(network, recipe, dict.fromkeys(("abel", "bea"), standard), {}, {}, Path("000001"), {}, {})
     assert swapper.swap(np.zeros((1, 32, 32, 3), np.uint8), "abel", "bea").shape == (1, 32, 32, 4)
 
 

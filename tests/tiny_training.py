@@ -20,6 +20,8 @@ TINY = TrainRecipe(
     checkpoint_seconds=0.0,
     preview_seconds=1e9,
     keep_checkpoints=2,
+    num_exemplars=4,
+    exemplar_px=64,
 )
 # No human skin: a flat oval in its colour looks like bare skin to the content gate.
 LIGHT_SKIN, DARK_SKIN = (150, 200, 235), (50, 95, 110)

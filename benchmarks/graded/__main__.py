@@ -49,7 +49,7 @@ class StandIn:
     def __init__(self, model: Swapper, galleries: Mapping[str, FloatArray]) -> None:
         self.performers, self.framing, self.resolution_px = model.performers, model.framing, model.resolution_px
         self.galleries, self.skins, self._model = galleries, model.skins, model
-        self.reads_expressions = model.reads_expressions
+        self.reads_expressions, self.exemplars = model.reads_expressions, model.exemplars
 
     def read(self, crops: Crops, performer: str, faces: Masks | None = None) -> Codes:
         """As the model's own."""

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 import understudy
 from benchmarks.truth.network import Drawn, crop_of, true_frames
 from benchmarks.truth.run import Question, answer, make_ready, model_folder, result_name
+from understudy.imaging.exemplars import Exemplars
 from understudy.imaging.expression import Drive, read_expressions
 from understudy.imaging.framing import crop_from_face
 from understudy.imaging.masks import Mask
@@ -71,6 +72,7 @@ class Oracle:
     def __init__(self, model: Swapper, answers: Mapping[bytes, NDArray[np.float32]]) -> None:
         self.performers, self.framing, self.galleries = model.performers, model.framing, model.galleries
         self.skins, self.reads_expressions = model.skins, True
+        self.exemplars: Mapping[str, Exemplars] = {}
         self.resolution_px: int = ORACLE_PX
         self._answers = answers
 

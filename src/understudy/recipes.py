@@ -115,6 +115,7 @@ def original() -> TrainRecipe:
         is_first_shifted_to_second=True,
         is_target_aligned_to_warp=True,
         held_out_fraction=0.0,  # it learned from all it had; its progress is judged by the training loss alone
+        num_exemplars=0,
         default_minutes=60.0,
     )
 

@@ -16,6 +16,8 @@ class TrainRecipe:
     """Everything a training run needs to be repeated; each field can be set by `--set key=value`.
 
     Sizes are pixels of the network's square input and output; fractions are of the crop's side; angles are degrees.
+    `num_exemplars`: pictures of each performer that are kept with the model, of which swaps take their fine detail
+    (imaging/exemplars.py), `exemplar_px` wide, or as wide as the network's where that is more; 0 keeps none.
     """
 
     name: str = "quick"
@@ -79,6 +81,9 @@ class TrainRecipe:
     is_first_shifted_to_second: bool = False
     is_target_aligned_to_warp: bool = False
     half_pixel_fault: bool = False
+    # What lies beside the weights
+    num_exemplars: int = 96
+    exemplar_px: int = 256
     default_minutes: float = 5.0
     held_out_fraction: float = 0.08
     checkpoint_seconds: float = 60.0  # or longer, where saving takes long; 0 saves after every step
@@ -100,8 +105,10 @@ class ConvertRecipe:
     plate (imaging/blend.py); `relief` keeps the new face's shading, `multiband` takes the plate's; both need the plate's skin,
     so with any other `colour` they are `feather`. `is_light_linear`: mix light instead of code values. `num_crops`: how many
     slightly shifted crops of each face are averaged, 1 to 4 (each costs the network once more). `expression_strength`: how much
-    of the expression that was measured on the plate the model is told, 1 for all of it. `flow_blend_fraction`: share of the
-    neighbouring frames' broad features, moved along the optical flow; a last resort against a model that flickers.
+    of the expression that was measured on the plate the model is told, 1 for all of it. `exemplar_strength`: how much of the
+    fine detail comes from the pictures that the model keeps of the new performer (imaging/exemplars.py), 0 for none.
+    `flow_blend_fraction`: share of the neighbouring frames' broad features, moved along the optical flow; a last resort
+    against a model that flickers.
     `fade_seconds`: how long a face that drops out takes to go. `on_missing`: what becomes of frames without a swap: kept,
     blurred beyond recognition, or black. `passes`: the swap taken apart for finishing elsewhere: as FFV1 or PNG at 16 bits, as
     EXR in linear light, or not. `notice`: where a delivery file says visibly that it is AI-made; an end card is added after the
@@ -125,6 +132,7 @@ class ConvertRecipe:
     is_light_linear: bool = False
     num_crops: int = 1
     expression_strength: float = 1.0
+    exemplar_strength: float = 1.0
     flow_blend_fraction: float = 0.0
     fade_seconds: float = 0.16
     on_missing: Literal["keep", "blur", "black"] = "keep"

@@ -56,7 +56,11 @@ def at_size(mask: FloatArray, size_px: int) -> Mask:
 
 def enlarge(crop: NDArray[np.float32]) -> NDArray[np.float32]:
     """A square crop (N, N) or (N, N, C) at the size of its matte: itself, or bicubically enlarged to LEAST_SIZE_PX."""
-    size_px = max(LEAST_SIZE_PX, len(crop))
+    return scaled_to(crop, max(LEAST_SIZE_PX, len(crop)))
+
+
+def scaled_to(crop: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
+    """A square crop (N, N) or (N, N, C) at another size, bicubically; itself where that is its own."""
     return crop if size_px == len(crop) else warp_image(crop, scaling(size_px / len(crop)), (size_px, size_px))
 
 

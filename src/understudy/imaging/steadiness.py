@@ -19,6 +19,7 @@ from understudy.imaging.depth import Picture
 from understudy.imaging.masks import Mask
 from understudy.imaging.similarity import Matrix, compose, invert, similarity_from_parameters, translation
 from understudy.imaging.warp import warp_image
+from understudy.types import FloatArray
 
 JITTERS = ((0.0, 0.0, 0.0, 0.0), (0.02, 2.0, 0.01, -0.01), (-0.02, -2.0, -0.01, 0.01), (0.0, 1.0, -0.015, -0.015))
 """(logarithm of the scale, degrees, x and y in sides) of the crops that are averaged; the first is the crop itself."""
@@ -70,6 +71,26 @@ def steady_code(codes: Sequence[NDArray[np.float32]], place: int, sigma_frames: 
     near = [(row, codes[row]) for row in rows if np.isfinite(codes[row]).all()]
     weights = [np.exp(-0.5 * ((row - place) / sigma_frames) ** 2) for row, _ in near]
     return np.asarray(np.average([code for _, code in near], axis=0, weights=weights), np.float32)
+
+
+def steady_form(forms: Sequence[FloatArray], place: int, sigma_frames: float, like_px: float) -> NDArray[np.float64]:
+    """Where a face's points (P, 2 or more) lie, averaged with the frames around it where they hardly move.
+
+    forms: of consecutive frames of one track; those that are no numbers do not count. like_px: a point that lies much farther
+    off in another frame moved, as a lid does, and is not averaged with it. Source as of `steady_mask`.
+    """
+    here = np.asarray(forms[place], np.float64)
+    reach = reach_frames(sigma_frames)
+    if reach == 0 or not np.isfinite(here).all():
+        return here
+    total, weights = np.zeros_like(here), np.zeros((len(here), 1))
+    for row in range(max(0, place - reach), min(len(forms), place + reach + 1)):
+        form = np.asarray(forms[row], np.float64)
+        if np.isfinite(form).all():
+            distance = np.linalg.norm(form[:, :2] - here[:, :2], axis=1, keepdims=True)
+            weight = np.exp(-0.5 * (((row - place) / sigma_frames) ** 2 + (distance / like_px) ** 2))
+            total, weights = total + weight * form, weights + weight
+    return np.asarray(total / weights)
 
 
 # ---- several crops of one face --------------------------------------------------------------------------------------------

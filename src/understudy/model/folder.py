@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from understudy.imaging.exemplars import NUM_FORM_POINTS, Exemplars
 from understudy.imaging.expression import ExpressionStandard, Told
 from understudy.model.colour import ColourStandard
 from understudy.settings import TrainRecipe
-from understudy.store.checkpoints import check_beside
+from understudy.store.checkpoints import check_beside, stated_beside
 from understudy.types import BadInput, FloatArray, Json, check_performer_name
 
 GALLERIES_FILE = "galleries.safetensors"
 ANCESTORS_FILE = "ancestors.safetensors"
 """Embeddings of performers whom this model cannot draw, but whose faces the models it began from were trained on."""
+EXEMPLARS_FILE = "exemplars.safetensors"
+PICTURES, FORMS = "pictures", "forms"
+"""Of each performer, what the exemplars file holds (imaging/exemplars.py), as `NAME.pictures` and `NAME.forms`."""
 PEOPLE_FILES = (GALLERIES_FILE, ANCESTORS_FILE)
 """Who is in a model's weights: each checkpoint is bound to these files, because consent is asked for by them."""
 MAX_RESOLUTION_PX = 2048
@@ -127,18 +133,47 @@ def people_in(model: Path, state: Json) -> dict[str, FloatArray]:
     return people
 
 
-def _read_embeddings(path: Path) -> dict[str, FloatArray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+def read_exemplars(model: Path, state: Json, side_units: float) -> dict[str, Exemplars]:
+    """The performers' pictures that swaps take their fine detail from; none where the checkpoint with `state` has none.
 
-    try:
-        galleries = dict(load_file(path))
-    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
-        raise BadInput(f"{path} cannot be read ({one_line(error)}); train again with the same command") from error
+    side_units: face units that a picture is wide. Raises BadInput where the file is not the one that the
+    checkpoint was saved with, or holds anything else.
+    """
+    if EXEMPLARS_FILE not in stated_beside(state):  # what only lies there may be of anybody
+        return {}
+    check_beside(model, EXEMPLARS_FILE, state)
+    arrays = _read_arrays(model / EXEMPLARS_FILE)
+    exemplars = {}
+    for name in sorted({key.rpartition(".")[0] for key in arrays}):
+        pictures, forms = (arrays.get(f"{name}.{what}", np.zeros(0)) for what in (PICTURES, FORMS))
+        num, size_px = len(pictures), pictures.shape[1] if pictures.ndim == 4 else 0
+        is_right = pictures.shape == (num, size_px, size_px, 3) and forms.shape == (num, NUM_FORM_POINTS, 2)
+        if not (
+            is_right and num and 0 < size_px <= MAX_RESOLUTION_PX and pictures.dtype == np.uint8 and forms.dtype == np.float32
+        ):
+            raise BadInput(
+                f"{model / EXEMPLARS_FILE}: it holds no pictures of {name[:60]!r}; train again with the same command"
+            )
+        exemplars[name] = Exemplars(pictures, forms, size_px / side_units)
+    return exemplars
+
+
+def _read_embeddings(path: Path) -> dict[str, FloatArray]:
+    galleries = _read_arrays(path)
     for name, gallery in galleries.items():
         if gallery.ndim != 2 or gallery.shape[1] != 128 or gallery.dtype.kind != "f":
             raise BadInput(f"{path}: expected (N, 128) numbers of {name[:60]!r}, got {gallery.shape}; train again")
     return galleries
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
+        raise BadInput(f"{path} cannot be read ({one_line(error)}); train again with the same command") from error
 
 
 def one_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.imaging.exemplars import Exemplars
 from understudy.imaging.expression import Drive
 from understudy.imaging.framing import framing
 from understudy.model.colour import UNCHANGED
@@ -43,8 +44,9 @@ class IdentitySwapper:
         self.performers: tuple[str, ...] = tuple(galleries)
         self.framing: Framing = framing(framing_name)
         self.skins: Mapping[str, FloatArray] = {}
+        self.exemplars: Mapping[str, Exemplars] = {}
         self.reads_expressions = True
-        self.recipe = TrainRecipe(name=KIND, resolution_px=resolution_px)
+        self.recipe = TrainRecipe(name=KIND, resolution_px=resolution_px, num_exemplars=0)
 
     def read(
         self,

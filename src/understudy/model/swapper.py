@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from understudy.imaging.exemplars import Exemplars
 from understudy.imaging.expression import Drive, ExpressionStandard, Told
 from understudy.imaging.framing import framing
 from understudy.imaging.light import in_the_light_of, light_on
@@ -19,6 +20,7 @@ from understudy.model.folder import (
     expressions_from_json,
     offsets_from_json,
     one_line,
+    read_exemplars,
     read_galleries,
     recipe_from_json,
     standards_from_json,
@@ -60,6 +62,7 @@ class Swapper:
 
     performers: whom the model knows. resolution_px, framing: what crops it takes. galleries: by performer, (N, 128) identity
     embeddings of faces it was trained on. skins: the mean colour (3,) of each face there, R G B in 0..1, where it was measured.
+    exemplars: pictures that their fine detail is taken from, where the model has them.
     reads_expressions: whether the codes hold the expression, which is told otherwise. checkpoint: the folder of the weights in
     use.
     """
@@ -73,9 +76,10 @@ class Swapper:
         galleries: Mapping[str, FloatArray],
         checkpoint: Path,
         skin_offsets: Mapping[str, Mapping[str, Sequence[float]]],
+        exemplars: Mapping[str, Exemplars],
     ) -> None:
         self._network, self._standards, self._expressions, self._skin_offsets = network, standards, expressions, skin_offsets
-        self.recipe, self.galleries, self.checkpoint = recipe, galleries, checkpoint
+        self.recipe, self.galleries, self.checkpoint, self.exemplars = recipe, galleries, checkpoint, exemplars
         self.performers: tuple[str, ...] = tuple(standards)
         self.skins = {name: np.array(each.skin or each.mean) for name, each in standards.items() if each != UNCHANGED}
         self.reads_expressions = not recipe.is_expression_measured
@@ -203,7 +207,8 @@ def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: st
     network = _network_with(recipe, list(standards), num_told, load_tensors(checkpoint, file), checkpoint.path)
     offsets = offsets_from_json(checkpoint.state.get("skin_offsets", {}), checkpoint.path)
     network = network.to(device or best_device()).eval()
-    return Swapper(network, recipe, standards, expressions, galleries, checkpoint.path, offsets)
+    exemplars = read_exemplars(model, checkpoint.state, framing(recipe.framing).side)
+    return Swapper(network, recipe, standards, expressions, galleries, checkpoint.path, offsets, exemplars)
 
 
 def _network_with(

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from understudy.imaging.meanface import mirror_points
+from understudy.imaging.framing import crop_from_face
+from understudy.imaging.meanface import mean_face, mirror_points
 from understudy.imaging.similarity import Matrix, apply, compose, invert, scale_of, similarity_from_parameters, translation
 from understudy.imaging.warp import warp_image
 from understudy.perception.iris import eye_refiner
 from understudy.perception.weights import load_network
-from understudy.types import Detection, FloatArray, Image
+from understudy.types import Box, Detection, FloatArray, Framing, Image
 
 NUM_LANDMARKS = 468
 INPUT_SIZE_PX = 192
@@ -121,6 +122,14 @@ class MeshLandmarker:
 def mesh_landmarker(views: Sequence[View] = FOUR_VIEWS, device: torch.device | str = "cpu") -> MeshLandmarker:
     """The default landmarker. Weights are fetched when they are missing (BadInput when they cannot be had)."""
     return MeshLandmarker(views, device)
+
+
+def where_the_mean_face_lies(region: Framing, size_px: int) -> Detection:
+    """What a detector would say of an aligned face in a crop of `region`: it lies where the mean face does."""
+    points = apply(crop_from_face(region, size_px), mean_face()[:, :2])
+    low, high = points.min(axis=0), points.max(axis=0)
+    keypoints = points[[33, 263, 1, 13, 234, 454]]  # eye corners, nose, mouth, ears, in the mesh's order
+    return Detection(Box(*map(float, (*low, *high))), 1.0, keypoints)
 
 
 def _view_picture(image: Image, input_from_frame: Matrix, view: View) -> Image:

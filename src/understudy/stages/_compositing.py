@@ -25,12 +25,13 @@ from understudy.imaging.blend import (
 from understudy.imaging.depth import unit_from_codes
 from understudy.imaging.look import apply_colours, apply_detail, level_gain, look_at, with_grain
 from understudy.imaging.masks import Mask
-from understudy.imaging.matte import at_size, enlarge, face_matte, fade, skin_mask
+from understudy.imaging.matte import at_size, enlarge, face_matte, fade, scaled_to, skin_mask
 from understudy.imaging.motion_blur import blur_along
 from understudy.imaging.similarity import Matrix, scale_of
 from understudy.imaging.steadiness import blend_along_flow, reach_frames, steady_mask
 from understudy.imaging.transfer import light_from_signal, signal_from_light
 from understudy.settings import ConvertRecipe
+from understudy.stages._exemplar_detail import with_detail
 from understudy.stages._swap_plan import (
     Crops,
     Plan,
@@ -39,7 +40,7 @@ from understudy.stages._swap_plan import (
     landmarks_in_crop,
     velocity_in_crop_px,
 )
-from understudy.types import Face
+from understudy.types import Face, FloatArray
 
 
 class UnusableError(Exception):
@@ -48,12 +49,16 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the network made of a face: the crop of the plate (N, N, 3), the answer (N, N, 4), and what is visible (N, N)."""
+    """What the network made of a face: the crop of the plate (N, N, 3), the answer (N, N, 4), and what is visible (N, N).
+
+    form: (470, 3), the mesh and irises of the answer in its pixels, where the model has exemplars of who was drawn.
+    """
 
     face: Face
     crop: Crops
     answer: RgbaCrops
     visibility: Mask | None = None
+    form: FloatArray | None = None
 
 
 BLENDS: dict[str, Blend] = {
@@ -104,7 +109,7 @@ def composite_face(plate: NDArray[Any], around: Sequence[Drawn], place: int, pla
     if not is_usable(drawn):
         raise UnusableError("the network's answer is not finite")
     recipe, face = plan.part_at(drawn.face.frame).recipe, drawn.face
-    colours = _steady_colours(around, place, recipe)
+    colours = detailed_colours(around, place, plan, recipe)
     sigma_frames = recipe.matte_seconds * plan.frame_rate
     learned = steady_mask([each.answer[..., 3] for each in around], place, sigma_frames)
     visible = _steady_visibility(around, place, sigma_frames)
@@ -113,6 +118,17 @@ def composite_face(plate: NDArray[Any], around: Sequence[Drawn], place: int, pla
     place_in_frame = crop_from_frame(face, plan.swapper, len(colours))
     layer = lay_over(plate, colours, matte, place_in_frame, blend, _opacity(face, plan, recipe))
     return layer if visible is None else replace(layer, hold_out=_hold_out(visible, colours, place_in_frame, plate))
+
+
+def detailed_colours(around: Sequence[Drawn], place: int, plan: Plan, recipe: ConvertRecipe) -> NDArray[np.float32]:
+    """What was drawn of `around[place]`, steadied if told, with the detail of the new performer's own pictures."""
+    colours, drawn = _steady_colours(around, place, recipe), around[place]
+    exemplars = plan.exemplars_for(drawn.face.track)
+    if exemplars is None or drawn.form is None:
+        return colours
+    forms = [each.form if each.form is not None else np.full_like(drawn.form, np.nan) for each in around]
+    sigma_frames = recipe.matte_seconds * plan.frame_rate
+    return with_detail(colours, forms, place, sigma_frames, exemplars, recipe.exemplar_strength)
 
 
 def _hold_out(visible: Mask, colours: NDArray[np.float32], place_in_frame: Matrix, plate: NDArray[Any]) -> Mask:
@@ -178,7 +194,8 @@ def _in_the_plates_look(
     colours = apply_colours(colours, look)
     if recipe.colour == "plate":
         skin = at_size(skin_mask(matte, landmarks_in_crop(face, plan.swapper) * (len(matte) / len(drawn.crop))), len(colours))
-        colours = colours * np.float32(level_gain(unit_from_codes(drawn.crop), colours, skin))
+        crop = scaled_to(unit_from_codes(drawn.crop), len(colours))
+        colours = colours * np.float32(level_gain(crop, colours, skin))
     if recipe.is_sharpness_matched:
         colours = apply_detail(enlarge(colours), look.detail_gains)
     if recipe.is_motion_blur_matched and plan.shutter:

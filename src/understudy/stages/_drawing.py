@@ -23,6 +23,7 @@ from understudy.imaging.visibility import visibility
 from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord
 from understudy.stages._compositing import Drawn, as_bytes, reach_of, why_unusable
+from understudy.stages._exemplar_detail import FormReader
 from understudy.stages._swap_plan import (
     Codes,
     Crops,
@@ -34,7 +35,7 @@ from understudy.stages._swap_plan import (
     face_in_crop,
     landmarks_in_crop,
 )
-from understudy.types import AnyImage, Face
+from understudy.types import AnyImage, Face, FloatArray
 
 MOST_MEMORY_BYTES = 400_000_000
 """Of decoded frames that wait for the network, and of finished ones that wait for the encoder."""
@@ -125,14 +126,33 @@ def drawn_frames(frames: Iterable[FrameRecord], plan: Plan) -> Iterator[tuple[Fr
 def answered_frames(frames: Iterable[FrameRecord], plan: Plan, is_measuring: bool = False) -> Iterator[Answered]:
     """What the network makes of each frame's faces, asked in batches."""
     all_cuts: Iterable[_Cut] = (_cut(record, plan, 1 if is_measuring else None) for record in frames)
+    reader = FormReader(plan.swapper.framing)
     for cuts in _batches(all_cuts if is_measuring else _steadied(all_cuts, plan), plan):
-        answers = _swap(cuts, plan)
+        answers = {place: average_crops(several) for place, several in _swap(cuts, plan).items()}
+        forms = _forms(cuts, answers, plan, reader, is_measuring)
         for number, cut in enumerate(cuts):
             drawn = []
             for row, (face, crops) in enumerate(zip(cut.faces, cut.crops, strict=True)):
                 visible = None if is_measuring else _visible(face, crops[0], plan)
-                drawn.append(Drawn(face, crops[0], average_crops(answers[number, row]), visible))
+                drawn.append(Drawn(face, crops[0], answers[number, row], visible, forms.get((number, row))))
             yield Answered(cut.record, cut.frame, drawn, cut.failures)
+
+
+def _forms(
+    cuts: Sequence[_Cut],
+    answers: Mapping[tuple[int, int], RgbaCrops],
+    plan: Plan,
+    reader: FormReader,
+    is_measuring: bool,
+) -> dict[tuple[int, int], FloatArray]:
+    """The form of each face that gets its detail from exemplars, by place in the batch and face."""
+    wanted = []
+    for number, cut in enumerate(cuts):
+        recipe = plan.recipe if is_measuring else plan.part_at(cut.frame).recipe
+        for row, face in enumerate(cut.faces):
+            if recipe.exemplar_strength > 0 and plan.exemplars_for(face.track) is not None:
+                wanted.append((number, row))
+    return dict(zip(wanted, reader.read([answers[place][..., :3] for place in wanted]), strict=True))
 
 
 def _steadied(cuts: Iterable[_Cut], plan: Plan) -> Iterator[_Cut]:

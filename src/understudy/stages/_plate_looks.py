@@ -18,12 +18,12 @@ from understudy.imaging.blend import bring_back
 from understudy.imaging.colour import ColourStatistics
 from understudy.imaging.depth import unit_from_codes
 from understudy.imaging.look import Appearance, LookSample, TrackLook, detail_of_model, measure_appearance
-from understudy.imaging.matte import enlarge, skin_mask
+from understudy.imaging.matte import at_size, enlarge, scaled_to, skin_mask
 from understudy.imaging.motion_blur import ShutterSample, pool_shutter, sample_shutter
 from understudy.imaging.visibility import MOST_SAMPLES, usual_appearance
 from understudy.imaging.visibility import Appearance as UsualFace
 from understudy.media.footage import FrameRecord
-from understudy.stages._compositing import Drawn, as_bytes, is_usable, matte_of
+from understudy.stages._compositing import Drawn, as_bytes, detailed_colours, is_usable, matte_of
 from understudy.stages._drawing import drawn_frames
 from understudy.stages._swap_plan import Plan, crop_from_frame, landmarks_in_crop, velocity_in_crop_px
 from understudy.store.atomic import atomic_write_bytes, atomic_write_text
@@ -118,14 +118,16 @@ def _sample(record: FrameRecord, drawn: Drawn, plan: Plan) -> LookSample:
     matte = matte_of(drawn, drawn.answer[..., 3], None, plan, recipe)
     skin = skin_mask(matte, landmarks * (len(matte) / len(drawn.crop)))
     height, width = record.image.shape[:2]
-    before, after = enlarge(unit_from_codes(drawn.crop)), enlarge(drawn.answer[..., :3])
-    place = crop_from_frame(face, plan.swapper)
-    inside, after_in_frame, skin_in_frame = bring_back(drawn.answer[..., :3], skin, place, (width, height))
+    colours = detailed_colours([drawn], 0, plan, recipe)
+    after = enlarge(colours)
+    before, skin = scaled_to(unit_from_codes(drawn.crop), len(after)), at_size(skin, len(after))
+    place = crop_from_frame(face, plan.swapper, len(colours))
+    inside, after_in_frame, skin_in_frame = bring_back(colours, skin, place, (width, height))
     return LookSample(
         face.frame,
         plate=measure_appearance(before, skin, unit_from_codes(record.image[inside]), skin_in_frame),
         face=measure_appearance(after, skin, after_in_frame, skin_in_frame),
-        shutter=sample_shutter(before, after, matte, velocity_in_crop_px(face, plan, len(matte))),
+        shutter=sample_shutter(before, after, at_size(matte, len(after)), velocity_in_crop_px(face, plan, len(after))),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.imaging.exemplars import Exemplars
 from understudy.imaging.expression import Drive
 from understudy.imaging.framing import crop_from_face
 from understudy.imaging.look import TrackLook
@@ -41,6 +42,8 @@ class Swapper(Protocol):
     def galleries(self) -> Mapping[str, FloatArray]: ...
     @property
     def skins(self) -> Mapping[str, FloatArray]: ...
+    @property
+    def exemplars(self) -> Mapping[str, Exemplars]: ...
     @property
     def reads_expressions(self) -> bool: ...
 
@@ -133,6 +136,10 @@ class Plan:
     def with_looks(self, looks: Mapping[int, TrackLook], shutter: float, usual: Mapping[int, UsualFace]) -> Plan:
         """The plan with what was measured on the plate."""
         return replace(self, looks=looks, shutter=shutter, usual=usual)
+
+    def exemplars_for(self, track: int) -> Exemplars | None:
+        """What the new face of a track takes its fine detail from, if the model has it."""
+        return self.swapper.exemplars.get(self.roles[track].with_)
 
     def face_of(self, track: int, frame: int) -> Face | None:
         """The face of a track in a frame, if it is to be replaced there."""

@@ -23,10 +23,10 @@ from understudy.model.augment import Batch
 from understudy.model.losses import reconstruction_loss
 from understudy.model.trainer import Trainer
 from understudy.perception.embed import Embedder, dlib_embedder
-from understudy.perception.landmarks import UPRIGHT, MeshLandmarker, mesh_landmarker
+from understudy.perception.landmarks import UPRIGHT, MeshLandmarker, mesh_landmarker, where_the_mean_face_lies
 from understudy.stages._training_faces import PerformerFaces
 from understudy.stages._training_state import Judgement
-from understudy.types import BadInput, Box, Detection, FloatArray, Image, Reporter
+from understudy.types import BadInput, FloatArray, Image, Reporter
 
 MOST_FACES = 16
 NUM_SEEN_FACES = 8
@@ -106,11 +106,8 @@ class _Viewer:
     def __init__(self, region: str, size_px: int) -> None:
         self._embedder: Embedder = dlib_embedder()
         self._landmarker: MeshLandmarker = mesh_landmarker(UPRIGHT)
-        points = apply(crop_from_face(framing(region), size_px), mean_face()[:, :2])
-        low, high = points.min(0), points.max(0)
-        keypoints = points[[33, 263, 1, 13, 234, 454]]  # eye corners, nose, mouth, ears, in the mesh's order
-        self._where = Detection(Box(*map(float, (*low, *high))), 1.0, keypoints)
-        self._points = points
+        self._where = where_the_mean_face_lies(framing(region), size_px)
+        self._points = apply(crop_from_face(framing(region), size_px), mean_face()[:, :2])
 
     def identity(self, swaps: Sequence[Image], plate: FloatArray, performer: FloatArray) -> float:
         """+1 is the performer, -1 the plate's own."""

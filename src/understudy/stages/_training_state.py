@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from understudy.imaging.expression import Told
-from understudy.model.folder import PEOPLE_FILES, expressions_from_json, recipe_as_json, told_by
+from understudy.model.folder import EXEMPLARS_FILE, PEOPLE_FILES, expressions_from_json, recipe_as_json, told_by
 from understudy.model.skin import skin_offsets
 from understudy.model.trainer import StepResult, Trainer
 from understudy.store.checkpoints import Checkpoint, load_tensors, mark_best, prune, save_checkpoint
@@ -128,7 +128,7 @@ def save(trainer: Trainer, progress: Progress, out: Path) -> None:
         "incidents": progress.incidents,
         "plateau_at": progress.plateau_at,
     }
-    save_checkpoint(out, progress.num_steps, trainer.tensors(), state, beside=PEOPLE_FILES)
+    save_checkpoint(out, progress.num_steps, trainer.tensors(), state, beside=(*PEOPLE_FILES, EXEMPLARS_FILE))
     _mark_if_best(progress, out)
     prune(out, trainer.recipe.keep_checkpoints)
 

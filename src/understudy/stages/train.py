@@ -13,13 +13,14 @@ from torch import Tensor
 from understudy import parallel
 from understudy.imaging.expression import READINGS, Told
 from understudy.model.colour import UNCHANGED, measure_standard
-from understudy.model.folder import ANCESTORS_FILE, GALLERIES_FILE
+from understudy.model.folder import ANCESTORS_FILE, EXEMPLARS_FILE, GALLERIES_FILE
 from understudy.model.memory import MemoryPlan, plan_memory
 from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
 from understudy.settings import TrainRecipe
 from understudy.stages._training_asked import budget_of, check_all_have_the_same, describe_face_sets, what_is_asked
 from understudy.stages._training_events import REPORT_SECONDS, reading_reporter, scalar_reporter
+from understudy.stages._training_exemplars import write_exemplars
 from understudy.stages._training_faces import MARGIN, PerformerFaces, in_ordinary_light, load_split, open_performers
 from understudy.stages._training_judge import Judge, has_stopped_improving, verdict
 from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, write_preview
@@ -43,7 +44,7 @@ from understudy.types import BadInput, Event, Refused, Reporter, StageResult, si
 
 STAGE = "train"
 NOT_YET_TRAINED = (
-    *(GALLERIES_FILE, ANCESTORS_FILE, f"{PREVIEWS_FOLDER}/*", f"{TENSORBOARD_FOLDER}/*"),
+    *(GALLERIES_FILE, ANCESTORS_FILE, EXEMPLARS_FILE, f"{PREVIEWS_FOLDER}/*", f"{TENSORBOARD_FOLDER}/*"),
     *(CHECKPOINTS_FOLDER, f"{CHECKPOINTS_FOLDER}/{TEMPORARY_PREFIX}*"),
 )
 """What a training leaves in its folder before its first checkpoint is whole."""
@@ -93,7 +94,9 @@ def train(
         check_all_have_the_same(asked, inputs)  # the others wait here until it is permitted
         standing = Standing(consent_folder(consent), ("train", references))
         session = _prepare(face_sets, out, recipe, start, freeze, standing, report)
-        write_galleries(out, session.performers, start, session.checkpoint.state if session.checkpoint else {})
+        state = session.checkpoint.state if session.checkpoint else {}
+        write_galleries(out, session.performers, start, state)
+        write_exemplars(out, face_sets, recipe, state)
         is_needed = run.state != "finished" or budget.progress(session.progress) < 1
         parallel.from_rank_zero([float(is_needed)])
         if not is_needed:

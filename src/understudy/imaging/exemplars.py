@@ -1,0 +1,263 @@
+"""Fine detail from a performer's own pictures: what a network draws too softly, taken from real ones of nearly the same form.
+
+A small network knows where a performer's lids, lips and lines are, and draws them soft. Its exemplars, pictures of the
+performer, show them sharp. The mesh of what was drawn says where each bit of the face lies in them; those most alike in form
+are unwrapped onto the drawn face, for either eye, the mouth and the rest by themselves, and their detail takes the place of
+what was drawn of it. Detail is the logarithm of a picture over its own blur, so that light and complexion cancel out.
+
+Sources: Liu, Shan and Zhang 2001, "Expressive expression mapping with ratio images" (detail as a ratio); Thies et al. 2016,
+"Face2Face: real-time face capture and reenactment of RGB videos" (a mouth found in the performer's own footage).
+
+Convention: pictures are square crops (S, S, 3) in the model's framing; a form is (470, 2 or 3): the mesh's 468 points and the
+two irises, that at image left first, in pixels of the crop, z in pixels towards the camera.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.imaging.depth import Picture
+from understudy.imaging.masks import Mask, dilate, erode, hull_mask
+from understudy.imaging.matte import mesh_triangles
+from understudy.imaging.meanface import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE, mean_face, raise_forehead
+from understudy.types import FloatArray
+
+NUM_FORM_POINTS = 470
+LEFT_IRIS, RIGHT_IRIS = 468, 469
+
+NUM_ALIKE = 8
+"""Exemplars that have a say at once. Fewer are sharper and tremble: of 4, 8, 24 the truth pair's `sharpness` is 0.75, 0.72,
+0.66 and its flicker 3.03, 2.93, 2.81 (docs/log.md)."""
+
+NEAR_UNITS = 0.004
+"""Forms this far apart are alike, whichever is the nearest; in face units, as all that follow."""
+
+BROAD_FINE, BROAD_FEATURES = 1 / 32, 0.08
+"""Where detail ends (sigma of the blur): of skin, where the network's broader shading is better than another frame's, and of
+eyes and mouth, whose whites and teeth are broader than that."""
+
+FEATURE_RIM, FEATURE_SOFTNESS = 0.055, 0.03
+"""How far the parts reach beyond the contours of eyes and lips, and how softly they end."""
+
+RIM, RIM_SOFTNESS = 0.1, 0.04
+"""How much of the mesh's rim stays as it was drawn: there hair and background would be taken for detail."""
+
+TRUSTED_FEATURES, TRUSTED_REST = 0.06, 0.25
+"""Forms so far from the nearest exemplar are trusted to 1/e: a mouth never shown open has no teeth to give."""
+
+MOST_RESTORED = 1.6
+"""Pictures that are averaged lose contrast where they do not quite agree; it is given back up to this."""
+
+DARK = 0.04
+"""Added before the logarithm, so that the noise of shadows does not count as detail."""
+
+_LEAST_AREA_PX = 0.3
+_PARTS = ((*LEFT_EYE, LEFT_IRIS), (*RIGHT_EYE, RIGHT_IRIS), (*OUTER_LIPS, *INNER_LIPS))
+_REST = tuple(range(LEFT_IRIS))
+
+
+class _Where(NamedTuple):
+    """The pixels (M,) of a crop that a mesh covers: in which triangle (M, 3), with which shares (M, 3)."""
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    corners: NDArray[np.int64]
+    shares: NDArray[np.float32]
+
+    def only(self, chosen: NDArray[np.bool_]) -> _Where:
+        return _Where(self.rows[chosen], self.columns[chosen], self.corners[chosen], self.shares[chosen])
+
+    def places_on(self, form: FloatArray) -> NDArray[np.float32]:
+        """(M, 2): where the same bits of the face lie in a picture with another form."""
+        points = np.asarray(_outline(form)[:, :2], np.float32)
+        return np.einsum("mc,mck->mk", self.shares, points[self.corners])
+
+
+class Exemplars:
+    """Pictures of one performer from which a drawn face takes its detail.
+
+    pictures: (K, S, S, 3) uint8; forms: (K, 470, 2) in their pixels; px_per_unit: pixels of a face unit there.
+    """
+
+    def __init__(self, pictures: NDArray[np.uint8], forms: FloatArray, px_per_unit: float) -> None:
+        self.pictures, self.forms, self._px_per_unit = pictures, np.asarray(forms, np.float64), px_per_unit
+        self._details: dict[int, NDArray[np.float16]] = {}
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def size_px(self) -> int:
+        """Side of the pictures."""
+        return int(self.pictures.shape[1])
+
+    def detailed(self, drawn: Picture, form: FloatArray, strength: float = 1.0) -> Picture:
+        """A drawn face (S, S, 3) of that form (470, 3) with the exemplars' detail in place of its own; strength: 0..1.
+
+        As it was where the form is no face, and where no exemplar comes near it.
+        """
+        size_px, form = self.size_px, np.asarray(form, np.float64)
+        if not (np.isfinite(form).all() and strength > 0):
+            return drawn
+        where = _where(form, size_px)
+        cover = _cover(where, size_px)
+        if not cover.any():
+            return drawn
+        parts = _part_masks(form, size_px, self._px_per_unit)
+        own = self._log_detail(drawn, cover, sum(parts[:-1], np.zeros_like(cover)))
+        total, trust = np.zeros((size_px, size_px, 4), np.float32), np.zeros_like(cover)
+        for points, mask, trusted in zip(
+            (*_PARTS, _REST), parts, (*[TRUSTED_FEATURES] * len(_PARTS), TRUSTED_REST), strict=True
+        ):
+            there = where.only(mask[where.rows, where.columns] > 0)
+            numbers, weights, nearest = self._alike(form, points)
+            seen = sum(
+                (np.float32(w) * self._seen(n, there) for n, w in zip(numbers, weights, strict=True)),
+                np.zeros((1, 4), np.float32),
+            )
+            total[there.rows, there.columns] += mask[there.rows, there.columns, None] * seen
+            trust += mask * np.float32(np.exp(-((nearest / trusted) ** 2)))
+        wanted = total[..., :3] * self._restored(total, cover)[..., None]
+        inside = _soft(erode(cover, RIM * self._px_per_unit), RIM_SOFTNESS * self._px_per_unit)
+        change = (np.float32(strength) * inside * trust)[..., None] * (wanted - own)
+        return np.asarray(np.clip((drawn + np.float32(DARK)) * np.exp(change) - np.float32(DARK), 0, 1), np.float32)
+
+    def _alike(self, form: FloatArray, points: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
+        """The exemplars most alike in the form of some points, wherever these lie; their weights; the least distance, units.
+
+        Weights are a smooth function of the form, so that nothing jumps from frame to frame.
+        """
+        difference = self.forms[:, points] - form[list(points), :2]
+        difference -= difference.mean(axis=1, keepdims=True)
+        distances = np.sqrt((difference**2).sum(axis=2).mean(axis=1)) / self._px_per_unit
+        numbers = np.argsort(distances, kind="stable")[:NUM_ALIKE]
+        near, nearest = distances[numbers], float(distances[numbers[0]])
+        weights = np.exp(-(near**2 - nearest**2) / (2 * (NEAR_UNITS**2 + nearest**2)))
+        return numbers, weights / weights.sum(), nearest
+
+    def _seen(self, number: int, there: _Where) -> NDArray[np.float32]:
+        """(M, 4): detail and its strength in an exemplar, where the bits of a face lie there."""
+        x, y = (there.places_on(self.forms[number]) - np.float32(0.5)).T
+        detail = self._detail(number).astype(np.float32)
+        if not len(x):
+            return np.zeros((0, 4), np.float32)
+        seen = cv2.remap(detail, x[:, None], y[:, None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cast(NDArray[np.float32], seen[:, 0])
+
+    def _detail(self, number: int) -> NDArray[np.float16]:
+        """(S, S, 4): an exemplar's detail, and how strong it is there; worked out when it is first asked for."""
+        if number not in self._details:
+            form = self.forms[number]
+            cover = _cover(_where(form, self.size_px), self.size_px)
+            parts = _part_masks(form, self.size_px, self._px_per_unit)
+            picture = self.pictures[number].astype(np.float32) / np.float32(255)
+            detail = self._log_detail(picture, cover, sum(parts[:-1], np.zeros_like(cover)))
+            strength = _blur_within(detail.mean(axis=2) ** 2, cover, BROAD_FINE * self._px_per_unit)
+            self._details[number] = np.concatenate([detail, strength[..., None]], axis=2).astype(np.float16)
+        return self._details[number]
+
+    def _log_detail(self, picture: Picture, cover: Mask, features: Mask) -> NDArray[np.float32]:
+        """(S, S, 3): the logarithm of a picture over its own blur, within the mesh; blurred farther in eyes and mouth."""
+        fine, broad = (
+            np.log((picture + np.float32(DARK)) / (_blur_within(picture, cover, sigma * self._px_per_unit) + np.float32(DARK)))
+            for sigma in (BROAD_FINE, BROAD_FEATURES)
+        )
+        return np.asarray(fine + features[..., None] * (broad - fine), np.float32)
+
+    def _restored(self, total: NDArray[np.float32], cover: Mask) -> Mask:
+        """(S, S): how much averaging weakened the detail; total: (S, S, 4), the averages of detail and of its strength."""
+        sigma_px = BROAD_FINE * self._px_per_unit
+        there, single = (_blur_within(each, cover, sigma_px) for each in (total[..., :3].mean(axis=2) ** 2, total[..., 3]))
+        return np.clip(np.sqrt((single + 1e-4) / (there + 1e-4)), 1, MOST_RESTORED)
+
+
+def choose_exemplars(forms: FloatArray, num: int) -> NDArray[np.int64]:
+    """The numbers of at most `num` of forms (N, P, 2) that are farthest apart, so that few stand for all; in ascending order.
+
+    The first is the most ordinary one. Source: Gonzalez 1985, "Clustering to minimize the maximum intercluster distance".
+    """
+    flat = np.asarray(forms, np.float64).reshape(len(forms), -1)
+    chosen = [int(((flat - flat.mean(axis=0)) ** 2).sum(axis=1).argmin())]
+    distances = ((flat - flat[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < min(num, len(flat)):
+        chosen.append(int(distances.argmax()))
+        distances = np.minimum(distances, ((flat - flat[chosen[-1]]) ** 2).sum(axis=1))
+    return np.array(sorted(chosen))
+
+
+# ---- the mesh over a crop -------------------------------------------------------------------------------------------------
+
+
+def _where(form: FloatArray, size_px: int) -> _Where:
+    """What a mesh covers: of triangles that lie over one another, as in profile, the one nearest to the camera counts."""
+    points, triangles = _outline(form), mesh_triangles()
+    areas = _areas(points)
+    order = np.argsort(points[triangles, 2].mean(axis=1), kind="stable") if points.shape[1] > 2 else np.arange(len(triangles))
+    numbers = np.full((size_px, size_px), -1, np.int32)
+    fixed = np.round((points[triangles, :2] - 0.5) * 16).astype(np.int32)
+    for triangle in order[areas[order] > _LEAST_AREA_PX]:  # the others are seen from behind
+        cv2.fillConvexPoly(numbers, fixed[triangle], int(triangle), lineType=cv2.LINE_8, shift=4)
+    rows, columns = np.nonzero(numbers >= 0)
+    inside = triangles[numbers[rows, columns]]
+    a, b, c = (points[inside[:, corner], :2] for corner in range(3))
+    place = np.stack([columns + 0.5, rows + 0.5], axis=1)
+    whole = _cross(b - a, c - a)
+    second, third = _cross(place - a, c - a) / whole, _cross(b - a, place - a) / whole
+    return _Where(rows, columns, inside, np.stack([1 - second - third, second, third], axis=1).astype(np.float32))
+
+
+def _cover(where: _Where, size_px: int) -> Mask:
+    cover = np.zeros((size_px, size_px), np.float32)
+    cover[where.rows, where.columns] = 1
+    return cover
+
+
+def _part_masks(form: FloatArray, size_px: int, px_per_unit: float) -> list[Mask]:
+    """Soft masks of the eyes, the mouth and the rest, which add up to 1."""
+    left, masks = np.ones((size_px, size_px), np.float32), []
+    for points in _PARTS:
+        contour = form[[point for point in points if point < LEFT_IRIS], :2]
+        rim = dilate(hull_mask(contour, (size_px, size_px)), FEATURE_RIM * px_per_unit)
+        masks.append(_soft(rim, FEATURE_SOFTNESS * px_per_unit) * left)
+        left = left - masks[-1]
+    return [*masks, left]
+
+
+def _outline(form: FloatArray) -> FloatArray:
+    """The mesh's 468 points, drawn out to mid-forehead."""
+    return raise_forehead(np.asarray(form, np.float64)[:LEFT_IRIS])
+
+
+def _areas(points: FloatArray) -> FloatArray:
+    """(T,) of each triangle in pixels, negative where it is seen from behind."""
+    a, b, c = (points[mesh_triangles()[:, corner], :2] for corner in range(3))
+    return _cross(b - a, c - a) / 2 * _signs()
+
+
+@cache
+def _signs() -> FloatArray:
+    a, b, c = (raise_forehead(mean_face())[mesh_triangles()[:, corner], :2] for corner in range(3))
+    return np.sign(_cross(b - a, c - a))
+
+
+def _cross(a: FloatArray, b: FloatArray) -> FloatArray:
+    return np.asarray(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
+
+
+def _soft(mask: Mask, sigma_px: float) -> Mask:
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma_px), np.float32)
+
+
+def _blur_within(picture: NDArray[np.float32], cover: Mask, sigma_px: float) -> NDArray[np.float32]:
+    """A picture (S, S) or (S, S, C) blurred within a mask, of whose outside nothing comes in."""
+    weights = cover if picture.ndim == 2 else cover[..., None]
+    around = np.maximum(cv2.GaussianBlur(cover, (0, 0), sigma_px), np.float32(1e-3))
+    return np.asarray(
+        cv2.GaussianBlur(picture * weights, (0, 0), sigma_px) / (around if picture.ndim == 2 else around[..., None]), np.float32
+    )

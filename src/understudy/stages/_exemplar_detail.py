@@ -1,0 +1,59 @@
+"""Gives drawn faces the fine detail of the new performer's own pictures, which a model keeps beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.imaging.depth import Picture
+from understudy.imaging.exemplars import NUM_FORM_POINTS, Exemplars
+from understudy.imaging.matte import scaled_to
+from understudy.imaging.steadiness import steady_form
+from understudy.perception.landmarks import MeshLandmarker, mesh_landmarker, where_the_mean_face_lies
+from understudy.types import FloatArray, Framing
+
+LEAST_PRESENCE = 0.5
+"""Below it the mesh network sees no face in what was drawn, and its points mean nothing."""
+
+
+class FormReader:
+    """Finds the mesh of drawn faces, where a crop's framing says that they lie; its networks are loaded when first asked."""
+
+    def __init__(self, region: Framing) -> None:
+        self._region = region
+        self._landmarker: MeshLandmarker | None = None
+
+    def read(self, drawn: Sequence[Picture]) -> list[NDArray[np.float64]]:
+        """The form (470, 3) of each picture (N, N, 3) in 0..1, in its pixels; no numbers where no face is seen."""
+        if not drawn:
+            return []
+        self._landmarker = self._landmarker or mesh_landmarker()
+        pictures = [np.asarray(np.rint(np.clip(np.nan_to_num(each), 0, 1) * 255), np.uint8) for each in drawn]
+        where = where_the_mean_face_lies(self._region, len(pictures[0]))
+        forms = []
+        for seen in self._landmarker.batch(pictures, [where] * len(pictures)):
+            form = np.full((NUM_FORM_POINTS, 3), np.nan)
+            if seen.presence >= LEAST_PRESENCE:
+                irises = np.column_stack([seen.irises, np.zeros(len(seen.irises))])
+                form = np.concatenate([np.column_stack([seen.refined[:, :2], seen.points[:, 2]]), irises])
+            forms.append(form)
+        return forms
+
+
+def with_detail(
+    colours: Picture, forms: Sequence[FloatArray], place: int, sigma_frames: float, exemplars: Exemplars, strength: float
+) -> Picture:
+    """What was drawn (N, N, 3), at the exemplars' size and with their detail.
+
+    forms: (470, 3) in pixels of what was drawn, of consecutive frames of one track; place: the frame's among them;
+    sigma_frames: over how many they are steadied.
+    """
+    size_px = max(exemplars.size_px, len(colours))
+    form = steady_form(forms, place, sigma_frames, LIKE_FORMS * len(colours)) * (size_px / len(colours))
+    return exemplars.detailed(scaled_to(colours, size_px), form, strength)
+
+
+LIKE_FORMS = 1 / 64
+"""Points that differ by much more than this share of the crop's side moved, as a lid does; they did not tremble."""

@@ -1,0 +1,356 @@
+"""A drawn face takes its fine detail from real pictures of the performer: those alike in form, whatever their light."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from drawn_faces import draw_face_set
+from tiny_training import TINY
+from understudy.imaging.exemplars import LEFT_IRIS, NUM_FORM_POINTS, RIGHT_IRIS, Exemplars, choose_exemplars
+from understudy.imaging.framing import FULL, crop_from_face
+from understudy.imaging.meanface import INNER_LIPS, LEFT_EYE, align_mesh, mean_face
+from understudy.imaging.similarity import apply, compose
+from understudy.imaging.steadiness import steady_form
+from understudy.imaging.warp import warp_image
+from understudy.media import read_frames
+from understudy.model.folder import EXEMPLARS_FILE
+from understudy.model.identity import IdentitySwapper, write_identity_model
+from understudy.model.swapper import load_swapper
+from understudy.perception.detect import mediapipe_detector
+from understudy.perception.embed import dlib_embedder
+from understudy.perception.landmarks import mesh_landmarker
+from understudy.settings import ConvertRecipe, RangeSettings
+from understudy.stages._exemplar_detail import FormReader, with_detail
+from understudy.stages._training_exemplars import presentable
+from understudy.stages._training_faces import is_held_out, open_performers
+from understudy.stages.convert import convert
+from understudy.stages.train import train
+from understudy.store.faceset import FaceSet
+from understudy.trust.consent import create_record
+from understudy.trust.identity import bind_identity
+from understudy.trust.records import read_record
+from understudy.types import BadInput
+
+SIZE = 128
+PX_PER_UNIT = SIZE / FULL.side
+CHIN = (slice(92, 104), slice(58, 70))
+"""Pixels of the chin, far from eyes, mouth and rim."""
+LIPS = (slice(79, 90), slice(56, 72))
+
+
+@cache
+def form(smile: float = 0.0, opening: float = 0.0, turn_degrees: float = 0.0) -> np.ndarray:
+    """(470, 3) of the mean face in a crop of SIZE, turned about the vertical, with its mouth changed; in face units."""
+    points = np.zeros((NUM_FORM_POINTS, 3))
+    points[:LEFT_IRIS] = mean_face()
+    points[LEFT_IRIS], points[RIGHT_IRIS] = points[[33, 133]].mean(0), points[[362, 263]].mean(0)
+    points[[61, 291], 1] -= smile
+    points[[178, 14, 402, 17, 84, 314], 1] += opening
+    angle = np.deg2rad(turn_degrees)
+    x, z = points[:, 0] - 0.5, points[:, 2].copy()
+    points[:, 0], points[:, 2] = 0.5 + np.cos(angle) * x + np.sin(angle) * z, np.cos(angle) * z - np.sin(angle) * x
+    return np.column_stack([apply(crop_from_face(FULL, SIZE), points[:, :2]), points[:, 2] * PX_PER_UNIT])
+
+
+def skin(seed: int = 0, light: float = 1.0, moved: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+    """(SIZE, SIZE, 3) in 0..1: a face's skin with pores, always the same ones, in some light; moved by pixels."""
+    noise = np.random.default_rng(seed).standard_normal((SIZE, SIZE)).astype(np.float32)
+    pores = cv2.GaussianBlur(noise, (0, 0), 1.2)
+    picture = np.array([0.5, 0.38, 0.3], np.float32) * (1 + 0.25 * pores[..., None] / pores.std())
+    shift = np.float32([[1, 0, moved[0]], [0, 1, moved[1]]])
+    return np.clip(light * cv2.warpAffine(picture, shift, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT), 0, 1)
+
+
+def exemplars(pictures: list[np.ndarray], forms: list[np.ndarray]) -> Exemplars:
+    stored = np.stack([np.rint(255 * picture).astype(np.uint8) for picture in pictures])
+    return Exemplars(stored, np.stack([each[:, :2] for each in forms]), PX_PER_UNIT)
+
+
+def soft(picture: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(picture, (0, 0), 4)
+
+
+def likeness(picture: np.ndarray, truth: np.ndarray, where: tuple[slice, slice] = CHIN) -> float:
+    return float(np.corrcoef(picture[where].mean(2).ravel(), truth[where].mean(2).ravel())[0, 1])
+
+
+def test_a_soft_face_gets_the_pores_of_its_exemplar() -> None:
+    truth = skin()
+    drawn = soft(truth)
+    sharp = exemplars([truth], [form()]).detailed(drawn, form())
+    assert likeness(sharp, truth) > 0.95 > 0.7 > likeness(drawn, truth)
+    assert np.abs(sharp - truth)[CHIN].mean() < 0.3 * np.abs(drawn - truth)[CHIN].mean()
+
+
+def test_the_light_and_the_complexion_stay_those_that_were_drawn() -> None:
+    truth = skin()
+    drawn = soft(truth) * np.array([1.0, 0.8, 1.2], np.float32)
+    bright, dark = (exemplars([skin(light=light)], [form()]).detailed(drawn, form()) for light in (1.3, 0.5))
+    np.testing.assert_allclose(bright[CHIN].mean((0, 1)), drawn[CHIN].mean((0, 1)), rtol=0.03)
+    assert np.abs(bright - dark)[CHIN].mean() < 0.02
+
+
+def test_detail_follows_the_form_that_was_drawn() -> None:
+    truth = skin()
+    moved = form() + np.array([3.0, 2.0, 0.0])
+    sharp = exemplars([truth], [form()]).detailed(soft(truth), moved)
+    there = skin(moved=(3, 2))
+    assert likeness(sharp, there) > 0.95
+    assert likeness(sharp, truth) < 0.5
+
+
+def test_the_exemplar_that_is_most_alike_in_form_decides() -> None:
+    shut, smiling = skin(seed=1), skin(seed=2)
+    several = exemplars([shut, smiling], [form(), form(smile=0.12)])
+    drawn = np.full((SIZE, SIZE, 3), 0.4, np.float32)
+    assert likeness(several.detailed(drawn, form()), shut, LIPS) > 0.8
+    assert likeness(several.detailed(drawn, form(smile=0.12)), smiling, LIPS) > 0.8
+
+
+def test_a_mouth_that_no_exemplar_shows_open_stays_as_it_was_drawn() -> None:
+    drawn = soft(skin(seed=3))
+    wide = form(opening=0.5)
+    opened = exemplars([skin()], [form()]).detailed(drawn, wide)
+    inside = np.rint(wide[list(INNER_LIPS), :2].mean(0)).astype(int)
+    here = (slice(inside[1] - 3, inside[1] + 4), slice(inside[0] - 3, inside[0] + 4))
+    eye = np.rint(wide[list(LEFT_EYE), :2].mean(0)).astype(int)
+    eyes = (slice(eye[1] - 3, eye[1] + 4), slice(eye[0] - 3, eye[0] + 4))
+    assert np.abs(opened - drawn)[here].mean() < 0.15 * np.abs(opened - drawn)[eyes].mean()
+
+
+def test_nothing_jumps_where_one_exemplar_takes_over_from_another() -> None:
+    several = exemplars([skin(seed=1), skin(seed=2)], [form(), form(smile=0.1)])
+    drawn = soft(skin())
+    steps = [several.detailed(drawn, form(smile=smile)) for smile in np.linspace(0.0, 0.1, 41)]
+    whole = np.abs(steps[-1] - steps[0])[LIPS].mean()
+    assert max(np.abs(one - other)[LIPS].mean() for one, other in itertools.pairwise(steps)) < 0.25 * whole
+
+
+def test_the_rim_of_the_face_and_all_beyond_it_stay_as_they_were_drawn() -> None:
+    drawn = soft(skin())
+    sharp = exemplars([skin()], [form()]).detailed(drawn, form())
+    changed = np.abs(sharp - drawn).max(2) > 0.01
+    assert changed.any()
+    low, high = form()[:LEFT_IRIS, :2].min(0), form()[:LEFT_IRIS, :2].max(0)
+    rows, columns = np.nonzero(changed)
+    assert columns.min() > low[0] + 1
+    assert columns.max() < high[0] - 1
+    assert rows.max() < high[1] - 1
+
+
+def test_a_turned_head_takes_no_detail_for_the_side_that_is_hidden() -> None:
+    turned = form(turn_degrees=60.0)
+    sharp = exemplars([skin()], [turned]).detailed(soft(skin()), turned)
+    assert np.isfinite(sharp).all()
+    seen = np.rint(turned[50, :2]).astype(int)  # the middle of the cheek at image left
+    cheek = (slice(seen[1] - 5, seen[1] + 6), slice(seen[0] - 5, seen[0] + 6))
+    assert likeness(sharp, skin(), cheek) > 0.9
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_what_has_no_form_is_left_alone(strength: float) -> None:
+    drawn = soft(skin())
+    nowhere = np.full((NUM_FORM_POINTS, 3), np.nan) if strength else form()
+    np.testing.assert_array_equal(exemplars([skin()], [form()]).detailed(drawn, nowhere, strength), drawn)
+    outside = form() + 10 * SIZE
+    np.testing.assert_array_equal(exemplars([skin()], [form()]).detailed(drawn, outside), drawn)
+
+
+def test_half_the_strength_gives_half_the_detail() -> None:
+    drawn, few = soft(skin()), exemplars([skin()], [form()])
+    none, half, whole = (few.detailed(drawn, form(), strength)[CHIN] for strength in (0.0, 0.5, 1.0))
+    assert np.abs(half - none).mean() == pytest.approx(0.5 * np.abs(whole - none).mean(), rel=0.1)
+
+
+# ---- which faces ----------------------------------------------------------------------------------------------------------
+
+
+def test_few_exemplars_stand_for_all() -> None:
+    forms = np.random.default_rng(0).normal(size=(200, 5, 2))
+    chosen = choose_exemplars(forms, 20)
+    assert len(set(chosen)) == 20
+    assert (np.diff(chosen) > 0).all()
+    gaps = np.linalg.norm((forms[:, None] - forms[chosen]).reshape(200, 20, -1), axis=2).min(1)
+    others = np.linalg.norm((forms[:, None] - forms[:20]).reshape(200, 20, -1), axis=2).min(1)
+    assert gaps.max() < others.max()
+    assert list(choose_exemplars(forms[:3], 20)) == [0, 1, 2]
+
+
+def test_a_form_is_steadied_but_a_blink_is_not() -> None:
+    random = np.random.default_rng(0)
+    still = [form() + 0.3 * random.standard_normal((NUM_FORM_POINTS, 1)) for _ in range(7)]
+    steady = steady_form(still, 3, 1.0, like_px=1.0)
+    assert np.abs(steady - form()).mean() < 0.75 * np.abs(still[3] - form()).mean()
+    blink = [form()] * 7
+    shut = form().copy()
+    shut[159, 1] += 6
+    blink[3] = shut
+    assert steady_form(blink, 3, 1.0, like_px=1.0)[159, 1] == pytest.approx(shut[159, 1], abs=0.01)
+    lost = [np.full_like(shut, np.nan), form(), form()]
+    np.testing.assert_allclose(steady_form(lost, 1, 1.0, like_px=1.0), form())
+
+
+# ---- in a model -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(face_sets: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    train(face_sets, folder, recipe=TINY, steps=3)
+    return folder
+
+
+def test_a_model_keeps_pictures_of_faces_it_learned_from(model: Path, face_sets: list[Path]) -> None:
+    arrays = load_file(model / EXEMPLARS_FILE)
+    assert arrays["abel.pictures"].shape == (TINY.num_exemplars, TINY.exemplar_px, TINY.exemplar_px, 3)
+    assert arrays["abel.forms"].shape == (TINY.num_exemplars, NUM_FORM_POINTS, 2)
+    kept = load_swapper(model).exemplars
+    assert set(kept) == {"abel", "bea"}
+    middle = kept["bea"].pictures[:, TINY.exemplar_px // 2, TINY.exemplar_px // 2].mean(0)
+    np.testing.assert_allclose(middle, (50, 95, 110), atol=12)  # the colour bea is drawn in
+
+
+def test_faces_that_are_blurred_hidden_or_held_out_are_no_exemplars(consented: Path, tmp_path: Path) -> None:
+    folders = [draw_face_set(tmp_path / name, name, (150, 200, 235)) for name in ("abel", "bea")]
+    with FaceSet.open(folders[0]) as face_set:
+        ids = [face.id for face in face_set.faces()]
+        face_set.set_occlusion(ids[5], 0.3)
+    stored = open_performers(folders)[0]
+    blurred = tuple(replace(face, sharpness=10.0) if number == 7 else face for number, face in enumerate(stored.faces))
+    recipe = replace(TINY, held_out_fraction=0.25)
+    numbers = set(presentable(replace(stored, faces=blurred), recipe))
+    held = set(np.flatnonzero(is_held_out(len(stored), 0.25)))
+    assert held
+    assert numbers == set(range(len(stored))) - held - {5, 7}
+
+
+def test_a_changed_file_of_exemplars_is_refused_and_one_that_only_lies_there_is_not_used(
+    model: Path, face_sets: list[Path], tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(model, changed)
+    arrays = load_file(changed / EXEMPLARS_FILE)
+    save_file({name.replace("abel", "bea", 1) + "x" * name.startswith("bea"): each for name, each in arrays.items()},
+              changed / EXEMPLARS_FILE)  # fmt: skip
+    with pytest.raises(BadInput, match=r"exemplars.*was changed since its checkpoint was saved"):
+        load_swapper(changed)
+    without = tmp_path / "without"
+    train(face_sets, without, recipe=replace(TINY, num_exemplars=0), steps=3)
+    assert not (without / EXEMPLARS_FILE).exists()
+    shutil.copy(model / EXEMPLARS_FILE, without)
+    assert not load_swapper(without).exemplars
+
+
+def test_a_run_that_goes_on_keeps_the_exemplars_its_checkpoints_are_bound_to(face_sets: list[Path], tmp_path: Path) -> None:
+    train(face_sets, tmp_path / "model", recipe=TINY, steps=2)
+    before = (tmp_path / "model" / EXEMPLARS_FILE).read_bytes()
+    train(face_sets, tmp_path / "model", recipe=TINY, steps=4)
+    assert (tmp_path / "model" / EXEMPLARS_FILE).read_bytes() == before
+    (tmp_path / "model" / EXEMPLARS_FILE).unlink()  # lost: the same pictures again
+    train(face_sets, tmp_path / "model", recipe=TINY, steps=5)
+    assert (tmp_path / "model" / EXEMPLARS_FILE).read_bytes() == before
+
+
+# ---- in a swap ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bea(sample: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A real picture of bea, rendered: (256, 256, 3) in 0..1, and its form."""
+    frame = next(record.image for record in read_frames(sample / "bea_test.mp4", 30, 31))
+    found = mediapipe_detector()(frame)
+    seen = mesh_landmarker()(frame, found[0])
+    picture = warp_image(frame, compose(crop_from_face(FULL, 256), align_mesh(seen.points)), (256, 256))
+    unit = picture.astype(np.float32) / np.float32(255)
+    return unit, FormReader(FULL).read([unit])[0]
+
+
+def test_the_form_of_a_drawn_face_is_found_where_the_framing_says_it_lies(bea: tuple[np.ndarray, np.ndarray]) -> None:
+    picture, found = bea
+    ordinary = apply(crop_from_face(FULL, 256), mean_face()[:, :2])
+    assert np.abs(found[:LEFT_IRIS, :2] - ordinary).mean() < 12
+    blurred = FormReader(FULL).read([cv2.GaussianBlur(picture, (0, 0), 4), np.zeros_like(picture)])
+    assert np.abs(blurred[0] - found)[:, :2].mean() < 3
+    assert np.isnan(blurred[1]).all()  # no face is there
+
+
+def test_a_blurred_face_gets_its_eyes_and_mouth_back(bea: tuple[np.ndarray, np.ndarray]) -> None:
+    picture, found = bea
+    drawn = cv2.resize(cv2.GaussianBlur(picture, (0, 0), 3), (96, 96), interpolation=cv2.INTER_AREA)
+    own = Exemplars(np.rint(255 * picture).astype(np.uint8)[None], found[None, :, :2], 256 / FULL.side)
+    sharp = with_detail(drawn, FormReader(FULL).read([drawn]), 0, 0.0, own, 1.0)
+    plain = cv2.resize(drawn, (256, 256), interpolation=cv2.INTER_CUBIC)
+    inside = cv2.boundingRect(found[list(LEFT_EYE), :2].astype(np.float32))
+    eye = (slice(inside[1], inside[1] + inside[3]), slice(inside[0], inside[0] + inside[2]))
+    assert sharp.shape == picture.shape
+    contrast = {name: each[eye].mean(2).std() for name, each in (("soft", plain), ("sharp", sharp), ("true", picture))}
+    assert contrast["soft"] < 0.85 * contrast["true"]
+    assert contrast["sharp"] == pytest.approx(contrast["true"], rel=0.15)
+    assert np.abs(sharp - picture)[eye].mean() < 0.9 * np.abs(plain - picture)[eye].mean()
+
+
+def test_the_very_picture_blurred_comes_back_sharp(bea: tuple[np.ndarray, np.ndarray]) -> None:
+    picture, found = bea
+    own = Exemplars(np.rint(255 * picture).astype(np.uint8)[None], found[None, :, :2], 256 / FULL.side)
+    drawn = cv2.GaussianBlur(picture, (0, 0), 3)
+    sharp = own.detailed(drawn, found)
+    inside = (slice(90, 190), slice(85, 170))  # eyes, nose and mouth
+    assert np.abs(sharp - picture)[inside].mean() < 0.25 * np.abs(drawn - picture)[inside].mean()
+
+
+class Soft(IdentitySwapper):
+    """Draws whoever is asked for as the plate shows him, softly: abel stands in for the performer he is replaced by."""
+
+    def swap(self, crops, from_performer, to_performer, drive=None, codes=None):
+        drawn = super().swap(crops, from_performer, to_performer, drive, codes)
+        return np.stack([cv2.GaussianBlur(each, (0, 0), 4) for each in drawn])
+
+
+def test_a_swap_is_as_sharp_as_the_exemplars_wherever_its_ranges_want_them(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [record.image for record in read_frames(sample / "abel_test.mp4", 4, 8)]
+    seen = mesh_landmarker().batch(frames, [mediapipe_detector()(frame)[0] for frame in frames])
+    place = [compose(crop_from_face(FULL, 256), align_mesh(each.points)) for each in seen]
+    pictures = np.stack([warp_image(frame, each, (256, 256)) for frame, each in zip(frames, place, strict=True)])
+    forms = np.stack([form[:, :2] for form in FormReader(FULL).read(list(pictures.astype(np.float32) / 255))])
+    abel = dlib_embedder().batch(frames, [each.points for each in seen])
+    for name, faces in (("abel", abel), ("bea", -abel)):
+        create_record(tmp_path / "consent", name, "synthetic")
+        bind_identity(read_record(tmp_path / "consent", name), faces)
+    model = write_identity_model(tmp_path / "model", {"abel": abel, "bea": -abel})
+    swapper = Soft({"abel": abel, "bea": -abel}, checkpoint=load_swapper(model).checkpoint)
+    swapper.exemplars = {"bea": Exemplars(pictures, forms, 256 / FULL.side)}
+    monkeypatch.setattr("understudy.stages.convert.load_swapper", lambda *_, **__: swapper)
+    plain = ConvertRecipe(colour="none", passes="none", exemplar_strength=0.0)
+    ranges = [RangeSettings(replace(plain, exemplar_strength=1.0), frames=(6, 7))]
+    convert(
+        sample / "abel_test.mp4",
+        model,
+        "abel",
+        "bea",
+        tmp_path / "swap",
+        recipe=plain,
+        ranges=ranges,
+        frames=(4, 7),
+        consent=tmp_path / "consent",
+    )
+    made = [record.image for record in read_frames(tmp_path / "swap" / "swap.mp4")]
+    kept = []
+    for frame, new, matrix in zip(frames, made, place, strict=True):
+        plate, swap = (warp_image(each, matrix, (256, 256)).astype(np.float32).mean(2)[60:190, 85:170] for each in (frame, new))
+        edges = [
+            np.abs(cv2.GaussianBlur(each, (0, 0), 1.5) - cv2.GaussianBlur(each, (0, 0), 4)).mean() for each in (plate, swap)
+        ]
+        kept.append(edges[1] / edges[0])
+    assert max(kept[:2]) < 0.6
+    assert min(kept[2:]) > 0.8
