@@ -18,6 +18,11 @@ LEAST_PRESENCE = 0.5
 """Below it the mesh network sees no face in what was drawn, and its points mean nothing."""
 
 
+LIKE_FORMS = 1 / 64
+"""Points that differ by much more than this share of the crop's side moved, as a lid does; they did not tremble. With half of
+it the truth pair's landmarks tremble by a tenth more, lids are as good."""
+
+
 class FormReader:
     """Finds the mesh of drawn faces, where a crop's framing says that they lie; its networks are loaded when first asked."""
 
@@ -53,7 +58,3 @@ def with_detail(
     size_px = max(exemplars.size_px, len(colours))
     form = steady_form(forms, place, sigma_frames, LIKE_FORMS * len(colours)) * (size_px / len(colours))
     return exemplars.detailed(scaled_to(colours, size_px), form, strength)
-
-
-LIKE_FORMS = 1 / 64
-"""Points that differ by much more than this share of the crop's side moved, as a lid does; they did not tremble."""
