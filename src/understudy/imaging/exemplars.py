@@ -32,8 +32,8 @@ NUM_FORM_POINTS = 470
 LEFT_IRIS, RIGHT_IRIS = 468, 469
 
 NUM_ALIKE = 8
-"""Exemplars that have a say at once. Fewer are sharper and tremble: of 4, 8, 24 the truth pair's `sharpness` is 0.75, 0.72,
-0.66 and its flicker 3.03, 2.93, 2.81 (docs/log.md)."""
+"""Exemplars that have a say at once. Fewer are sharper and flicker more: with 24 the truth pair's sharpness is 0.70 for 0.73,
+its flicker 2.83 for 2.90 (docs/log.md)."""
 
 NEAR_UNITS = 0.004
 """Forms this far apart are alike, whichever is the nearest; in face units, as all that follow."""
@@ -48,8 +48,9 @@ FEATURE_RIM, FEATURE_SOFTNESS = 0.055, 0.03
 RIM, RIM_SOFTNESS = 0.1, 0.04
 """How much of the mesh's rim stays as it was drawn: there hair and background would be taken for detail."""
 
-TRUSTED_FEATURES, TRUSTED_REST = 0.06, 0.25
-"""Forms so far from the nearest exemplar are trusted to 1/e: a mouth never shown open has no teeth to give."""
+TRUSTED_FEATURES, TRUSTED_REST = 0.024, 0.2
+"""Forms so far from the nearest exemplar are trusted to 1/e, half as far nearly in full: a mouth that was never shown open has no
+teeth to give, and its shut lips would close the one that was drawn."""
 
 MOST_RESTORED = 1.6
 """Pictures that are averaged lose contrast where they do not quite agree; it is given back up to this."""
@@ -58,7 +59,8 @@ DARK = 0.04
 """Added before the logarithm, so that the noise of shadows does not count as detail."""
 
 _LEAST_AREA_PX = 0.3
-_PARTS = ((*LEFT_EYE, LEFT_IRIS), (*RIGHT_EYE, RIGHT_IRIS), (*OUTER_LIPS, *INNER_LIPS))
+_PARTS = ((*LEFT_EYE, *[LEFT_IRIS] * 8), (*RIGHT_EYE, *[RIGHT_IRIS] * 8), (*OUTER_LIPS, *INNER_LIPS))
+"""An iris counts as much as half of the lid: where the eye looks is a matter of one point."""
 _REST = tuple(range(LEFT_IRIS))
 
 
@@ -122,7 +124,7 @@ class Exemplars:
                 np.zeros((1, 4), np.float32),
             )
             total[there.rows, there.columns] += mask[there.rows, there.columns, None] * seen
-            trust += mask * np.float32(np.exp(-((nearest / trusted) ** 2)))
+            trust += mask * np.float32(np.exp(-((nearest / trusted) ** 4)))
         wanted = total[..., :3] * self._restored(total, cover)[..., None]
         inside = _soft(erode(cover, RIM * self._px_per_unit), RIM_SOFTNESS * self._px_per_unit)
         change = (np.float32(strength) * inside * trust)[..., None] * (wanted - own)
