@@ -49,8 +49,8 @@ RIM, RIM_SOFTNESS = 0.1, 0.04
 """How much of the mesh's rim stays as it was drawn: there hair and background would be taken for detail."""
 
 TRUSTED_FEATURES, TRUSTED_REST = 0.024, 0.2
-"""Forms so far from the nearest exemplar are trusted to 1/e, half as far nearly in full: a mouth that was never shown open has no
-teeth to give, and its shut lips would close the one that was drawn."""
+"""Forms so far from the nearest exemplar are trusted to 1/e, half as far nearly in full: a mouth that was never shown open has
+no teeth to give, and its shut lips would close the one that was drawn."""
 
 MOST_RESTORED = 1.6
 """Pictures that are averaged lose contrast where they do not quite agree; it is given back up to this."""
