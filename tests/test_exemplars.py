@@ -28,6 +28,7 @@ from understudy.model.swapper import load_swapper
 from understudy.perception.detect import mediapipe_detector
 from understudy.perception.embed import dlib_embedder
 from understudy.perception.landmarks import mesh_landmarker
+from understudy.recipes import convert_recipe, train_recipe
 from understudy.settings import ConvertRecipe, RangeSettings
 from understudy.stages._exemplar_detail import FormReader, with_detail
 from understudy.stages._training_exemplars import presentable
@@ -258,6 +259,15 @@ def test_a_run_that_goes_on_keeps_the_exemplars_its_checkpoints_are_bound_to(fac
     (tmp_path / "model" / EXEMPLARS_FILE).unlink()  # lost: the same pictures again
     train(face_sets, tmp_path / "model", recipe=TINY, steps=5)
     assert (tmp_path / "model" / EXEMPLARS_FILE).read_bytes() == before
+
+
+def test_settings_that_no_exemplars_could_have_are_refused() -> None:
+    assert train_recipe("quick", {"num_exemplars": 0, "exemplar_px": 512}).num_exemplars == 0
+    for name, value in (("num_exemplars", -1), ("exemplar_px", 0), ("exemplar_px", 5000)):
+        with pytest.raises(BadInput, match=f"setting {name}: expected [01] to .*, got {value}"):
+            train_recipe("quick", {name: value})
+    with pytest.raises(BadInput, match=r"setting exemplar_strength: expected 0 to 1, got 1\.5"):
+        convert_recipe("delivery", {"exemplar_strength": 1.5})
 
 
 # ---- in a swap ------------------------------------------------------------------------------------------------------------

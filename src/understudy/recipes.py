@@ -319,6 +319,9 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "adam_beta2": (0, 0.999999),
     "decay_to_start": (0, 1),
     "held_out_fraction": (0, 0.5),
+    "num_exemplars": (0, 2000),
+    "exemplar_px": (1, 2048),
+    "exemplar_strength": (0, 1),
     "crf": (0, 51),
 }
 """What can be used at all, where that is less than `_check_range` lets any setting be; a model beyond was never made."""
