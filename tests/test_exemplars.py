@@ -157,6 +157,22 @@ def test_a_turned_head_takes_no_detail_for_the_side_that_is_hidden() -> None:
     assert likeness(sharp, skin(), cheek) > 0.9
 
 
+def test_a_face_that_fills_a_large_crop_is_no_larger_than_can_be_looked_up() -> None:
+    large = cv2.resize(skin(), (640, 640), interpolation=cv2.INTER_CUBIC)
+    form_there = form() * (640 / SIZE)
+    stored = Exemplars(np.rint(255 * np.clip(large, 0, 1)).astype(np.uint8)[None], form_there[None, :, :2], 5 * PX_PER_UNIT)
+    sharp = stored.detailed(cv2.GaussianBlur(large, (0, 0), 20), form_there)
+    assert likeness(sharp, large, (slice(460, 520), slice(290, 350))) > 0.95
+
+
+def test_what_enlarging_made_darker_than_black_comes_out_black() -> None:
+    drawn = soft(skin())
+    drawn[60:70, 50:80] = -0.1
+    sharp = exemplars([skin()], [form()]).detailed(drawn, form())
+    assert np.isfinite(sharp).all()
+    assert sharp.min() >= 0
+
+
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 def test_what_has_no_form_is_left_alone(strength: float) -> None:
     drawn = soft(skin())

@@ -59,6 +59,7 @@ DARK = 0.04
 """Added before the logarithm, so that the noise of shadows does not count as detail."""
 
 _LEAST_AREA_PX = 0.3
+_ROW_PX = 1024
 _PARTS = ((*LEFT_EYE, *[LEFT_IRIS] * 8), (*RIGHT_EYE, *[RIGHT_IRIS] * 8), (*OUTER_LIPS, *INNER_LIPS))
 """An iris counts as much as half of the lid: where the eye looks is a matter of one point."""
 _REST = tuple(range(LEFT_IRIS))
@@ -105,6 +106,7 @@ class Exemplars:
         As it was where the form is no face, and where no exemplar comes near it.
         """
         size_px, form = self.size_px, np.asarray(form, np.float64)
+        drawn = np.clip(drawn, 0, 1)  # enlarged, it may be darker than black
         if not (np.isfinite(form).all() and strength > 0):
             return drawn
         where = _where(form, size_px)
@@ -145,12 +147,14 @@ class Exemplars:
 
     def _seen(self, number: int, there: _Where) -> NDArray[np.float32]:
         """(M, 4): detail and its strength in an exemplar, where the bits of a face lie there."""
-        x, y = (there.places_on(self.forms[number]) - np.float32(0.5)).T
-        detail = self._detail(number).astype(np.float32)
-        if not len(x):
+        places = there.places_on(self.forms[number]) - np.float32(0.5)
+        if not len(places):
             return np.zeros((0, 4), np.float32)
-        seen = cv2.remap(detail, x[:, None], y[:, None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return cast(NDArray[np.float32], seen[:, 0])
+        rows = np.zeros((-(-len(places) // _ROW_PX), _ROW_PX, 2), np.float32)  # OpenCV takes 32,767 of a side at most
+        rows.reshape(-1, 2)[: len(places)] = places
+        detail = self._detail(number).astype(np.float32)
+        seen = cv2.remap(detail, rows[..., 0], rows[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cast(NDArray[np.float32], seen.reshape(-1, 4)[: len(places)])
 
     def _detail(self, number: int) -> NDArray[np.float16]:
         """(S, S, 4): an exemplar's detail, and how strong it is there; worked out when it is first asked for."""
