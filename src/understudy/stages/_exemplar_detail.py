@@ -12,10 +12,8 @@ from understudy.imaging.exemplars import NUM_FORM_POINTS, Exemplars
 from understudy.imaging.matte import scaled_to
 from understudy.imaging.steadiness import steady_form
 from understudy.perception.landmarks import MeshLandmarker, mesh_landmarker, where_the_mean_face_lies
+from understudy.perception.plausible import LEAST_PRESENCE
 from understudy.types import FloatArray, Framing
-
-LEAST_PRESENCE = 0.5
-"""Below it the mesh network sees no face in what was drawn, and its points mean nothing."""
 
 
 LIKE_FORMS = 1 / 64
