@@ -15,7 +15,6 @@ from understudy.perception.landmarks import MeshLandmarker, mesh_landmarker, whe
 from understudy.perception.plausible import LEAST_PRESENCE
 from understudy.types import FloatArray, Framing
 
-
 LIKE_FORMS = 1 / 64
 """Points that differ by much more than this share of the crop's side moved, as a lid does; they did not tremble. With half of
 it the truth pair's landmarks tremble by a tenth more, lids are as good."""

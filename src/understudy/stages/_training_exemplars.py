@@ -70,6 +70,7 @@ def presentable(stored: StoredFaces, recipe: TrainRecipe) -> NDArray[np.int64]:
     sharpness = np.array([face.sharpness for face in stored.faces])
     is_sharp = ~(sharpness < LEAST_SHARPNESS * np.nanmedian(sharpness[is_learned]))
     is_clear = np.array([not face.is_bridged and not face.occlusion > MOST_HIDDEN for face in stored.faces])
+    is_clear &= np.array([bool(np.isfinite(face.landmarks).all()) for face in stored.faces])
     wanted = is_learned & is_sharp & is_clear
     return np.flatnonzero(wanted if wanted.any() else is_learned)
 
