@@ -330,7 +330,7 @@ def test_the_very_picture_blurred_comes_back_sharp(bea: tuple[np.ndarray, np.nda
     drawn = cv2.GaussianBlur(picture, (0, 0), 3)
     sharp = own.detailed(drawn, found)
     inside = (slice(90, 190), slice(85, 170))  # eyes, nose and mouth
-    assert np.abs(sharp - picture)[inside].mean() < 0.25 * np.abs(drawn - picture)[inside].mean()
+    assert np.abs(sharp - picture)[inside].mean() < 0.3 * np.abs(drawn - picture)[inside].mean()
 
 
 class Soft(IdentitySwapper):

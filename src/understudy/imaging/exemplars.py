@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -60,26 +60,42 @@ DARK = 0.04
 
 _LEAST_AREA_PX = 0.3
 _ROW_PX = 1024
+_LEVELS = np.float32(8192)
+"""Detail as whole numbers, which OpenCV samples as they are; it reaches from -4 to 4, farther than `DARK` lets it."""
 _PARTS = ((*LEFT_EYE, *[LEFT_IRIS] * 8), (*RIGHT_EYE, *[RIGHT_IRIS] * 8), (*OUTER_LIPS, *INNER_LIPS))
 """An iris counts as much as half of the lid: where the eye looks is a matter of one point."""
 _REST = tuple(range(LEFT_IRIS))
 
 
 class _Where(NamedTuple):
-    """The pixels (M,) of a crop that a mesh covers: in which triangle (M, 3), with which shares (M, 3)."""
+    """The pixels (M,) that a mesh covers, counted along a crop's rows: in which triangle (M, 3), with which shares (M, 3)."""
 
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
+    pixels: NDArray[np.int64]
     corners: NDArray[np.int64]
     shares: NDArray[np.float32]
 
     def only(self, chosen: NDArray[np.bool_]) -> _Where:
-        return _Where(self.rows[chosen], self.columns[chosen], self.corners[chosen], self.shares[chosen])
+        numbers = np.flatnonzero(chosen)
+        return _Where(self.pixels[numbers], self.corners[numbers], self.shares[numbers])
 
-    def places_on(self, form: FloatArray) -> NDArray[np.float32]:
-        """(M, 2): where the same bits of the face lie in a picture with another form."""
-        points = np.asarray(_outline(form)[:, :2], np.float32)
-        return np.einsum("mc,mck->mk", self.shares, points[self.corners])
+    def between(self, at_points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(M, C): what lies between the mesh's points, where what is at them is known (468, C)."""
+        values = self.shares[:, :1] * at_points[self.corners[:, 0]]
+        for corner in (1, 2):
+            values += self.shares[:, corner, None] * at_points[self.corners[:, corner]]
+        return values
+
+    def places_on(self, forms: FloatArray) -> NDArray[np.float32]:
+        """(K, M, 2): where the same bits of the face lie in K pictures with other forms (K, 470, 2)."""
+        outlines = np.stack([_outline(form)[:, :2] for form in forms], axis=1).astype(np.float32)
+        return self.between(outlines.reshape(LEFT_IRIS, -1)).reshape(-1, len(forms), 2).swapaxes(0, 1)
+
+
+class _Detail(NamedTuple):
+    """An exemplar's detail (S, S, 3) in `_LEVELS`, and how strong it is around the mesh's points (468,)."""
+
+    levels: NDArray[np.int16]
+    strength: NDArray[np.float32]
 
 
 class Exemplars:
@@ -90,7 +106,7 @@ class Exemplars:
 
     def __init__(self, pictures: NDArray[np.uint8], forms: FloatArray, px_per_unit: float) -> None:
         self.pictures, self.forms, self._px_per_unit = pictures, np.asarray(forms, np.float64), px_per_unit
-        self._details: dict[int, NDArray[np.float16]] = {}
+        self._details: dict[int, _Detail] = {}
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -115,19 +131,16 @@ class Exemplars:
             return drawn
         parts = _part_masks(form, size_px, self._px_per_unit)
         own = self._log_detail(drawn, cover, sum(parts[:-1], np.zeros_like(cover)))
-        total, trust = np.zeros((size_px, size_px, 4), np.float32), np.zeros_like(cover)
+        total, trust = np.zeros((size_px * size_px, 4), np.float32), np.zeros_like(cover)
         for points, mask, trusted in zip(
             (*_PARTS, _REST), parts, (*[TRUSTED_FEATURES] * len(_PARTS), TRUSTED_REST), strict=True
         ):
-            there = where.only(mask[where.rows, where.columns] > 0)
+            there = where.only(mask.ravel()[where.pixels] > 0)
             numbers, weights, nearest = self._alike(form, points)
-            seen = sum(
-                (np.float32(w) * self._seen(n, there) for n, w in zip(numbers, weights, strict=True)),
-                np.zeros((1, 4), np.float32),
-            )
-            total[there.rows, there.columns] += mask[there.rows, there.columns, None] * seen
+            total[there.pixels] += mask.ravel()[there.pixels, None] * self._seen(there, numbers, weights)
             trust += mask * np.float32(np.exp(-((nearest / trusted) ** 4)))
-        wanted = total[..., :3] * self._restored(total, cover)[..., None]
+        averages = total.reshape(size_px, size_px, 4)
+        wanted = averages[..., :3] * self._restored(averages, cover)[..., None]
         inside = _soft(erode(cover, RIM * self._px_per_unit), RIM_SOFTNESS * self._px_per_unit)
         change = (np.float32(strength) * inside * trust)[..., None] * (wanted - own)
         return np.asarray(np.clip((drawn + np.float32(DARK)) * np.exp(change) - np.float32(DARK), 0, 1), np.float32)
@@ -145,27 +158,32 @@ class Exemplars:
         weights = np.exp(-(near**2 - nearest**2) / (2 * (NEAR_UNITS**2 + nearest**2)))
         return numbers, weights / weights.sum(), nearest
 
-    def _seen(self, number: int, there: _Where) -> NDArray[np.float32]:
-        """(M, 4): detail and its strength in an exemplar, where the bits of a face lie there."""
-        places = there.places_on(self.forms[number]) - np.float32(0.5)
-        if not len(places):
-            return np.zeros((0, 4), np.float32)
-        rows = np.zeros((-(-len(places) // _ROW_PX), _ROW_PX, 2), np.float32)  # OpenCV takes 32,767 of a side at most
-        rows.reshape(-1, 2)[: len(places)] = places
-        detail = self._detail(number).astype(np.float32)
-        seen = cv2.remap(detail, rows[..., 0], rows[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return cast(NDArray[np.float32], seen.reshape(-1, 4)[: len(places)])
+    def _seen(self, there: _Where, numbers: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(M, 4): the mean detail of some exemplars where the bits of a face lie there, and how strong it is in each."""
+        num, shares = len(there.pixels), weights.astype(np.float32)
+        places = np.zeros((len(numbers), -(-num // _ROW_PX) * _ROW_PX, 2), np.float32)
+        places[:, :num] = there.places_on(self.forms[numbers]) - np.float32(0.5)
+        total = np.zeros((num, 3), np.float32)
+        for number, share, rows in zip(numbers, shares, places.reshape(len(numbers), -1, _ROW_PX, 2), strict=True):
+            # a list of places is laid in rows, as OpenCV takes 32,767 of a side at most
+            levels = cv2.remap(self._detail(number).levels, rows, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            total += levels.reshape(-1, 3)[:num] * (share / _LEVELS)
+        strength = shares @ np.stack([self._detail(number).strength for number in numbers])
+        # a pixel on the rim of the mesh may have its middle just beyond it, and the strength there be less than none
+        return np.concatenate([total, np.maximum(there.between(strength[:, None]), 0)], axis=1)
 
-    def _detail(self, number: int) -> NDArray[np.float16]:
-        """(S, S, 4): an exemplar's detail, and how strong it is there; worked out when it is first asked for."""
+    def _detail(self, number: int) -> _Detail:
+        """Worked out when it is first asked for."""
         if number not in self._details:
             form = self.forms[number]
             cover = _cover(_where(form, self.size_px), self.size_px)
             parts = _part_masks(form, self.size_px, self._px_per_unit)
             picture = self.pictures[number].astype(np.float32) / np.float32(255)
             detail = self._log_detail(picture, cover, sum(parts[:-1], np.zeros_like(cover)))
-            strength = _blur_within(detail.mean(axis=2) ** 2, cover, BROAD_FINE * self._px_per_unit)
-            self._details[number] = np.concatenate([detail, strength[..., None]], axis=2).astype(np.float16)
+            around = _blur_within(detail.mean(axis=2) ** 2, cover, BROAD_FINE * self._px_per_unit)
+            points = (_outline(form)[:, :2] - 0.5).astype(np.float32)
+            strength = cv2.remap(around, points, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+            self._details[number] = _Detail(np.rint(detail * _LEVELS).astype(np.int16), strength)
         return self._details[number]
 
     def _log_detail(self, picture: Picture, cover: Mask, features: Mask) -> NDArray[np.float32]:
@@ -209,19 +227,19 @@ def _where(form: FloatArray, size_px: int) -> _Where:
     fixed = np.round((points[triangles, :2] - 0.5) * 16).astype(np.int32)
     for triangle in order[areas[order] > _LEAST_AREA_PX]:  # the others are seen from behind
         cv2.fillConvexPoly(numbers, fixed[triangle], int(triangle), lineType=cv2.LINE_8, shift=4)
-    rows, columns = np.nonzero(numbers >= 0)
-    inside = triangles[numbers[rows, columns]]
+    pixels = np.flatnonzero(numbers >= 0)
+    inside = triangles[numbers.ravel()[pixels]]
     a, b, c = (points[inside[:, corner], :2] for corner in range(3))
-    place = np.stack([columns + 0.5, rows + 0.5], axis=1)
+    place = np.stack([pixels % size_px + 0.5, pixels // size_px + 0.5], axis=1)
     whole = _cross(b - a, c - a)
     second, third = _cross(place - a, c - a) / whole, _cross(b - a, place - a) / whole
-    return _Where(rows, columns, inside, np.stack([1 - second - third, second, third], axis=1).astype(np.float32))
+    return _Where(pixels, inside, np.stack([1 - second - third, second, third], axis=1).astype(np.float32))
 
 
 def _cover(where: _Where, size_px: int) -> Mask:
-    cover = np.zeros((size_px, size_px), np.float32)
-    cover[where.rows, where.columns] = 1
-    return cover
+    cover = np.zeros(size_px * size_px, np.float32)
+    cover[where.pixels] = 1
+    return cover.reshape(size_px, size_px)
 
 
 def _part_masks(form: FloatArray, size_px: int, px_per_unit: float) -> list[Mask]:

@@ -46,6 +46,8 @@ class View:
 UPRIGHT = (View(0, False),)
 FOUR_VIEWS = (View(6, False), View(6, True), View(-6, False), View(-6, True))
 """On the virtual actors these bring jitter (second difference) from 0.0072 to 0.0038 face units; 2 views 0.0051, 16 0.0030."""
+TWO_VIEWS = (View(0, False), View(0, True))
+"""For faces that lie upright already: turned views see a face play less (docs/log.md)."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from understudy.imaging.depth import Picture
 from understudy.imaging.exemplars import NUM_FORM_POINTS, Exemplars
 from understudy.imaging.matte import scaled_to
 from understudy.imaging.steadiness import steady_form
-from understudy.perception.landmarks import MeshLandmarker, mesh_landmarker, where_the_mean_face_lies
+from understudy.perception.landmarks import TWO_VIEWS, MeshLandmarker, mesh_landmarker, where_the_mean_face_lies
 from understudy.perception.plausible import LEAST_PRESENCE
 from understudy.types import FloatArray, Framing
 
@@ -31,7 +31,7 @@ class FormReader:
         """The form (470, 3) of each picture (N, N, 3) in 0..1, in its pixels; no numbers where no face is seen."""
         if not drawn:
             return []
-        self._landmarker = self._landmarker or mesh_landmarker()
+        self._landmarker = self._landmarker or mesh_landmarker(TWO_VIEWS)
         pictures = [np.asarray(np.rint(np.clip(np.nan_to_num(each), 0, 1) * 255), np.uint8) for each in drawn]
         where = where_the_mean_face_lies(self._region, len(pictures[0]))
         forms = []
