@@ -117,6 +117,47 @@ def test_the_exemplar_that_is_most_alike_in_form_decides() -> None:
     assert likeness(several.detailed(drawn, form(smile=0.12)), smiling, LIPS) > 0.8
 
 
+def eye(moved: float = 0.0, height: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
+    """A picture (256, 256, 3) of skin with one dark iris, and its form; moved along the eye and high in the eye's widths."""
+    points = np.array(form()) * 2
+    outer, inner = points[LEFT_EYE[0], :2].copy(), points[LEFT_EYE[8], :2].copy()
+    width, middle = float(np.linalg.norm(outer - inner)), (outer + inner) / 2
+    for lid, side in ((range(1, 8), 1), (range(9, 16), -1)):
+        for number in lid:
+            points[LEFT_EYE[number], 1] = middle[1] + side * height * width / 2 * np.sin(np.pi * (number % 8) / 8)
+    points[LEFT_IRIS, :2] = middle + np.array([moved * width, 0])
+    picture = np.full((256, 256, 3), 0.5, np.float32)
+    cv2.circle(
+        picture, [round(16 * float(v - 0.5)) for v in points[LEFT_IRIS, :2]], round(16 * 0.18 * width), (0.1,) * 3, -1, shift=4
+    )
+    return cv2.GaussianBlur(picture, (0, 0), 0.7), points
+
+
+def where_dark(picture: np.ndarray, points: np.ndarray) -> float:
+    """How far along the eye its darkest part lies, in the eye's widths from its middle."""
+    outer, inner = points[LEFT_EYE[0], :2], points[LEFT_EYE[8], :2]
+    (left, top), width = np.minimum(outer, inner) - 2, float(np.linalg.norm(outer - inner))
+    strip = picture[int(top) - 2 : int(top) + 6, int(left) : int(left + width) + 4].mean((0, 2))
+    dark = np.clip(strip.max() - strip - 0.5 * np.ptp(strip), 0, None)
+    return (int(left) + (dark * (np.arange(len(strip)) + 0.5)).sum() / dark.sum() - (outer[0] + inner[0]) / 2) / width
+
+
+def test_an_eye_that_looks_elsewhere_than_its_exemplar_is_turned() -> None:
+    straight, looking = eye(), eye(moved=0.15)
+    own = Exemplars(np.rint(255 * straight[0]).astype(np.uint8)[None], straight[1][None, :, :2], 256 / FULL.side)
+    turned = own.detailed(soft(looking[0]), looking[1])
+    assert where_dark(looking[0], looking[1]) == pytest.approx(0.15, abs=0.02)
+    assert where_dark(turned, looking[1]) == pytest.approx(0.15, abs=0.03)
+    assert where_dark(own.detailed(soft(straight[0]), straight[1]), straight[1]) == pytest.approx(0, abs=0.02)
+
+
+def test_a_shut_eye_is_not_turned() -> None:
+    shut, looking = eye(height=0.05), eye(moved=0.15, height=0.05)
+    own = Exemplars(np.rint(255 * shut[0]).astype(np.uint8)[None], shut[1][None, :, :2], 256 / FULL.side)
+    flat = np.full((256, 256, 3), 0.4, np.float32)
+    assert where_dark(own.detailed(flat, looking[1]), shut[1]) == pytest.approx(0, abs=0.02)
+
+
 def test_a_mouth_that_no_exemplar_shows_open_stays_as_it_was_drawn() -> None:
     drawn = soft(skin(seed=3))
     wide = form(opening=0.5)

@@ -58,6 +58,13 @@ MOST_RESTORED = 1.6
 DARK = 0.04
 """Added before the logarithm, so that the noise of shadows does not count as detail."""
 
+IRIS_REACH, IRIS_MOVE = 0.35, 0.25
+"""An eye that looks elsewhere in an exemplar is turned: what lies so near to its iris is moved, by this at most, both in widths
+of the eye."""
+
+SHUT, OPEN = 0.12, 0.25
+"""Height of an eye over its width: below the first no iris is to be seen that could be moved, above the second all of it."""
+
 _LEAST_AREA_PX = 0.3
 _ROW_PX = 1024
 _LEVELS = np.float32(8192)
@@ -137,7 +144,9 @@ class Exemplars:
         ):
             there = where.only(mask.ravel()[where.pixels] > 0)
             numbers, weights, nearest = self._alike(form, points)
-            total[there.pixels] += mask.ravel()[there.pixels, None] * self._seen(there, numbers, weights)
+            forms = self.forms[numbers]
+            places = _looking_alike(there.places_on(forms), _middles(there.pixels, size_px), form, forms, points)
+            total[there.pixels] += mask.ravel()[there.pixels, None] * self._seen(there, places, numbers, weights)
             trust += mask * np.float32(np.exp(-((nearest / trusted) ** 4)))
         averages = total.reshape(size_px, size_px, 4)
         wanted = averages[..., :3] * self._restored(averages, cover)[..., None]
@@ -158,13 +167,15 @@ class Exemplars:
         weights = np.exp(-(near**2 - nearest**2) / (2 * (NEAR_UNITS**2 + nearest**2)))
         return numbers, weights / weights.sum(), nearest
 
-    def _seen(self, there: _Where, numbers: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(M, 4): the mean detail of some exemplars where the bits of a face lie there, and how strong it is in each."""
+    def _seen(
+        self, there: _Where, places: NDArray[np.float32], numbers: NDArray[np.int64], weights: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """(M, 4): the mean detail of some exemplars and how strong it is in each; places (K, M, 2): where it lies in them."""
         num, shares = len(there.pixels), weights.astype(np.float32)
-        places = np.zeros((len(numbers), -(-num // _ROW_PX) * _ROW_PX, 2), np.float32)
-        places[:, :num] = there.places_on(self.forms[numbers]) - np.float32(0.5)
+        laid = np.zeros((len(numbers), -(-num // _ROW_PX) * _ROW_PX, 2), np.float32)
+        laid[:, :num] = places - np.float32(0.5)
         total = np.zeros((num, 3), np.float32)
-        for number, share, rows in zip(numbers, shares, places.reshape(len(numbers), -1, _ROW_PX, 2), strict=True):
+        for number, share, rows in zip(numbers, shares, laid.reshape(len(numbers), -1, _ROW_PX, 2), strict=True):
             # a list of places is laid in rows, as OpenCV takes 32,767 of a side at most
             levels = cv2.remap(self._detail(number).levels, rows, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             total += levels.reshape(-1, 3)[:num] * (share / _LEVELS)
@@ -215,6 +226,36 @@ def choose_exemplars(forms: FloatArray, num: int) -> NDArray[np.int64]:
     return np.array(sorted(chosen))
 
 
+# ---- eyes -----------------------------------------------------------------------------------------------------------------
+
+
+def _looking_alike(
+    places: NDArray[np.float32], middles: FloatArray, form: FloatArray, forms: FloatArray, part: Sequence[int]
+) -> NDArray[np.float32]:
+    """Places (K, M, 2) in pictures of other forms (K, 470, 2) of the pixels around `middles` (M, 2), changed so that an iris
+    lies on an iris: the mesh reaches from lid to lid and does not know where the eye looks. Unchanged where no eye is open."""
+    iris = next((point for point in part if point >= LEFT_IRIS), None)
+    if iris is None or not len(middles):
+        return places
+    lids = LEFT_EYE if iris == LEFT_IRIS else RIGHT_EYE
+    distances = np.linalg.norm(middles - form[iris, :2], axis=1)
+    nearest = int(distances.argmin())
+    width, openness = _eye(form[None], lids)
+    widths, opennesses = _eye(forms, lids)
+    moves = forms[:, iris] - (places[:, nearest] + form[iris, :2] - middles[nearest])
+    lengths = np.maximum(np.linalg.norm(moves, axis=1), 1e-6)
+    shares = np.minimum(openness, opennesses) * np.minimum(1, IRIS_MOVE * widths / lengths)
+    nearness = np.exp(-((distances / (IRIS_REACH * width)) ** 4))
+    return np.asarray(places + (shares[:, None] * moves)[:, None] * nearness[:, None], np.float32)
+
+
+def _eye(forms: FloatArray, lids: Sequence[int]) -> tuple[FloatArray, FloatArray]:
+    """(K,), (K,): the width of an eye in pixels, and how far it is open, 0 to 1."""
+    outer, lower, inner, upper = (forms[:, lids[quarter], :2] for quarter in (0, 4, 8, 12))
+    widths = np.maximum(np.linalg.norm(outer - inner, axis=1), 1e-6)
+    return widths, np.clip((np.linalg.norm(upper - lower, axis=1) / widths - SHUT) / (OPEN - SHUT), 0, 1)
+
+
 # ---- the mesh over a crop -------------------------------------------------------------------------------------------------
 
 
@@ -230,10 +271,15 @@ def _where(form: FloatArray, size_px: int) -> _Where:
     pixels = np.flatnonzero(numbers >= 0)
     inside = triangles[numbers.ravel()[pixels]]
     a, b, c = (points[inside[:, corner], :2] for corner in range(3))
-    place = np.stack([pixels % size_px + 0.5, pixels // size_px + 0.5], axis=1)
+    place = _middles(pixels, size_px)
     whole = _cross(b - a, c - a)
     second, third = _cross(place - a, c - a) / whole, _cross(b - a, place - a) / whole
     return _Where(pixels, inside, np.stack([1 - second - third, second, third], axis=1).astype(np.float32))
+
+
+def _middles(pixels: NDArray[np.int64], size_px: int) -> FloatArray:
+    """(M, 2): the middles of pixels that are counted along the rows of a crop."""
+    return np.stack([pixels % size_px + 0.5, pixels // size_px + 0.5], axis=1)
 
 
 def _cover(where: _Where, size_px: int) -> Mask:
