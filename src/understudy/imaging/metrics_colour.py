@@ -78,7 +78,7 @@ def seam_step(swap: FloatArray, plate: FloatArray, region: FloatArray) -> float:
         return float("nan")
     steps = [
         [np.linalg.norm(lab[inner].mean(0) - lab[outer].mean(0)) for inner, outer in sectors]
-        for lab in (rgb_to_lab(swap), rgb_to_lab(plate))
+        for lab in (rgb_to_lab(picture).reshape(-1, 3) for picture in (swap, plate))
     ]
     return float(np.mean(steps[0]) - np.mean(steps[1]))
 
@@ -92,8 +92,8 @@ def _mean_lab(picture: FloatArray, mask: FloatArray) -> NDArray[np.float64]:
     return np.array([mean_in(plane, mask) for plane in np.moveaxis(rgb_to_lab(picture), -1, 0)])
 
 
-def _ring_sectors(region: FloatArray) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """(inner ring, outer ring) as boolean pictures, for each sector around the region's centre that has both."""
+def _ring_sectors(region: FloatArray) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(inner ring, outer ring) as pixels counted along the rows, for each sector around the region's centre that has both."""
     inside = (np.asarray(region) > 0.5).astype(np.uint8)
     if not 0 < inside.sum() < inside.size:
         return []
@@ -104,5 +104,5 @@ def _ring_sectors(region: FloatArray) -> list[tuple[NDArray[np.bool_], NDArray[n
     rows, columns = np.mgrid[:height, :width]
     angle = np.arctan2(rows - np.mean(rows[inside > 0]), columns - np.mean(columns[inside > 0]))
     sector = np.floor((angle + np.pi) / (2 * np.pi) * NUM_SECTORS).astype(int) % NUM_SECTORS
-    pairs = [(inner & (sector == k), outer & (sector == k)) for k in range(NUM_SECTORS)]
-    return [(a, b) for a, b in pairs if a.any() and b.any()]
+    pairs = [(np.flatnonzero(inner & (sector == k)), np.flatnonzero(outer & (sector == k))) for k in range(NUM_SECTORS)]
+    return [(a, b) for a, b in pairs if len(a) and len(b)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from understudy.stages._evaluation_kept import (
     figures_in,
     row_from,
 )
-from understudy.store.frame_rows import FrameRows
+from understudy.store.frame_rows import FrameRow, FrameRows
 from understudy.types import Box, Detection, FloatArray, Image
 
 FLOORS = ("plate", "truth_reencoded", "truth_shifted", "truth_in_plate")
@@ -42,6 +44,9 @@ STEADY = ("swap", "plate", "truth_reencoded")
 
 FLOOR_EVERY = 3
 """The truth's own fidelity hardly varies: it is taken on every third frame."""
+
+MOST_WAITING = 4
+"""Frames whose figures may be outstanding: each holds its pictures."""
 
 DETECT_EVERY = 5
 _LEAST_OVERLAP = 0.3
@@ -97,26 +102,50 @@ def measure(scene: Scene, folder: Path, tell: Tell, tell_coding: Tell) -> Measur
     tell: is told how many frames are done; tell_coding: how many of the truth are coded anew, before.
     """
     copy = _reencoded(scene.truth, folder / REENCODED_FILE, tell_coding) if scene.truth else None
-    with FrameRows(folder / ROWS_FILE) as kept:
-        earlier: pixels.Moment | None = None
-        before: pixels.Moment | None = None
-        # The two frames before the first new one are looked at once more: steadiness compares neighbours.
-        first = max(0, len(kept) - 2)
-        copies = read_frames(copy, first) if copy else iter(())
-        for frames in read_frame_sets(scene.swap, scene.plate, scene.truth, first=first):
-            record = next(copies, None)
-            views = _views(scene, frames, record.eight_bit if record else None)
-            sights = {name: _look(scene, views[name], frames.index) for name in scene.looked_at}
-            now = make_moment(scene, frames, views, sights)
-            if frames.index >= len(kept):
-                figures = _figures(scene, frames, (earlier, before, now), sights["plate"])
-                faces = {name: motion(sight, views[name].place.alignment(frames.index)) for name, sight in sights.items()}
-                kept.append(row_from(figures, faces))
+    with FrameRows(folder / ROWS_FILE) as kept, ThreadPoolExecutor(1) as pool:
+        waiting: deque[_Asked] = deque()
+        for asked in _asked(scene, copy, len(kept), pool):
+            waiting.append(asked)
+            if len(waiting) > MOST_WAITING:
+                kept.append(waiting.popleft().row())
                 tell(len(kept))
-            earlier, before = before, now
+        for asked in waiting:
+            kept.append(asked.row())
+            tell(len(kept))
         rows = list(kept)
     faces_of = {name: [face_in(row, name) for row in rows] for name in scene.looked_at}
     return Measurements([figures_in(row) for row in rows], faces_of)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A frame whose faces are found and whose figures are being worked out."""
+
+    figures: Future[FrameFigures]
+    faces: Mapping[str, FaceMotion]
+
+    def row(self) -> FrameRow:
+        """Waits for the figures."""
+        return row_from(self.figures.result(), self.faces)
+
+
+def _asked(scene: Scene, copy: Path | None, num_kept: int, pool: Executor) -> Iterator[_Asked]:
+    """The frames from `num_kept` on: networks look at one here while the figures of those before it are worked out."""
+    earlier: pixels.Moment | None = None
+    before: pixels.Moment | None = None
+    # The two frames before the first new one are looked at once more: steadiness compares neighbours.
+    first = max(0, num_kept - 2)
+    copies = read_frames(copy, first) if copy else iter(())
+    for frames in read_frame_sets(scene.swap, scene.plate, scene.truth, first=first):
+        record = next(copies, None)
+        views = _views(scene, frames, record.eight_bit if record else None)
+        sights = {name: _look(scene, views[name], frames.index) for name in scene.looked_at}
+        now = make_moment(scene, frames, views, sights)
+        if frames.index >= num_kept:
+            figures = pool.submit(_figures, scene, frames, (earlier, before, now), sights["plate"])
+            faces = {name: motion(sight, views[name].place.alignment(frames.index)) for name, sight in sights.items()}
+            yield _Asked(figures, faces)
+        earlier, before = before, now
 
 
 def _look(scene: Scene, view: View, frame: int) -> Sight:

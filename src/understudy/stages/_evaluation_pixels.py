@@ -121,21 +121,25 @@ def steadiness(now: Moment, before: Moment, earlier: Moment | None, names: Seque
             "flow_error_px": metrics_temporal.flow_error_px(flow, true_flow, mask[window]),
             "flicker": metrics_temporal.flicker(*residuals, true_flow, mask[window]),
         }
-        if earlier is not None:
-            figures[name]["pulsing"] = _pulsing((earlier, before, now), name)
+    if earlier is not None:
+        for name, pulsing in _pulsing((earlier, before, now), names).items():
+            figures[name]["pulsing"] = pulsing
     return figures
 
 
-def _pulsing(moments: tuple[Moment, Moment, Moment], name: str) -> float:
+def _pulsing(moments: tuple[Moment, Moment, Moment], names: Sequence[str]) -> dict[str, float]:
     mask = np.min([each.mask for each in moments], axis=0)
     window = _around(mask)
-    earlier, before, now = (each.pictures[name][window] - each.reference[window] for each in moments)
     true_earlier, true_before, true_now = (each.reference[window] for each in moments)
     flows = (
         metrics_temporal.optical_flow(true_before, true_earlier),
         metrics_temporal.optical_flow(true_before, true_now),
     )
-    return metrics_temporal.pulsing(before, (earlier, now), flows, mask[window])
+    pulsing = {}
+    for name in names:
+        earlier, before, now = (each.pictures[name][window] - each.reference[window] for each in moments)
+        pulsing[name] = metrics_temporal.pulsing(before, (earlier, now), flows, mask[window])
+    return pulsing
 
 
 def feature_regions(mask: Mask, points: FloatArray) -> dict[str, Mask]:
