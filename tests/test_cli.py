@@ -194,7 +194,7 @@ def test_dry_run_of_the_demo_shows_each_stage_and_makes_nothing(tmp_path: Path, 
     assert run_command(["demo", str(tmp_path / "out"), "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert [line.split()[0] for line in text.splitlines() if line and line[0] != " "] == [
-        *("extract", "extract", "train", "convert", "evaluate")
+        *("extract", "extract", "train", "convert", "evaluate", "convert", "evaluate")
     ]
     assert "recipe.learning_rate" in text
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Makes docs/strip.jpg, the README's picture, from a finished demo: plate, swap and truth, one below the other.
+"""Makes docs/strip.jpg, the README's picture, from a finished demo: plate, both swaps and truth, one below the other.
 
 python tools/make_strip.py demo docs/strip.jpg
 """
@@ -22,7 +22,8 @@ TILE_PX = 190
 
 def make_strip(demo: Path, out: Path) -> None:
     """Write the strip of the demo folder `demo` to `out`."""
-    clips = (SAMPLE / "abel_test.mp4", demo / "swaps" / "abel_test" / "swap.mp4", SAMPLE / "bea_test.mp4")
+    swaps = [demo / "swaps" / name / "swap.mp4" for name in ("delivery", "abel_test")]
+    clips = (SAMPLE / "abel_test.mp4", *swaps, SAMPLE / "bea_test.mp4")
     rows = [np.concatenate([_tile(picture) for picture in _pictures(clip)], axis=1) for clip in clips]
     write_jpeg(out, np.concatenate(rows, axis=0), quality=90)
 
