@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ import understudy
 from drawn_faces import draw_face
 from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY
 from understudy.imaging.expression import READINGS, Drive
-from understudy.imaging.light import in_the_light_of, light_on
+from understudy.imaging.light import in_the_light_of, light_on, shading_on
 from understudy.imaging.masks import polygon_mask
 from understudy.media import read_image
 from understudy.media.reader import read_frames
@@ -245,6 +246,58 @@ def test_a_model_knows_by_which_skin_the_light_was_told_and_draws_in_the_plates_
     for read in (None, codes[0]):
         with pytest.raises(ValueError, match="where the faces lie"):
             swapper.swap(crops, "abel", "bea", blind, read)
+
+
+BAND = slice(int(0.42 * SIZE), int(0.56 * SIZE))
+"""Columns of a shadow down the middle of the face."""
+CHEEKS = slice(int(0.5 * SIZE), int(0.75 * SIZE))
+
+
+def shaded(plate: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    return np.exp(shading_on(plate, drawn, face_mask(), SKIN, UNIT_PX))[CHEEKS]
+
+
+@pytest.mark.parametrize("light", [1.0, 0.6])
+def test_a_shadow_that_the_network_did_not_draw_is_seen_with_its_edge(light: float) -> None:
+    drawn = light * lit_face(np.ones(3))
+    plate = drawn.copy()
+    plate[:, BAND] *= np.float32(0.55)
+    gains = shaded(plate, cv2.GaussianBlur(drawn, (0, 0), 1))
+    rim = 3
+    assert gains[:, BAND.start + rim : BAND.stop - rim].mean() == pytest.approx(0.55, abs=0.06)
+    for beside in (slice(BAND.start - 8, BAND.start - rim), slice(BAND.stop + rim, BAND.stop + 8)):
+        assert gains[:, beside].mean() == pytest.approx(1, abs=0.05)
+
+
+def test_a_feature_that_is_drawn_a_little_off_is_no_light() -> None:
+    plate = lit_face(np.ones(3))
+    rows = slice(int(0.6 * SIZE), int(0.6 * SIZE) + 3)
+    plate[rows, 40:56] *= np.float32(0.6)  # a narrow mouth, two pixels from where it is drawn
+    assert np.abs(shaded(plate, np.roll(plate, 2, axis=0)) - 1).max() < 0.03
+
+
+def test_what_stands_before_a_face_throws_no_light_on_another() -> None:
+    drawn = lit_face(np.ones(3))
+    plate = drawn.copy()
+    plate[:, BAND] = (0.05, 0.1, 0.3)
+    assert np.abs(shaded(plate, drawn) - 1).max() < 0.05
+
+
+def test_shadows_are_put_on_another_as_far_as_told_and_never_on_oneself(face_sets: list[Path], tmp_path: Path) -> None:
+    train(face_sets, tmp_path / "model", recipe=replace(TINY, is_light_measured=True), steps=2)
+    swapper = load_swapper(tmp_path / "model")
+    crops = np.full((1, 32, 32, 3), 1, np.float32) * np.float32(LIGHT_SKIN) / 255
+    crops[:, :, 12:18] *= np.float32(0.3)
+
+    def swapped(strength: float, to: str = "bea") -> np.ndarray:
+        drive = Drive(np.zeros((1, len(READINGS)), np.float32), faces=face_mask(32)[None], shading=strength)
+        return swapper.swap(crops, "abel", to, drive)
+
+    none, half, whole = (np.log(swapped(strength)[..., :3]) for strength in (0, 0.5, 1))
+    np.testing.assert_allclose(half - none, (whole - none) / 2, atol=1e-3)
+    assert (whole - none)[0, 14:20, 14:16].mean() < -0.3
+    np.testing.assert_array_equal(swapped(1)[..., 3], swapped(0)[..., 3])
+    np.testing.assert_array_equal(swapped(1, "abel"), swapped(0, "abel"))
 
 
 def test_what_a_dim_face_has_brighter_than_white_is_white_to_the_network() -> None:

@@ -322,6 +322,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "num_exemplars": (0, 2000),
     "exemplar_px": (1, 2048),
     "exemplar_strength": (0, 1),
+    "shading_strength": (0, 1),
     "crf": (0, 51),
 }
 """What can be used at all, where that is less than `_check_range` lets any setting be; a model beyond was never made."""

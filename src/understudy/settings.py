@@ -107,6 +107,8 @@ class ConvertRecipe:
     slightly shifted crops of each face are averaged, 1 to 4 (each costs the network once more). `expression_strength`: how much
     of the expression that was measured on the plate the model is told, 1 for all of it. `exemplar_strength`: how much of the
     fine detail comes from the pictures that the model keeps of the new performer (imaging/exemplars.py), 0 for none.
+    `shading_strength`: how much of the shadows and lights on the plate's face that a model which draws in ordinary light leaves
+    out is put back (imaging/light.py).
     `flow_blend_fraction`: share of the neighbouring frames' broad features, moved along the optical flow; a last resort
     against a model that flickers.
     `fade_seconds`: how long a face that drops out takes to go. `on_missing`: what becomes of frames without a swap: kept,
@@ -133,6 +135,7 @@ class ConvertRecipe:
     num_crops: int = 1
     expression_strength: float = 1.0
     exemplar_strength: float = 1.0
+    shading_strength: float = 1.0
     flow_blend_fraction: float = 0.0
     fade_seconds: float = 0.16
     on_missing: Literal["keep", "blur", "black"] = "keep"

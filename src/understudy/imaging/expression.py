@@ -97,11 +97,13 @@ class Drive:
     """What plays a swap: readings (N, 14) of the plate's faces, and how much of them is to be played, one or (N,).
 
     faces: (N, R, R), where the faces lie in the crops, by which a model that draws in ordinary light measures the plate's.
+    shading: how much of the shadows and lights on the plate's faces is put on what is drawn, one or (N,).
     """
 
     readings: FloatArray
     strength: FloatArray | float = 1.0
     faces: NDArray[np.float32] | None = None
+    shading: FloatArray | float = 1.0
 
 
 def read_expressions(faces: Sequence[Face]) -> NDArray[np.float32]:

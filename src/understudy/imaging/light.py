@@ -34,6 +34,19 @@ WHATEVER_SHARE = 0.02
 MOST_LIGHT = 8.0
 """Beyond this, up or down, nothing is measured but noise."""
 
+BROAD_UNITS, SOFT_UNITS = 0.1, 0.025
+"""Where a face is not lit as it was drawn. What is narrower than the first is no light but a wrinkle, or a feature that was
+drawn a little off its place; the second is how softly a shadow ends."""
+
+DARK_SHARE = 0.1
+"""Of the face's own brightness, below which a difference is mostly noise and fades."""
+
+SHADED_RIM_UNITS = 0.05
+"""The same as `RIM_UNITS` for places: one pixel more or less decides nothing there."""
+
+DRAWN_WRONG = 0.12
+"""Differences (of logarithms) below it are taken for errors of what was drawn, those above for light; softly."""
+
 ENOUGH_PX = 128
 """A mean of colours needs no larger picture."""
 
@@ -64,6 +77,33 @@ def in_the_light_of(
     return np.asarray(np.clip(drawn * np.float32(wanted / there), 0, 1), np.float32)
 
 
+def shading_on(plate: Picture, drawn: NDArray[np.float32], face: Mask, skin: FloatArray, px_per_unit: float) -> Mask:
+    """(N, N), natural logarithms: how much brighter the plate's face is, place by place, than its performer was drawn there.
+
+    That is light for which a network has no picture: the edge of a shadow that passes over a face. Another face beside it has
+    it too (ratio images, Liu, Shan and Zhang 2001). plate: (N, N, 3); drawn: the same performer with the same play, in the
+    light of the plate as a whole; face, skin, px_per_unit: as for `light_on`. Zero where the plate shows no skin.
+    """
+    colours, size = _small(plate), len(plate)
+    unit_px = px_per_unit * len(colours) / size
+    shown = _skin_in(colours, _small(face), skin, px_per_unit / size, SHADED_RIM_UNITS)
+    there, own = colours.mean(axis=2), _small(drawn).mean(axis=2)
+    dark = np.float32(DARK_SHARE * (shown * there).sum() / max(float(shown.sum()), 1) + 1e-3)
+    ratio = np.log((there + dark) / (own + dark))
+    amount = cv2.GaussianBlur(shown, (0, 0), BROAD_UNITS * unit_px)
+    around = cv2.GaussianBlur(shown * ratio, (0, 0), BROAD_UNITS * unit_px) / (amount + np.float32(0.05))
+    broad = _median(np.where(shown > 0.5, ratio, around), BROAD_UNITS * unit_px)
+    soft = cv2.GaussianBlur(broad, (0, 0), SOFT_UNITS * unit_px) * np.clip(2 * amount, 0, 1)
+    shading = soft * (1 - np.exp(-((soft / DRAWN_WRONG) ** 2)))
+    return np.asarray(cv2.resize(shading, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _median(logarithms: NDArray[np.float32], width_px: float) -> NDArray[np.float32]:
+    """Unlike a mean it keeps edges; -1 to 1, in steps of 1/127, which is all that OpenCV takes of a wide one."""
+    levels = np.rint(128 + 127 * np.clip(logarithms, -1, 1)).astype(np.uint8)
+    return (cv2.medianBlur(levels, int(width_px) // 2 * 2 + 1).astype(np.float32) - 128) / np.float32(127)
+
+
 def _small(picture: Picture) -> NDArray[np.float32]:
     """(N, N) or (N, N, 3) in 0..1, at `ENOUGH_PX` where it is larger."""
     if len(picture) > ENOUGH_PX:
@@ -71,9 +111,11 @@ def _small(picture: Picture) -> NDArray[np.float32]:
     return picture.astype(np.float32) / np.float32(255 if picture.dtype == np.uint8 else 1)
 
 
-def _skin_in(colours: NDArray[np.float32], face: Mask, skin: FloatArray, units_share: float) -> Mask:
+def _skin_in(
+    colours: NDArray[np.float32], face: Mask, skin: FloatArray, units_share: float, rim_units: float = RIM_UNITS
+) -> Mask:
     """How much each pixel says of the skin; units_share: a face unit as a share of the side."""
-    inside = erode(face, RIM_UNITS * units_share * len(colours))
+    inside = erode(face, rim_units * units_share * len(colours))
     return inside * (WHATEVER_SHARE + (1 - WHATEVER_SHARE) * likeness_to_skin(colours, skin))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from understudy.imaging.exemplars import Exemplars
 from understudy.imaging.expression import Drive, ExpressionStandard, Told
 from understudy.imaging.framing import framing
-from understudy.imaging.light import in_the_light_of, light_on
+from understudy.imaging.light import in_the_light_of, light_on, shading_on
 from understudy.model.colour import UNCHANGED, ColourStandard
 from understudy.model.folder import (
     GALLERIES_FILE,
@@ -110,14 +110,16 @@ class Swapper:
         device = self._device()
         with torch.inference_mode():
             told = self._told(from_performer, drive, device)
-            drawn = self._network.draw(torch.from_numpy(codes).to(device), to_performer, told)
+            seen = torch.from_numpy(codes).to(device)
+            drawn = self._network.draw(seen, to_performer, told)
             if offset := self._skin_offsets.get(from_performer, {}).get(to_performer):
                 shifted = drawn[:, :3] + torch.tensor(offset, device=device)[:, None, None]
                 drawn = torch.cat([shifted.clamp(0, 1), drawn[:, 3:]], dim=1)
             if drawn.shape[1] == 3:
                 drawn = torch.cat([drawn, torch.ones_like(drawn[:, :1])], dim=1)
             answers = np.ascontiguousarray(drawn.permute(0, 2, 3, 1).cpu().numpy())
-        return self._lit(answers, crops, from_performer, to_performer, faces)
+        answers = self._lit(answers, crops, from_performer, to_performer, faces)
+        return self._shaded(answers, seen, crops, from_performer, to_performer, drive)
 
     def read(
         self,
@@ -156,6 +158,30 @@ class Swapper:
             answer[..., :3] = in_the_light_of(answer[..., :3], crop, face, *skins, self._px_per_unit)
         return answers
 
+    def _shaded(
+        self,
+        answers: NDArray[np.float32],
+        codes: torch.Tensor,
+        crops: Crops,
+        from_performer: str,
+        to_performer: str,
+        drive: Drive | None,
+    ) -> NDArray[np.float32]:
+        """What was drawn (N, R, R, 4), with the shadows and lights on the crops that drawing their own performer leaves out."""
+        skin = self._standards[from_performer].skin
+        if skin is None or drive is None or from_performer == to_performer or not np.any(drive.shading):
+            return answers
+        faces = _told_where(drive.faces)
+        with torch.inference_mode():
+            told = self._told(from_performer, Drive(drive.readings), codes.device, is_emphasised=False)
+            own = self._network.draw(codes, from_performer, told)[:, :3].permute(0, 2, 3, 1).cpu().numpy()
+        own = self._lit(np.ascontiguousarray(own), crops, from_performer, from_performer, faces)
+        strengths = np.broadcast_to(np.asarray(drive.shading, np.float32), len(answers))
+        for answer, crop, drawn, face, strength in zip(answers, crops, own, faces, strengths, strict=True):
+            shading = strength * shading_on(crop, drawn, face, np.array(skin), self._px_per_unit)
+            answer[..., :3] = np.clip(answer[..., :3] * np.exp(shading)[..., None], 0, 1)
+        return answers
+
     def _lights(self, crops: Crops, performer: str, faces: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
         """(N, 3): the light on each crop's face; None for a model that has learned faces as they were lit."""
         skin = self._standards[performer].skin
@@ -172,13 +198,16 @@ class Swapper:
             if performer not in self.performers:
                 raise BadInput(f"the model knows {', '.join(self.performers)}, not {performer!r}")
 
-    def _told(self, performer: str, drive: Drive | None, device: torch.device) -> torch.Tensor | None:
+    def _told(
+        self, performer: str, drive: Drive | None, device: torch.device, is_emphasised: bool = True
+    ) -> torch.Tensor | None:
         if not self.recipe.is_expression_measured:
             return None
         if drive is None:
             raise ValueError("this model is told the faces' expressions: give `swap` what drives it")
         told = self._expressions[performer].apply(drive.readings, drive.strength)
-        told[:, 1:] *= emphasis_of(self._expressions[performer].told)
+        if is_emphasised:
+            told[:, 1:] *= emphasis_of(self._expressions[performer].told)
         return torch.from_numpy(told).to(device)
 
 
