@@ -224,6 +224,13 @@ def test_expressions_are_made_stronger_only_for_a_model_that_is_told_them(clip, 
         assert not (tmp_path / "untold").exists(), "said before the plate is looked through"
 
 
+def test_shadows_are_left_out_only_for_a_model_that_draws_in_ordinary_light(clip, model, tmp_path):
+    lit = write_identity_model(tmp_path / "identity", read_galleries(model, {}))
+    with pytest.raises(BadInput, match="shading_strength"):
+        convert(clip, lit, "abel", "bea", tmp_path / "swap", recipe=ConvertRecipe(shading_strength=0.0))
+    assert not (tmp_path / "swap").exists()
+
+
 def test_some_frames_of_a_clip_are_converted_alone_and_frames_that_it_lacks_are_refused(clip, model, tmp_path):
     result = convert(clip, model, "abel", "bea", tmp_path / "alone", frames=(3, 4))
     assert (result.figures["num_frames"], result.figures["num_swapped"]) == (2, 2)

@@ -42,7 +42,7 @@ DARK_SHARE = 0.1
 """Of the face's own brightness, below which a difference is mostly noise and fades."""
 
 SHADED_RIM_UNITS = 0.05
-"""The same as `RIM_UNITS` for places: one pixel more or less decides nothing there."""
+"""A narrower rim for it: shadows are looked for almost up to a face's edge."""
 
 DRAWN_WRONG = 0.12
 """Differences (of logarithms) below it are taken for errors of what was drawn, those above for light; softly."""
@@ -89,7 +89,7 @@ def shading_on(plate: Picture, drawn: NDArray[np.float32], face: Mask, skin: Flo
     shown = _skin_in(colours, _small(face), skin, px_per_unit / size, SHADED_RIM_UNITS)
     there, own = colours.mean(axis=2), _small(drawn).mean(axis=2)
     dark = np.float32(DARK_SHARE * (shown * there).sum() / max(float(shown.sum()), 1) + 1e-3)
-    ratio = np.log((there + dark) / (own + dark))
+    ratio = np.nan_to_num(np.log((there + dark) / (own + dark)))  # a drawing that is no picture tells of no light
     amount = cv2.GaussianBlur(shown, (0, 0), BROAD_UNITS * unit_px)
     around = cv2.GaussianBlur(shown * ratio, (0, 0), BROAD_UNITS * unit_px) / (amount + np.float32(0.05))
     broad = _median(np.where(shown > 0.5, ratio, around), BROAD_UNITS * unit_px)

@@ -287,11 +287,13 @@ def performers_faces(plan: Plan, replace: str) -> list[Face]:
 
 
 def _check_strength(recipes: Sequence[ConvertRecipe], model: Path, trained: TrainRecipe) -> None:
-    """Raises BadInput where expressions are to be strengthened for a model that reads them from the picture alone."""
+    """Raises BadInput where a model is to draw more or less of what it is not told: it reads that from the picture alone."""
     if any(each.expression_strength != 1 for each in recipes) and not trained.is_expression_measured:
         raise BadInput(
             f"{model} is not told what is measured of expressions (is_expression_measured); leave expression_strength at 1"
         )
+    if any(each.shading_strength != 1 for each in recipes) and not trained.is_light_measured:
+        raise BadInput(f"{model} draws faces as they were lit (is_light_measured); leave shading_strength at 1")
 
 
 def make_plan(
