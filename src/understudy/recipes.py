@@ -50,7 +50,7 @@ def laptop() -> TrainRecipe:
     Command: `understudy train faces/abel faces/bea --out model --recipe laptop`
     Time:    5 minutes on two cores of a server CPU (14,000 faces)
     Memory:  2.5 GB with 600 faces of training, 1 MB for each more
-    Score:   after 12,000 faces 11.2 dB nearer to the truth than the plate, leak 0.02, edges 0.63 (docs/benchmark.md)
+    Score:   after 12,000 faces 11.2 dB nearer to the truth than the plate, leak 0.02, edges 0.62 (docs/benchmark.md)
     """
     return TrainRecipe(
         name="laptop",
