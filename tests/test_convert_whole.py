@@ -225,9 +225,9 @@ def test_expressions_are_made_stronger_only_for_a_model_that_is_told_them(clip, 
 
 
 def test_shadows_are_left_out_only_for_a_model_that_draws_in_ordinary_light(clip, model, tmp_path):
-    lit = write_identity_model(tmp_path / "identity", read_galleries(model, {}))
+    as_lit = write_identity_model(tmp_path / "identity", read_galleries(model, {}))
     with pytest.raises(BadInput, match="shading_strength"):
-        convert(clip, lit, "abel", "bea", tmp_path / "swap", recipe=ConvertRecipe(shading_strength=0.0))
+        convert(clip, as_lit, "abel", "bea", tmp_path / "swap", recipe=ConvertRecipe(shading_strength=0.0))
     assert not (tmp_path / "swap").exists()
 
 

@@ -241,9 +241,8 @@ def _swap(cuts: Sequence[_Cut], plan: Plan) -> dict[tuple[int, int], list[RgbaCr
         if asked := _asked(cuts, role, plan):
             faces = [each.face for each in asked]
             recipes = [plan.part_at(face.frame).recipe for face in faces]
-            strength, shading = (
-                np.array([getattr(recipe, name) for recipe in recipes]) for name in ("expression_strength", "shading_strength")
-            )
+            strength = np.array([recipe.expression_strength for recipe in recipes])
+            shading = np.array([recipe.shading_strength for recipe in recipes])
             drive = Drive(read_expressions(faces), strength, _faces(asked, plan), shading)
             read = [each.code for each in asked if each.code is not None]
             drawn = plan.swapper.swap(_stacked(asked), role.replace, role.with_, drive, np.stack(read) if read else None)
