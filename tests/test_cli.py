@@ -64,6 +64,10 @@ def understudy_command(*arguments: str | Path, folder: Path | None = None) -> su
             ["convert", "p", "--model", "m", "--replace", "a", "--with", "b", "--out", "s", "--set", "crf=99"],
             "crf: expected 0 to 51",
         ),
+        (
+            ["convert", "p", "--model", "m", "--replace", "a", "--with", "b", "--out", "s", "--set", "matte_seconds=1e300"],
+            "setting matte_seconds: expected 0 to 1, got 1e+300",
+        ),
         (["evaluate", "swap.mp4", "--plate", "p.mp4", "--out", "r", "--mask", "m"], "--mask was given without --truth"),
         (["run", "nowhere.toml"], "nowhere.toml: no such project file"),
         (["demo", "--minutes", "0"], "--minutes: expected more than 0"),

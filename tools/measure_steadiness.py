@@ -37,7 +37,8 @@ from understudy.model.swapper import load_swapper
 from understudy.perception.survey import FrameFaces, Networks, load_networks
 from understudy.settings import ConvertRecipe
 from understudy.stages import _evaluation_faces as evaluation
-from understudy.stages._plate_survey import PLATE_FOLDER, PlateSurvey, _read_back, link, survey_plate
+from understudy.stages._plate_survey import PLATE_FOLDER, PlateSurvey, link, survey_plate
+from understudy.stages._stored_survey import stored_survey
 from understudy.stages._swap_plan import Replacement, Swapper, crop_from_frame
 from understudy.stages._swapping import swapped_frames
 from understudy.stages.convert import make_plan, measure_looks
@@ -149,7 +150,7 @@ def seen(clip: Path, work: Path) -> list[FrameFaces]:
     """What each frame shows, not yet linked; found once."""
     survey_plate(probe(clip), work, silent)
     with FaceSet.create(work / PLATE_FOLDER, performer="plate") as stored:
-        return _read_back(stored, clip.name)
+        return stored_survey(stored, clip.name)
 
 
 def burst_frames(num_frames: int) -> set[int]:

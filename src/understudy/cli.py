@@ -226,7 +226,7 @@ def convert(
     chosen = convert_recipe(recipe, parse_settings(settings))
     olds, news = (names[0] if len(names) == 1 else tuple(names) for names in (replace, with_))
     asked = {"footage": footage, "model": model, "replace": olds, "with_": news, "out": out, "recipe": chosen}
-    excerpt = {"frames": _frames(frames)} if frames else {}
+    excerpt = {"frames": _frames(frames)} if frames is not None else {}
     _do("convert", {**asked, **excerpt, "is_strict": is_strict, "consent": consent}, is_json, is_dry_run)
 
 
@@ -322,7 +322,7 @@ def _frames(given: str) -> tuple[int, int]:
     """ "40-80" as (40, 80), and "40" as (40, 40)."""
     first, _, last = given.partition("-")
     if not (first.isdecimal() and (last or first).isdecimal()) or given.endswith("-"):
-        raise BadInput(f"--frames {given}: expected the first and the last frame, counted from 0, such as 40-80")
+        raise BadInput(f"--frames {given!r}: expected the first and the last frame, counted from 0, such as 40-80")
     return int(first), int(last or first)
 
 

@@ -323,6 +323,10 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "exemplar_px": (1, 2048),
     "exemplar_strength": (0, 1),
     "shading_strength": (0, 1),
+    "matte_seconds": (0, 1),
+    "code_seconds": (0, 1),
+    "colour_seconds": (0, 3600),
+    "fade_seconds": (0, 3600),
     "crf": (0, 51),
 }
 """What can be used at all, where that is less than `_check_range` lets any setting be; a model beyond was never made."""

@@ -30,9 +30,18 @@ def reconstruction_loss(drawn: Tensor, batch: Batch, recipe: TrainRecipe) -> Ten
     if recipe.edge_weight:
         total = total + recipe.edge_weight * edge_loss(picture, batch.target, weights)
     if recipe.mask_weight and drawn.shape[1] == 4:
-        # Resampling rounds a mask of ones to a little more than 1 in one batch of some hundreds, which the entropy refuses.
-        total = total + recipe.mask_weight * functional.binary_cross_entropy(drawn[:, 3:4], batch.face.clamp(0, 1))
+        total = total + recipe.mask_weight * cross_entropy(drawn[:, 3:4], batch.face)
     return total
+
+
+def cross_entropy(drawn: Tensor, wanted: Tensor) -> Tensor:
+    """Of masks (B, 1, R, R) in 0..1; no number where what is drawn has none, so that the step is left out.
+
+    PyTorch's own ends the training there instead. Nor does it take more than 1, to which resampling rounds a mask of ones in
+    one batch of some hundreds.
+    """
+    known = drawn.nan_to_num(nan=0.5)
+    return functional.binary_cross_entropy(known, wanted.clamp(0, 1)) + (drawn - known).detach().sum()
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
