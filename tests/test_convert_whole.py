@@ -110,7 +110,7 @@ def test_one_frame_that_is_shown_alone_lasts_as_long_as_in_the_film(tmp_path):
 
 @pytest.mark.parametrize("given", ["9-6", "-3", "6-", "a-b", "6-9-12", ""])
 def test_frames_that_are_no_range_are_refused(given):
-    with pytest.raises(BadInput, match=f"--frames '?{given}'?: expected the first and the last frame"):
+    with pytest.raises(BadInput, match=f"--frames '{given}': expected the first and the last frame"):
         frames_around(_frames(given), probe_of_a_clip())
 
 

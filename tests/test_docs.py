@@ -12,12 +12,19 @@ import pytest
 from understudy.cli import app, run_command
 from understudy.projectfile import read_project
 from understudy.recipes import TRAIN_RECIPES
+from understudy.trust.label import DIGITAL_SOURCE_TYPE
 from understudy.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "NOTICE.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGE_TOOL = runpy.run_path(str(ROOT / "tools" / "make_commands_page.py"))
 COMMANDS = PAGE_TOOL["command_words"](app)
+
+
+def test_every_picture_in_the_docs_says_that_a_computer_changed_it() -> None:
+    pictures = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".jpg", ".png")]
+    assert pictures
+    assert not [path.name for path in pictures if DIGITAL_SOURCE_TYPE.encode() not in path.read_bytes()]
 
 
 def text_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A network whose weights have become no numbers ends no training: the step is left out, and the watchdog takes it back."""
+"""A network whose weights have become no numbers ends no training: the step is left out, as the watchdog wants it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from understudy.imaging.warp import resize
-from understudy.media import read_frames, write_jpeg
+from understudy.media import encode_jpeg, read_frames
+from understudy.store.atomic import atomic_write_bytes
+from understudy.trust.label import labelled_picture
 from understudy.types import Image
 
 SAMPLE = Path(__file__).parents[1] / "src" / "understudy" / "sample"
@@ -25,7 +27,7 @@ def make_strip(demo: Path, out: Path) -> None:
     swaps = [demo / "swaps" / name / "swap.mp4" for name in ("delivery", "abel_test")]
     clips = (SAMPLE / "abel_test.mp4", *swaps, SAMPLE / "bea_test.mp4")
     rows = [np.concatenate([_tile(picture) for picture in _pictures(clip)], axis=1) for clip in clips]
-    write_jpeg(out, np.concatenate(rows, axis=0), quality=90)
+    atomic_write_bytes(out, labelled_picture(encode_jpeg(np.concatenate(rows, axis=0), quality=90)))
 
 
 def _pictures(clip: Path) -> list[Image]:

@@ -36,7 +36,7 @@ from understudy.imaging.metrics_colour import seam_step
 from understudy.imaging.motion_blur import pool_shutter
 from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord, probe
-from understudy.media.images import read_image, write_jpeg
+from understudy.media.images import encode_jpeg, read_image
 from understudy.media.reader import read_frames
 from understudy.model.identity import IdentitySwapper
 from understudy.model.swapper import load_swapper
@@ -45,6 +45,8 @@ from understudy.stages._compositing import Drawn, composite_face
 from understudy.stages._plate_looks import _sample
 from understudy.stages._plate_survey import survey_plate
 from understudy.stages._swap_plan import Plan, Replacement, crop_from_frame, face_in_crop, track_ends
+from understudy.store.atomic import atomic_write_bytes
+from understudy.trust.label import labelled_picture
 from understudy.types import Face, silent
 
 SAMPLE = Path(understudy.__file__).parent / "sample"
@@ -124,7 +126,7 @@ def main(work: Path, model: Path | None, picture: Path | None) -> None:
         shown = [(which, frame) for which in cases if which != "known" for frame in SHOWN[:: len(cases) - 1]]
         rows.append(np.hstack([_captioned(placed[which][frame][0], f"{name}, {which}") for which, frame in shown]))
     if picture is not None:
-        write_jpeg(picture, np.vstack(rows), quality=80)
+        atomic_write_bytes(picture, labelled_picture(encode_jpeg(np.vstack(rows), quality=80)))
 
 
 # ---- cases ----------------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def frames_around(frames: tuple[int, int] | None, info: FootageInfo) -> tuple[ra
         return WHOLE, WHOLE
     first, last = frames
     if not 0 <= first <= last:
-        raise BadInput(f"--frames {first}-{last}: expected the first and the last frame, counted from 0")
+        raise BadInput(f"--frames '{first}-{last}': expected the first and the last frame, counted from 0")
     margin = round(MARGIN_SECONDS * info.frame_rate)
     return range(first, last + 1), range(max(0, first - margin), last + 1 + margin)
 
