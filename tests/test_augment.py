@@ -83,7 +83,7 @@ def test_the_fault_is_off_unless_asked_for_and_then_half_a_pixel() -> None:
     assert float(shift_px.mean()) == pytest.approx(0.5, abs=0.02)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31))
 def test_the_closed_form_of_the_warps_similarity_is_umeyamas(seed: int) -> None:
     lattice = warp_lattice(1, 0.05, random(seed))

@@ -81,7 +81,7 @@ def test_a_composite_of_alpha_zero_or_one_is_one_of_its_two_pictures_to_the_bit(
     assert np.array_equal(composite(plate, face, alpha), np.where(alpha[..., None] == 1, face, plate))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(zoom=st.floats(0.7, 1.6), angle=st.floats(-0.6, 0.6), x=st.floats(60, 100), y=st.floats(45, 75))
 def test_a_crop_of_the_frame_pasted_back_changes_it_by_less_than_a_level_and_moves_nothing(zoom, angle, x, y):
     plate = a_picture(seed=5)

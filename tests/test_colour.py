@@ -60,7 +60,7 @@ def test_pooling_weighs_frames_by_area_and_share_and_ignores_a_change_of_light()
     assert np.allclose(pooled.covariance, dark.covariance)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_the_optimal_transport_gives_the_plates_mean_and_covariance(seed):
     source = measure_colour(a_skin(seed), whole(a_skin(seed)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from killing import NUM_KILLS, kill, start, wait_for_changes
@@ -227,7 +227,6 @@ def test_crops_lie_in_256_folders_under_names_that_every_system_takes(face_set: 
 
 
 @given(st.text(min_size=1))
-@settings(deadline=None)
 def test_any_name_gives_a_crop_inside_the_face_set(name: str):
     first, second, file = crop_location(name).split("/")
     assert (first, len(second)) == ("crops", 2)

@@ -56,7 +56,7 @@ def test_the_plate_leaks_itself_entirely() -> None:
 
 
 @given(share=st.floats(-0.5, 1.5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_mixture_leaks_its_share_of_the_plate(share: float) -> None:
     assert metrics.leak(share * PLATE + (1 - share) * TRUTH, PLATE, TRUTH, MASK) == pytest.approx(share, abs=1e-9)
 
@@ -166,7 +166,7 @@ def test_psnr_and_ssim_agree_with_scikit_image() -> None:
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_colour_difference_agrees_with_scikit_image(seed: int) -> None:
     random = np.random.default_rng(seed)
     one, other = (random.uniform((0, -80, -80), (100, 80, 80), (50, 3)) for _ in range(2))

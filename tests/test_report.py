@@ -64,7 +64,7 @@ def test_a_report_needs_nothing_but_itself(tmp_path: Path):
 
 
 @given(st.text())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_whatever_a_text_holds_it_stays_text(tmp_path_factory, text: str):
     hostile = f'"><script>alert(1)</script><img src=x onerror=y>{{{{ 7 * 7 }}}}{text}'.replace("\0", "").replace("\r", "")
     section = Section(
@@ -157,7 +157,7 @@ def test_a_column_is_set_to_the_right_as_a_whole_or_not_at_all(tmp_path: Path):
 @given(
     st.integers(1, 300), st.integers(1, 300), st.sampled_from([(".png",), (".jpg",), (".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)])
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_size_of_any_picture_is_read_from_its_header(width: int, height: int, how: tuple):
     assert picture_size(encoded(width, height, *how)) == (width, height)
 

@@ -130,7 +130,7 @@ def test_noise_is_told_from_motion():
     assert noise.acceleration[0] == pytest.approx(30 * (2 * np.pi / 50) ** 2 / np.sqrt(2), rel=0.25)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 30), st.floats(-1e3, 1e3), st.floats(-20, 20), st.data())
 def test_a_straight_course_stays_as_it_is(num_frames, start, velocity, data):
     course = (start + velocity * np.arange(num_frames))[:, None]

@@ -135,7 +135,7 @@ EVENTS = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(EVENTS, max_size=5), st.integers(1, 40))
 def test_events_come_back_as_told_and_a_torn_line_costs_only_itself(tmp_path_factory, events: list[Event], torn: int):
     folder = tmp_path_factory.mktemp("events")

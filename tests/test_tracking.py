@@ -91,7 +91,7 @@ def test_two_faces_side_by_side_are_two_tracks():
     assert link(rows) == [0, 1] * 10
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 29))
 def test_a_track_never_crosses_a_cut(cut):
     tracks = link([(frame, 200, person(1)) for frame in range(30)], shot_of=lambda frame: int(frame >= cut))

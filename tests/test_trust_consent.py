@@ -61,7 +61,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
 @given(name=TEXT, project=TEXT, media=st.lists(TEXT, max_size=3), is_transferable=st.booleans())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_in_a_record_comes_back_as_it_was(
     folder: Path, name: str, project: str, media: list[str], is_transferable: bool
 ) -> None:
@@ -73,7 +73,7 @@ def test_any_text_in_a_record_comes_back_as_it_was(
 
 
 @given(content=st.binary(max_size=300) | TEXT.map(str.encode) | st.just(b"a=" + b"[" * 5000))
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_that_someone_signed_are_refused_in_one_line(folder: Path, content: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "bea.toml"
@@ -85,7 +85,7 @@ def test_any_bytes_that_someone_signed_are_refused_in_one_line(folder: Path, con
 
 
 @given(text=st.text(max_size=400))
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_in_place_of_the_signature_is_refused(folder: Path, text: str) -> None:
     path = folder / "bea.toml" if folder.exists() else signed_with(folder).path
     records.signature_path(path).write_text(text, errors="ignore")

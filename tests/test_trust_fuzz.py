@@ -185,7 +185,7 @@ FIELDS = ("schema", "stage", "inputs", "recipe_sha256", "figures", "outputs", "s
 
 
 @given(content=st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JSON)), is_current=st.booleans())
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_json_as_a_manifest_is_a_manifest_or_bad_input(
     tmp_path: Path, content: dict[str, object], is_current: bool
 ) -> None:
@@ -195,7 +195,7 @@ def test_any_json_as_a_manifest_is_a_manifest_or_bad_input(
 
 
 @given(content=st.fixed_dictionaries({}, optional=dict.fromkeys(("record_sha256", "method", "embeddings", "schema"), JSON)))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_json_as_a_face_of_a_record_is_refused(tmp_path: Path, content: dict[str, object]) -> None:
     target, folder = TARGETS["consent"], Path(tempfile.mkdtemp(dir=tmp_path))
     with pytest.raises(Refused):

@@ -339,7 +339,7 @@ HEADS = st.sampled_from([b"", b"\0\0\0\x18ftypmp42", b"\x89PNG\r\n\x1a\n", b"\xf
 
 
 @given(head=HEADS, rest=st.binary(max_size=200))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_make_the_readers_fail(tmp_path: Path, head: bytes, rest: bytes) -> None:
     path = tmp_path / "any.mp4"
     path.write_bytes(head + rest)

@@ -75,7 +75,7 @@ def resized(pictures: list[Image], factor: float) -> list[Image]:
 
 
 @given(data=st.integers(0, 2**64 - 1), num_errors=st.integers(0, 10), seed=st.integers(0, 2**32))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_up_to_ten_wrong_bits_are_corrected(data: int, num_errors: int, seed: int) -> None:
     wrong = sum(1 << position for position in random.Random(seed).sample(range(bch.LENGTH), num_errors))
     assert bch.decode(bch.encode(data) ^ wrong) == (data, num_errors)
@@ -87,7 +87,7 @@ def test_random_words_are_no_identity() -> None:
 
 
 @given(identity=st.integers(0, 2**48 - 1))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_an_identity_survives_packing(identity: int) -> None:
     assert watermark.unpack_identity(watermark.pack_identity(identity)) == (identity, 0)
 
