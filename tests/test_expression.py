@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from drawn_faces import drawn_irises, drawn_landmarks
+from tiny_training import untrained_swapper
 from understudy.imaging.expression import (
     FORMER_PARTS,
     MEASURES,
@@ -25,7 +26,7 @@ from understudy.model.augment import mirror_expressions
 from understudy.model.colour import UNCHANGED
 from understudy.model.folder import expressions_from_json, told_by
 from understudy.model.networks import build_network
-from understudy.model.swapper import Swapper, emphasis_of
+from understudy.model.swapper import emphasis_of
 from understudy.settings import TrainRecipe
 from understudy.types import BadInput
 
@@ -219,7 +220,7 @@ def test_a_swap_is_told_each_measure_by_its_own_emphasis_and_the_yaw_as_it_is(
     network, heard = build_network(recipe, ["abel", "bea"], 1 + len(parts)), []
     readings = _acted("abel", *_performance(3, 7))
     standards = _standards(told)
-    swapper = Swapper(network, recipe, dict.fromkeys(standards, UNCHANGED), standards, {}, Path("000001"), {}, {})
+    swapper = untrained_swapper(network, recipe, dict.fromkeys(standards, UNCHANGED), standards)
     monkeypatch.setattr(network, "draw", lambda codes, performer, numbers: heard.append(numbers) or torch.zeros(3, 4, 32, 32))
     swapper.swap(np.zeros((3, 32, 32, 3), np.uint8), "abel", "bea", Drive(readings, 0.5))
     emphasis = np.array([1, *emphasis_of(told)])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import understudy
 from drawn_faces import draw_face
-from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY
+from tiny_training import DARK_SKIN, LIGHT_SKIN, TINY, untrained_swapper
 from understudy.imaging.expression import READINGS, Drive
 from understudy.imaging.light import in_the_light_of, light_on, shading_on
 from understudy.imaging.masks import polygon_mask
@@ -22,7 +22,7 @@ from understudy.media import read_image
 from understudy.media.reader import read_frames
 from understudy.model.colour import ColourStandard, measure_standard
 from understudy.model.networks import build_network
-from understudy.model.swapper import Swapper, load_swapper
+from understudy.model.swapper import load_swapper
 from understudy.recipes import TRAIN_RECIPES, train_recipe
 from understudy.stages._training_faces import DENSITY, PerformerFaces, in_ordinary_light
 from understudy.stages.train import build_trainer, train
@@ -303,7 +303,7 @@ def test_shadows_are_put_on_another_as_far_as_told_and_never_on_oneself(face_set
 def test_what_a_dim_face_has_brighter_than_white_is_white_to_the_network() -> None:
     lit = ColourStandard((0.5,) * 3, (0.2,) * 3, (0.6, 0.42, 0.33))
     recipe = replace(TINY, is_expression_measured=False)
-    swapper = Swapper(build_network(recipe, ["abel"]), recipe, {"abel": lit}, {}, {}, Path("000001"), {}, {})
+    swapper = untrained_swapper(build_network(recipe, ["abel"]), recipe, {"abel": lit})
     dim, clipped = lit_face(np.full(3, 0.25), 32), lit_face(np.full(3, 0.25), 32)
     lamp = np.s_[2:4, 2:4]
     dim[lamp], clipped[lamp] = 1.0, 0.6
@@ -316,7 +316,7 @@ def test_a_model_that_learned_faces_as_they_were_lit_needs_not_know_where_they_l
     recipe = replace(TINY, is_expression_measured=False)
     network = build_network(recipe, ["abel", "bea"])
     standard = ColourStandard((0.5,) * 3, (0.2,) * 3)
-    swapper = Swapper(network, recipe, dict.fromkeys(("abel", "bea"), standard), {}, {}, Path("000001"), {}, {})
+    swapper = untrained_swapper(network, recipe, dict.fromkeys(("abel", "bea"), standard))
     assert swapper.swap(np.zeros((1, 32, 32, 3), np.uint8), "abel", "bea").shape == (1, 32, 32, 4)
 
 

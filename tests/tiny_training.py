@@ -1,12 +1,17 @@
-"""A training so small that a test can run it whole, and what such a run left behind."""
+"""A training so small that a test can run it whole, what such a run left behind, and a model that was never trained."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
+from understudy.imaging.expression import ExpressionStandard
+from understudy.model.colour import ColourStandard
+from understudy.model.networks import FaceSwapNetwork
+from understudy.model.swapper import Swapper
 from understudy.settings import TrainRecipe
 from understudy.store.checkpoints import latest_valid
 
@@ -38,3 +43,22 @@ def assert_same_weights(one: Path, other: Path, files: tuple[str, ...] = ("weigh
         first, second = weights(one, file), weights(other, file)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first), f"{file} differ"
+
+
+def untrained_swapper(
+    network: FaceSwapNetwork,
+    recipe: TrainRecipe,
+    standards: Mapping[str, ColourStandard],
+    expressions: Mapping[str, ExpressionStandard] | None = None,
+) -> Swapper:
+    """A network put to use as it is, without anything that a training leaves beside it."""
+    return Swapper(
+        network,
+        recipe,
+        standards=standards,
+        expressions=expressions or {},
+        galleries={},
+        checkpoint=Path("000001"),
+        skin_offsets={},
+        exemplars={},
+    )

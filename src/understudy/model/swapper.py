@@ -72,6 +72,7 @@ class Swapper:
         self,
         network: FaceSwapNetwork,
         recipe: TrainRecipe,
+        *,
         standards: Mapping[str, ColourStandard],
         expressions: Mapping[str, ExpressionStandard],
         galleries: Mapping[str, FloatArray],
@@ -238,7 +239,16 @@ def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: st
     offsets = offsets_from_json(checkpoint.state.get("skin_offsets", {}), checkpoint.path)
     network = network.to(device or best_device()).eval()
     exemplars = read_exemplars(model, checkpoint.state, framing(recipe.framing).side)
-    return Swapper(network, recipe, standards, expressions, galleries, checkpoint.path, offsets, exemplars)
+    return Swapper(
+        network,
+        recipe,
+        standards=standards,
+        expressions=expressions,
+        galleries=galleries,
+        checkpoint=checkpoint.path,
+        skin_offsets=offsets,
+        exemplars=exemplars,
+    )
 
 
 def _network_with(
