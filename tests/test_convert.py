@@ -213,6 +213,28 @@ def test_a_fault_of_ours_is_told_from_a_bad_frame_and_ends_with_an_error(plate, 
         check_no_faults(figures, plate)
 
 
+def test_a_film_in_which_no_frame_could_be_given_a_new_face_is_refused_and_its_folder_stays_free(plate, tmp_path):
+    eroded, out = replace(LOSSLESS, erode_fraction=1.0), tmp_path / "swap"
+    why = r"\(12 failed, most for this: bea's face is nowhere visible; 4 without a face\).*erode_fraction"
+    with pytest.raises(BadInput, match=f"plate: none of its 16 frames could be given a new face {why}"):
+        written(plate, [a_face(frame) for frame in range(12)], out, eroded)
+    assert [path.name for path in out.iterdir()] == ["ledger.jsonl"]
+    assert {json.loads(line)["status"] for line in (out / "ledger.jsonl").read_text().splitlines()} == {"failed", "no_face"}
+
+
+def test_a_film_of_which_faults_of_ours_left_no_new_face_is_not_signed_and_its_tracebacks_are_kept(
+    plate, tmp_path, monkeypatch
+):
+    def broken(plate, around, place, plan):
+        raise IndexError("off by one")
+
+    monkeypatch.setattr(_swapping, "composite_face", broken)
+    with pytest.raises(FaultInFrames, match=r"16 of 16 frames .*ledger\.jsonl has the tracebacks\. No frame has a new face"):
+        written(plate, [a_face(frame) for frame in range(NUM_FRAMES)], tmp_path / "swap")
+    assert not (tmp_path / "swap/frames").exists()
+    assert "IndexError: off by one" in json.loads((tmp_path / "swap/ledger.jsonl").read_text().splitlines()[0])["fault"]
+
+
 @pytest.mark.parametrize(
     "changed", [{"num_crops": 3}, {"flow_blend_fraction": 0.3}, {"is_light_linear": True}, {"matte_seconds": 0.1}]
 )

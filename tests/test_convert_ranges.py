@@ -139,6 +139,24 @@ def test_a_clip_cut_short_anywhere_comes_out_the_same_as_at_one_go(plate, tmp_pa
     assert not (tmp_path / "cut/segments").exists()
 
 
+def test_new_faces_in_what_a_killed_run_left_count_where_the_rest_of_the_film_has_none(plate, tmp_path, monkeypatch):
+    class KillError(Exception):
+        pass
+
+    def kill(event: Event) -> None:
+        if event.message == "swapping" and event.done >= 8:
+            raise KillError
+
+    monkeypatch.setattr(_marked_output, "SegmentedWriter", partial(SegmentedWriter, every=3))
+    monkeypatch.setattr(convert_stage, "_SECONDS_BETWEEN_EVENTS", 0)
+    faces = [a_face(frame) for frame in range(3)]
+    plan = planned(plate, faces, Painter(), LOSSLESS)
+    with pytest.raises(KillError):
+        swap_footage(probe(plate), surveyed(faces), plan, tmp_path, Lineage({}, ()), kill)
+    figures, _ = swap_footage(probe(plate), surveyed(faces), plan, tmp_path, Lineage({}, ()))
+    assert (figures["num_swapped"], figures["num_without_face"]) == (3, 13)
+
+
 @pytest.mark.parametrize(("codec", "notice"), [("png", "corner"), ("ffv1", "corner"), ("h264", "end-card")])
 def test_frames_shown_alone_that_were_cut_short_anywhere_go_on_and_come_out_the_same(
     plate, tmp_path, monkeypatch, codec, notice

@@ -292,6 +292,17 @@ def test_a_plate_that_shows_nobody_whom_the_model_knows_is_refused_and_never_lab
     assert not list(tmp_path.glob("*/swap.*"))
 
 
+def test_a_film_in_which_no_frame_could_be_swapped_is_refused_and_other_settings_may_use_its_folder(clip, model, tmp_path):
+    out, eroded = tmp_path / "swap", ConvertRecipe(erode_fraction=1.0)
+    for _ in range(2):
+        with pytest.raises(BadInput, match=r"none of its 14 frames could be given a new face \(14 failed"):
+            convert(clip, model, "abel", "bea", out, recipe=eroded)
+        assert not [*out.glob("swap.*"), *out.glob("manifest.json"), *out.glob("segments/*"), *out.glob("passes/*")]
+    with pytest.raises(BadInput, match=r"none of its 2 frames could be given a new face \(2 failed"):
+        convert(clip, model, "abel", "bea", tmp_path / "alone", recipe=eroded, frames=(3, 4))
+    assert convert(clip, model, "abel", "bea", out).figures["num_swapped"] == 14
+
+
 @pytest.mark.parametrize("name", ["clip", "plate"])
 def test_a_film_in_which_ranges_leave_everybody_as_they_are_is_never_labelled_as_a_swap(name, request, model, tmp_path):
     footage = request.getfixturevalue(name)

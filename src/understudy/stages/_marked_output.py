@@ -95,7 +95,7 @@ class MarkedOutput:
         self._excerpt = excerpt
         self._last: FrameRecord | None = None
         self._begin_pts = _first_pts(info.path, excerpt) if excerpt else 0
-        self._has_asked, self._run, self._is_kept = False, time.time_ns(), earlier is not None
+        self._has_asked, self._run, self._is_kept, self._is_spoiled = False, time.time_ns(), earlier is not None, False
         tags = metadata(watermark_id=lineage.watermark_id)
         self._has_alpha = recipe.codec == "prores_4444" or (info.has_alpha and bool(CODECS[recipe.codec].alpha))
         swap = Track(self._unsigned / self.path.name, recipe.codec, recipe.crf, tags, not excerpt, self._has_alpha)
@@ -139,12 +139,20 @@ class MarkedOutput:
             held["gate"] = {**self._gate.result().as_json(), "run": self._run}
         with blaming(self.path):
             self._writer.write(record, layers, held, is_spoiled=bool(frame.fault))
-        self._is_kept |= bool(frame.fault)
+        self._is_spoiled |= bool(frame.fault)
         self._last = record
 
     def notes(self) -> Iterator[Json]:
         """The notes of all frames, those of earlier runs too. After it nothing more can be written."""
         return (cast(Json, held["note"]) for held in self._writer.notes() if "note" in held)
+
+    def discard_unless_spoiled(self) -> None:
+        """Keeps nothing of a film that will not be, so that its folder is free for other settings.
+
+        Where a fault of ours spoiled a frame, what is whole stays: the same command makes only the rest again.
+        """
+        if not self._is_spoiled:
+            self._writer.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -239,7 +247,7 @@ class MarkedOutput:
         for each in sorted(made, key=_is_picture):  # credentials beside a file go first: it is never there without them
             if each.name != PASSES_FOLDER:
                 _put(each, self._folder / each.relative_to(self._unsigned))
-        if not self._is_kept:
+        if not (self._is_kept or self._is_spoiled):
             self._writer.discard()
 
     def _check_plate(self) -> None:

@@ -56,7 +56,8 @@ def rawness_warnings(plan: Plan) -> list[str]:
     words = []
     for role in plan.replacements:
         details = [detail_of_model(look) for track, look in plan.looks.items() if plan.roles[track] == role]
-        if details and (detail := float(np.nanmedian(details))) < LEAST_DETAIL_OF_MODEL:
+        details = [each for each in details if np.isfinite(each)]  # a face of which no skin shows has none
+        if details and (detail := float(np.median(details))) < LEAST_DETAIL_OF_MODEL:
             words.append(
                 f"the model is raw: its {role.with_} has {detail:.0%} of the detail of {role.replace}'s face there, "
                 f"so that much of {role.replace} will show; train longer"

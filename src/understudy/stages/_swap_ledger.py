@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from understudy.stages._plate_survey import PlateSurvey
 from understudy.stages._swap_plan import Plan
 from understudy.stages._swapping import SwappedFrame
 from understudy.store.json_files import json_text
-from understudy.types import Json
+from understudy.types import BadInput, FaultInFrames, Json
 
 
 def ledger_line(finished: SwappedFrame, shot: int = 0) -> Json:
@@ -60,6 +61,35 @@ def counts_of(ledger: Sequence[Json]) -> dict[str, object]:
         "num_failed": by_status["failed"],
         "num_faults": sum("fault" in line for line in ledger),
     }
+
+
+def without_a_swap(ledger: Sequence[Json], plan: Plan, plate: Path, file: Path) -> BadInput | FaultInFrames:
+    """What is said of a film in which no frame has a new face: why that is, and what to do. file: the ledger's."""
+    counts = counts_of(ledger)
+    if counts["num_faults"]:
+        return faults_in(counts, file, "No frame has a new face, so no film is written")
+    reasons = Counter(str(line["reason"]) for line in ledger if line["status"] == "failed")
+    words = {
+        "num_failed": f"failed, most for this: {max(reasons, key=reasons.__getitem__)}" if reasons else "",
+        "num_without_face": "without a face",
+        "num_other_person": "with only other people's faces",
+        "num_left_out": "left as they are by ranges",
+    }
+    why = "; ".join(f"{counts[name]} {each}" for name, each in words.items() if counts[name])
+    names = " or ".join(role.replace for role in plan.replacements)
+    return BadInput(
+        f"{plate}: none of its {len(ledger)} frames could be given a new face ({why}), though the film would say so; set back "
+        f"what keeps faces from showing (erode_fraction, mask, blend), or give frames that show {names} well; {file} has each "
+        "frame's reason"
+    )
+
+
+def faults_in(figures: Mapping[str, object], file: Path, rest: str) -> FaultInFrames:
+    """What is said where a fault of ours spoiled frames. file: the ledger's; rest: what became of the others."""
+    return FaultInFrames(
+        f"{figures['num_faults']} of {figures['num_frames']} frames failed through a fault of Understudy: {file} has the "
+        f"tracebacks. {rest}; the same command tries those frames again"
+    )
 
 
 def is_partly_swapped(line: Json) -> bool:

@@ -35,7 +35,15 @@ from understudy.stages._plate_survey import (
     survey_plate,
 )
 from understudy.stages._segment_keys import segment_keys
-from understudy.stages._swap_ledger import alignment_line, counts_of, json_lines, ledger_line, track_figures
+from understudy.stages._swap_ledger import (
+    alignment_line,
+    counts_of,
+    faults_in,
+    json_lines,
+    ledger_line,
+    track_figures,
+    without_a_swap,
+)
 from understudy.stages._swap_plan import (
     Plan,
     Replacement,
@@ -71,16 +79,16 @@ from understudy.trust.permission import (
     still_permitted,
 )
 from understudy.trust.standing import Standing
-from understudy.types import BadInput, Event, Face, FaultInFrames, Json, Reporter, StageResult, UnfinishedFrames, silent
+from understudy.types import BadInput, Event, Face, Json, Reporter, StageResult, UnfinishedFrames, silent
 
 STAGE = "convert"
 LEDGER_FILE, REPORT_FILE, ALIGNMENT_FILE = "ledger.jsonl", "report.html", "passes/alignment.jsonl"
 NUKE_FILE = "passes/alignment.nk"
 NOT_YET_RENDERED = (
     *(PLATE_FOLDER, f"{PLATE_FOLDER}/.*", f"{PLATE_FOLDER}/{LOOKS_FILE}", f"{PLATE_FOLDER}/{USUAL_FOLDER}*"),
-    *(SEGMENTS_FOLDER, f"{SEGMENTS_FOLDER}/.*", f"{SEGMENTS_FOLDER}/{PLAN_FILE}", f"{UNSIGNED_FOLDER}*"),
+    *(SEGMENTS_FOLDER, f"{SEGMENTS_FOLDER}/.*", f"{SEGMENTS_FOLDER}/{PLAN_FILE}", f"{UNSIGNED_FOLDER}*", LEDGER_FILE),
 )
-"""What a conversion leaves in its folder before its first segment is whole."""
+"""What a conversion leaves in its folder before its first segment is whole, or where no frame got a new face."""
 _SECONDS_BETWEEN_EVENTS = 0.5
 
 
@@ -184,7 +192,8 @@ def swap_footage(
 ) -> tuple[dict[str, object], dict[str, Path]]:
     """Composite the clip, or the frames `shown` alone, into `out`, once its faces are known; returns figures and outputs.
 
-    earlier: see `convert`; standing: see `MarkedOutput`.
+    earlier: see `convert`; standing: see `MarkedOutput`. Raises BadInput, or FaultInFrames where that is our fault, before
+    anything is signed, where no frame has a new face: it would be the plate under a false label.
     """
     for role in plan.replacements:
         if role not in plan.roles.values():
@@ -217,10 +226,13 @@ def swap_footage(
                     output.write(finished, shot, note_of(finished, shot))
                     progress.tell(finished.record.index + 1)
         notes = list(output.notes())
+        ledger = [cast(Json, note["ledger"]) for note in notes]
+        atomic_write_text(out / LEDGER_FILE, json_lines(ledger))
+        if not counts_of(ledger)["num_swapped"]:
+            output.discard_unless_spoiled()
+            raise without_a_swap(ledger, plan, info.path, out / LEDGER_FILE)
     for loss in sorted(losses):
         report(Event(STAGE, "warning", message=loss))
-    ledger = [cast(Json, note["ledger"]) for note in notes]
-    atomic_write_text(out / LEDGER_FILE, json_lines(ledger))
     (out / ALIGNMENT_FILE).parent.mkdir(exist_ok=True)
     alignments = [cast(Json, note["alignment"]) for note in notes]
     atomic_write_text(out / ALIGNMENT_FILE, json_lines(alignments))
@@ -384,7 +396,4 @@ def _check_all_swapped(figures: Mapping[str, object], out: Path) -> None:
 def check_no_faults(figures: Mapping[str, object], out: Path) -> None:
     """Raises FaultInFrames where a fault of ours spoiled frames."""
     if figures["num_faults"]:
-        raise FaultInFrames(
-            f"{figures['num_faults']} of {figures['num_frames']} frames failed through a fault of Understudy: "
-            f"{out / LEDGER_FILE} has the tracebacks. The rest is written; the same command tries those frames again"
-        )
+        raise faults_in(figures, out / LEDGER_FILE, "The rest is written")
