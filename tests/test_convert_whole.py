@@ -6,6 +6,7 @@ import shutil
 import signal
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import understudy.stages.convert as convert_stage
 from clips import make_clip
 from killing import start
 from painted_plates import (
@@ -34,25 +36,27 @@ from understudy.imaging.expression import measure_standards, read_expressions
 from understudy.media.footage import probe
 from understudy.media.images import read_image, write_png
 from understudy.media.reader import read_frames
+from understudy.media.segments import SegmentedWriter
 from understudy.model.colour import UNCHANGED
 from understudy.model.folder import GALLERIES_FILE, read_galleries, recipe_as_json
 from understudy.model.identity import write_identity_model
 from understudy.model.networks import build_network
 from understudy.perception.survey import load_networks, survey
 from understudy.settings import ConvertRecipe, RangeSettings, TrainRecipe
+from understudy.stages import _marked_output, _plate_survey
 from understudy.stages._evaluation_clips import open_clip
-from understudy.stages._plate_survey import WHOLE, frames_around, reuse_survey
+from understudy.stages._plate_survey import WHOLE, frames_around, reuse_survey, survey_plate
 from understudy.stages.convert import (
     convert,
     swap_footage,
 )
 from understudy.store.checkpoints import save_checkpoint
 from understudy.store.faceset import FaceSet
+from understudy.store.manifest import Manifest, write_manifest
 from understudy.trust.credentials import Lineage
 from understudy.trust.identity import bind_identity
 from understudy.trust.records import read_record
 from understudy.types import BadInput, Event, UnfinishedFrames, silent
-from understudy.version import __version__
 
 
 @pytest.fixture
@@ -124,16 +128,21 @@ def test_only_what_is_around_the_frames_is_looked_at():
     assert frames_around(None, probe_of_a_clip()) == (WHOLE, WHOLE)
 
 
-@pytest.mark.parametrize("has_irises", [True, False])
-def test_an_earlier_survey_of_the_plate_is_taken_over_unless_it_lacks_the_irises(tmp_path, monkeypatch, has_irises):
-    earlier = SimpleNamespace(code_version=__version__, inputs={"plate": SimpleNamespace(sha256="a")})
-    monkeypatch.setattr("understudy.stages._plate_survey.read_manifest", lambda folder: earlier)
-    unknown = {} if has_irises else {"irises": np.full((2, 2), np.nan)}
-    with FaceSet.create(tmp_path / "earlier/plate", "plate") as found:
-        found.add_faces([replace(a_face(frame), **(unknown if frame else {})) for frame in range(3)])
-    reuse_survey(tmp_path / "earlier", tmp_path / "now", "a")
-    assert (tmp_path / "now/plate/faces.sqlite").exists() == has_irises
-    assert not list((tmp_path / "now").glob(".*"))
+def test_an_earlier_survey_is_taken_over_where_plate_and_code_are_the_same(plate, tmp_path, monkeypatch):
+    earlier = tmp_path / "earlier"
+    survey_plate(probe(plate), earlier, silent, plate_sha256="a")
+    write_manifest(earlier, Manifest("convert", {}, "", {}, {}))
+
+    def is_taken_over(out: Path, clip: Path = plate, plate_sha256: str = "a") -> bool:
+        reuse_survey(earlier, out, probe(clip), WHOLE, plate_sha256)
+        assert not list(out.glob(".*"))
+        return (out / "plate/faces.sqlite").exists()
+
+    assert is_taken_over(tmp_path / "same")
+    assert not is_taken_over(tmp_path / "other plate", plate_sha256="b")
+    assert not is_taken_over(tmp_path / "other name", clip=shutil.copytree(plate, tmp_path / "renamed"))
+    monkeypatch.setattr(_plate_survey, "code_sha256", lambda: "another")
+    assert not is_taken_over(tmp_path / "other code")
 
 
 # ---- the whole stage, with the real networks ------------------------------------------------------------------------------
@@ -212,6 +221,33 @@ def test_a_conversion_killed_before_anything_is_rendered_binds_its_folder_to_not
     assert json.loads((tmp_path / "swap/recipe.json").read_text())["recipe"]["crf"] == 20
     num_looked_at = sum(event.message == "looking for faces" for event in events)
     assert num_looked_at == 0 if message == "swapping" else num_looked_at > 0, "faces that were found serve any settings"
+
+
+def test_what_other_code_left_of_a_killed_conversion_is_made_again(clip, model, tmp_path, monkeypatch):
+    """Faces, colours and whole segments; nothing of them where the code is the same."""
+    monkeypatch.setattr(_marked_output, "SegmentedWriter", partial(SegmentedWriter, every=3))
+    monkeypatch.setattr(convert_stage, "FRAMES_PER_SEGMENT", 3)
+    monkeypatch.setattr(convert_stage, "_SECONDS_BETWEEN_EVENTS", 0)
+
+    def begun(code: str) -> dict[str, int]:
+        """What a run by that code, stopped late, did first of each thing, by the frames that it says are done."""
+        first: dict[str, int] = {}
+        monkeypatch.setattr(_marked_output, "code_sha256", lambda: code)
+        monkeypatch.setattr(_plate_survey, "code_sha256", lambda: code)
+
+        def note(event: Event) -> None:
+            first.setdefault(event.message, int(event.done))
+            if event.message == "swapping" and event.done >= 11:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            convert(clip, model, "abel", "bea", tmp_path / "swap", report=note)
+        return {name: first[name] for name in ("looking for faces", "measuring colours", "swapping") if name in first}
+
+    fresh = begun("this")
+    assert list(fresh) == ["looking for faces", "measuring colours", "swapping"]
+    assert begun("this") == {"swapping": 10}
+    assert begun("another") == fresh
 
 
 def test_expressions_are_made_stronger_only_for_a_model_that_is_told_them(clip, model, tmp_path):

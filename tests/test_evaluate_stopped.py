@@ -126,7 +126,7 @@ def test_what_was_measured_by_other_code_or_of_other_clips_is_not_used(
         return counts(events, COMPARING)
 
     assert frames_measured() == [1, 2, 3]
-    monkeypatch.setattr(stage, "__version__", "another")
+    monkeypatch.setattr(stage, "code_sha256", lambda: "another")
     assert frames_measured() == [1, 2, 3]
     assert frames_measured(truth=None) == [1, 2, 3], "a folder in which nothing is finished is free for other work"
     monkeypatch.setattr(stage, "_detectors", lambda networks, has_truth: {"mediapipe": networks.detect})

@@ -117,6 +117,19 @@ def test_another_request_starts_anew_and_a_failed_one_keeps_its_segments(tmp_pat
     assert SegmentedWriter(tmp_path / "segments", probe(plate), other, EVERY).num_done == 0
 
 
+def test_segments_that_other_code_left_are_made_again(tmp_path: Path) -> None:
+    plate, tracks = long_plate(tmp_path / "plate.mp4"), {"swap": Track(tmp_path / "swap.mp4", "h264")}
+
+    def num_done(code: str) -> int:
+        with SegmentedWriter(tmp_path / "segments", probe(plate), tracks, EVERY, code=code) as writer:
+            num_done = writer.num_done
+            for frame in read_frames(plate, num_done, 20):
+                writer.write(frame, {"swap": Layer(frame.image)})
+        return num_done
+
+    assert [num_done(code) for code in ("this", "this", "another", "another")] == [0, 16, 0, 16]
+
+
 def render_again(plate: Path, folder: Path, keys: Sequence[str], earlier: Path | None = None) -> list[int]:
     """Writes what is missing of the plate, as a conversion of changed ranges would; the frames that it wrote."""
     written = []

@@ -121,7 +121,7 @@ def test_what_is_made_for_watching_shows_the_notice_in_every_frame_and_nothing_e
 
 
 def test_an_output_goes_on_after_a_failure_with_its_notes(plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("understudy.media.segments.SegmentedWriter.__init__.__defaults__", (2, print, ()))
+    monkeypatch.setattr(_marked_output, "SegmentedWriter", partial(SegmentedWriter, every=2))
     info, recipe = probe(plate), ConvertRecipe(codec="ffv1", passes="none")
 
     def write_some_and_stop() -> None:

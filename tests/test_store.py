@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from understudy.store.atomic import atomic_folder, atomic_write_bytes, atomic_write_text, remove_temporaries
 from understudy.store.events import TimedEvent, combine, event_log, read_events, time_left
-from understudy.store.hashing import sha256_of_file, sha256_of_footage, sha256_of_json
+from understudy.store.hashing import code_sha256, sha256_of_file, sha256_of_footage, sha256_of_json
 from understudy.store.json_files import as_plain, read_json, write_json
 from understudy.types import BadInput, Event
 
@@ -118,6 +118,23 @@ def test_the_hash_of_footage_follows_names_and_contents_only(tmp_path: Path):
 
 def test_the_hash_of_a_recipe_ignores_the_order_of_its_keys():
     assert sha256_of_json({"a": 1, "b": 2}) == sha256_of_json({"b": 2, "a": 1}) != sha256_of_json({"a": 2, "b": 1})
+
+
+def test_the_hash_of_the_program_follows_from_its_sources_and_tables_alone(tmp_path: Path) -> None:
+    for name in ("a.py", "imaging/b.py", "imaging/c.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1")
+    found = [code_sha256(tmp_path)]
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__/a.cpython-311.pyc").touch()
+    assert code_sha256(tmp_path) == found[0]
+    for name in ("a.py", "imaging/b.py", "imaging/c.json"):
+        (tmp_path / name).write_text("x = 2")
+        found.append(code_sha256(tmp_path))
+    (tmp_path / "a.py").rename(tmp_path / "d.py")
+    found.append(code_sha256(tmp_path))
+    assert len(set(found)) == 5
+    assert code_sha256() == code_sha256() not in found
 
 
 # ---- events ---------------------------------------------------------------------------------------------------------------

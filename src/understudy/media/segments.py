@@ -17,7 +17,7 @@ Segments may have keys that say what decides their pictures. One whose key has c
 takes over those of an earlier work that have the same key. `missing` are the frames that are then to be written, in order. One
 with a spoiled frame is part of what is joined, but no later run finds it: it is made again.
 
-    segments/plan.json                what is written, and from which plate; another one starts anew
+    segments/plan.json                what is written, from which plate and by which code; another one starts anew
     segments/000003/key               the segment's key, if it has one
     segments/000003/spoiled           there if a frame of it is spoiled
     segments/000003/swap.packets      the encoder's packets with their exact times; or swap/000750.png ... for stills
@@ -66,7 +66,8 @@ class Layer:
 class SegmentedWriter:
     """See the top of this file. `folder` is for the segments alone; closed ones are kept when the block fails.
 
-    keys: of the first segments, as far as they are whole and have one. num_done: frames in closed segments before the first
+    keys: of the first segments, as far as they are whole and have one. code: stands for the program that makes the pictures;
+    what another one left is made again. num_done: frames in closed segments before the first
     that is missing, where reading goes on. Frames must come as `missing` has them: without keys, all from `num_done` on.
     """
 
@@ -78,9 +79,10 @@ class SegmentedWriter:
         every: int = FRAMES_PER_SEGMENT,
         on_loss: LossReport = ignore_losses,
         keys: Sequence[str] = (),
+        code: str = "",
     ) -> None:
         self._folder, self._info, self._tracks, self._every, self._on_loss = folder, info, dict(tracks), every, on_loss
-        self._keys = keys
+        self._keys, self._code = keys, code
         self._open: _Segment | None = None
         self._plan = self._prepare()
         self._closed = self._find_closed()
@@ -166,6 +168,7 @@ class SegmentedWriter:
         plan = json.dumps(
             {
                 "layout": LAYOUT,
+                "code": self._code,
                 "every": self._every,
                 "plate": os.fsdecode(self._info.path.name),
                 "size": [self._info.width, self._info.height],

@@ -26,7 +26,7 @@ from understudy.media.writer import blaming
 from understudy.settings import Codec, ConvertRecipe
 from understudy.stages._passes import FOREGROUND, MATTE, PASSES_FOLDER, pass_layers, pass_tracks
 from understudy.stages._swapping import SwappedFrame
-from understudy.store.hashing import sha256_of_footage
+from understudy.store.hashing import code_sha256, sha256_of_footage
 from understudy.trust.credentials import SIDECAR_SUFFIX, Lineage
 from understudy.trust.finish import finish_output, label_and_sign, output_marker
 from understudy.trust.gate import HIT_SCORE, ContentGate
@@ -59,8 +59,8 @@ class MarkedOutput:
                 output.write(frame, shot, note)
             ledger = list(output.notes())
 
-    is_resumed: go on after the `num_done` frames that lie in closed segments of an earlier run for the same (killed or failed);
-    otherwise it starts anew. excerpt: the frames of a film that are shown alone, from time 0, without the plate's sound. keys:
+    is_resumed: go on after the `num_done` frames that lie in closed segments of an earlier run for the same by the same code
+    (killed or failed); else it starts anew. excerpt: the frames of a film that are shown alone, from time 0, silent. keys:
     of the segments (_segment_keys.py); earlier: the folder of an earlier conversion of the plate, from which those that would
     come out the same are taken; then the segments stay for the next one. They also stay where a fault of ours spoiled a frame:
     a resumed run makes those that hold one again. `missing`: frames to be written, counted from the first that is shown.
@@ -105,8 +105,9 @@ class MarkedOutput:
         if not is_resumed:
             shutil.rmtree(folder / SEGMENTS_FOLDER, ignore_errors=True)
         shutil.rmtree(self._unsigned, ignore_errors=True)  # left by a killed run
+        tracks = {SWAP: swap, **self._passes}
         open_writer = partial(
-            SegmentedWriter, folder / SEGMENTS_FOLDER, info, {SWAP: swap, **self._passes}, on_loss=on_loss, keys=keys
+            SegmentedWriter, folder / SEGMENTS_FOLDER, info, tracks, on_loss=on_loss, keys=keys, code=code_sha256()
         )
         with blaming(folder):
             self._writer = open_writer()

@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from understudy.media.footage import FootageInfo, FrameRecord
 from understudy.media.reader import read_frames
 from understudy.perception.follow import link_and_smooth, shots_of
 from understudy.perception.survey import FrameFaces, load_networks
 from understudy.stages._stored_survey import survey_stored
 from understudy.store.faceset import INDEX_FILE, FaceSet
+from understudy.store.hashing import code_sha256
 from understudy.store.manifest import read_manifest
 from understudy.types import BadInput, Event, Face, Reporter
-from understudy.version import __version__
 
 PLATE_FOLDER = "plate"
 WHOLE = range(2**62)
@@ -59,7 +57,8 @@ def survey_file(out: Path) -> Path:
 def survey_plate(info: FootageInfo, out: Path, report: Reporter, frames: range = WHOLE, plate_sha256: str = "") -> PlateSurvey:
     """The faces of the plate, from `out`/plate/faces.sqlite where they are known, else found now and stored there.
 
-    frames: which are looked at. plate_sha256: what is stored there of another plate or of other frames is not taken.
+    frames: which are looked at. plate_sha256: what is stored there of another plate or of other frames is not taken, nor what
+    other code found.
     """
     source, total = info.path.name, min(info.num_frames_estimate, frames.stop)
 
@@ -69,7 +68,7 @@ def survey_plate(info: FootageInfo, out: Path, report: Reporter, frames: range =
     def tell(num_done: int) -> None:
         report(Event("convert", "progress", num_done, total, "frames", "looking for faces"))
 
-    looked_at = f"{plate_sha256} {source} {frames.start} {frames.stop}"
+    looked_at = _what_is_looked_at(info, frames, plate_sha256)
     _remove_other(out / PLATE_FOLDER, looked_at)
     with FaceSet.create(out / PLATE_FOLDER, performer="plate") as stored:
         stored.set_note(_LOOKED_AT, looked_at)
@@ -78,31 +77,30 @@ def survey_plate(info: FootageInfo, out: Path, report: Reporter, frames: range =
 
 
 def _remove_other(folder: Path, looked_at: str) -> None:
-    """Clears away what a failed conversion with other settings left. A survey of before this was noted is of this one."""
-    if not (folder / INDEX_FILE).is_file():
-        return
-    with FaceSet.open(folder) as stored:
-        is_other = stored.note(_LOOKED_AT) not in (None, looked_at)
-    if is_other:
+    """Clears away what a failed conversion with other settings or by other code left, and what was measured of it."""
+    if (folder / INDEX_FILE).is_file() and not _is_of(folder, looked_at):
         shutil.rmtree(folder)
 
 
-def reuse_survey(earlier: Path, out: Path, plate_sha256: str) -> None:
-    """Takes over the faces that an earlier conversion, finished in `earlier` by this version, found in the same plate.
+def _what_is_looked_at(info: FootageInfo, frames: range, plate_sha256: str) -> str:
+    return f"{plate_sha256} {info.path.name} {frames.start} {frames.stop} {code_sha256()}"
 
-    Those whose irises are not known are found anew: what is told of the gaze would be missing.
-    """
+
+def _is_of(folder: Path, looked_at: str) -> bool:
+    with FaceSet.open(folder) as stored:
+        return stored.note(_LOOKED_AT) == looked_at
+
+
+def reuse_survey(earlier: Path, out: Path, info: FootageInfo, frames: range, plate_sha256: str) -> None:
+    """Takes over the faces that an earlier conversion, finished in `earlier` by the same code, found in the same frames."""
     found, place = earlier / PLATE_FOLDER / INDEX_FILE, out / PLATE_FOLDER
-    manifest = read_manifest(earlier) if found.is_file() and not place.exists() else None
-    if manifest is None or manifest.code_version != __version__ or manifest.inputs["plate"].sha256 != plate_sha256:
+    if not found.is_file() or place.exists() or read_manifest(earlier) is None:
         return
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     shutil.copyfile(found, partial / INDEX_FILE)
-    with FaceSet.open(partial) as copied:
-        has_irises = all(np.isfinite(face.irises).all() for face in copied.faces(kept_only=False))
-    if has_irises:
+    if _is_of(partial, _what_is_looked_at(info, frames, plate_sha256)):
         partial.rename(place)
     else:
         shutil.rmtree(partial)

@@ -2,7 +2,7 @@
 
 A key covers everything that the frames of a segment are made from, and nothing else: the settings of every frame that has a say
 in one of them, the faces there, and what was measured of their tracks nearby. Model, plate, consent and what is set for the
-whole file are in the identity that is watermarked, which is part of every key.
+whole file are in the identity that is watermarked, which is part of every key; segments of other code are not looked at.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def convert(
             report = combine(report, standing.listen)
             check_plate_footage([role.replace for role in roles], inputs["plate"].sha256, folder)
             if earlier is not None:
-                reuse_survey(earlier, out, inputs["plate"].sha256)
+                reuse_survey(earlier, out, info, around, inputs["plate"].sha256)
             survey = survey_plate(info, out, report, around, inputs["plate"].sha256)
             if frames and shown.start not in survey.shot:
                 raise BadInput(f"--frames {frames[0]}-{frames[1]}: {footage} has no frame {frames[0]} (they count from 0)")

@@ -35,13 +35,12 @@ from understudy.stages._evaluation_short import in_short
 from understudy.store.atomic import atomic_write_text
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
-from understudy.store.hashing import sha256_of_json
+from understudy.store.hashing import code_sha256, sha256_of_json
 from understudy.store.json_files import json_text, read_json
 from understudy.store.manifest import MANIFEST_FILE, InputFile, Manifest, describe_input, read_manifest
 from understudy.store.runs import RECIPE_FILE, Run, open_run
 from understudy.trust.limited import check_footage
 from understudy.types import BadInput, Event, FloatArray, Json, Reporter, StageResult, silent
-from understudy.version import __version__
 
 STAGE = "evaluate"
 SEED = 0
@@ -204,7 +203,7 @@ def _key(run: Run, detectors: Iterable[str]) -> str:
     """Follows from all that decides what is measured of a frame."""
     inputs = {role: each.sha256 for role, each in run.inputs.items()}
     libraries = [version("av"), cv2.__version__, np.__version__, torch.__version__]  # others differ in the last bits
-    return sha256_of_json([run.recipe, inputs, __version__, libraries, sorted(detectors)])
+    return sha256_of_json([run.recipe, inputs, code_sha256(), libraries, sorted(detectors)])
 
 
 def _find_faces(

@@ -1,4 +1,4 @@
-"""SHA-256 of files, of footage (a file or a folder of images) and of JSON values."""
+"""SHA-256 of files, of footage (a file or a folder of images), of JSON values and of this program."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 
 from understudy.store.json_files import as_plain
 from understudy.types import BadInput
+from understudy.version import __version__
+
+_PACKAGE = Path(__file__).parent.parent
 
 
 def sha256_of_file(path: Path) -> str:
@@ -33,6 +36,17 @@ def sha256_of_json(value: object) -> str:
     """The digest of a JSON value, whatever the order of its keys."""
     text = json.dumps(as_plain(value), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def code_sha256(package: Path = _PACKAGE) -> str:
+    """The digest of the program that runs: its version, and its sources and tables as they are installed, changed or not.
+
+    What was half made or put aside by other code must not be gone on with. Where no sources are installed, the version counts.
+    """
+    digest = hashlib.sha256(__version__.encode("utf-8"))
+    for file in sorted([*package.rglob("*.py"), *(package / "imaging").glob("*.json")]):
+        digest.update(f"\n{file.relative_to(package).as_posix()} {sha256_of_file(file)}".encode())
+    return digest.hexdigest()
 
 
 def _files_in_order(folder: Path) -> list[Path]:
