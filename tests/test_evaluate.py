@@ -226,6 +226,45 @@ def test_a_mask_without_a_truth_is_refused(pair: Pair, tmp_path: Path) -> None:
         evaluate(pair.plate, pair.plate, tmp_path / "out", mask=pair.plate)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nothere", "nothere: "),
+        ("empty", "empty: holds no pictures"),
+        ("notes.txt", "notes.txt: "),
+        ("small", "small: expected the size of truth, 160x160, got 60x40"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_is_refused_before_any_work(pair: Pair, tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
+    write_png(tmp_path / "small/0.png", np.zeros((40, 60, 3), np.uint8))
+    events: list[Event] = []
+    with pytest.raises(BadInput, match=words):
+        evaluate(pair.plate, pair.plate, tmp_path / "out", truth=pair.truth, mask=tmp_path / name, report=events.append)
+    assert not events
+
+
+def test_a_mask_beside_a_clip_that_does_not_fit_it_is_refused_before_any_work(pair: Pair, tmp_path: Path) -> None:
+    plate = tmp_path / "plate"
+    plate.symlink_to(pair.plate)
+    write_png(tmp_path / "plate_mask/0.png", np.zeros((40, 60, 3), np.uint8))
+    events: list[Event] = []
+    with pytest.raises(BadInput, match=r"plate_mask: expected the size of plate, 160x160, got 60x40"):
+        evaluate(pair.plate, plate, tmp_path / "out", report=events.append)
+    assert not events
+
+
+def test_a_conversion_that_is_not_finished_is_told_as_such_with_what_to_do(pair: Pair, tmp_path: Path) -> None:
+    out = tmp_path / "swap"
+    with open_run(out, "convert", {}, {"plate": describe_input(pair.plate)}):
+        write_png(out / "segments/000000/swap/000000.png", np.zeros((160, 160, 3), np.uint8))
+    for given in (out, out / "swap.mp4", out / "frames"):
+        with pytest.raises(BadInput, match=rf"{out}: its conversion is not finished; give the same convert command again"):
+            evaluate(given, pair.plate, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
 @pytest.mark.parametrize("text", ['{"frames": 3}', '{"frames": [{"landmarks": [[1, 2]]}]}', '{"clip": "x"}', '{"frames": [1]}'])
 def test_landmarks_in_another_form_are_refused_by_file(pair: Pair, tmp_path: Path, text: str) -> None:
     clip = tmp_path / "clip"

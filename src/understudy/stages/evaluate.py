@@ -130,10 +130,18 @@ def _open_clips(
     clips = {"swap": Clip(file), "plate": open_clip(plate)}
     if truth is not None:
         clips["truth"] = open_clip(truth, mask)
-    check_footage(*(clip.path for clip in clips.values()))
-    sizes = {name: (info.width, info.height) for name, clip in clips.items() for info in [probe(clip.path)]}
+    check_footage(*(path for clip in clips.values() for path in (clip.path, clip.mask)))
+    sizes = {name: _size(clip.path) for name, clip in clips.items()}
     check_size(file, sizes["swap"], plate, sizes["plate"])
+    for name, clip in clips.items():
+        if clip.mask is not None:
+            check_size(clip.mask, _size(clip.mask), clip.path, sizes[name])
     return clips if shown is None else {name: _cut(clip, shown, name) for name, clip in clips.items()}
+
+
+def _size(footage: Path) -> tuple[int, int]:
+    info = probe(footage)
+    return info.width, info.height
 
 
 def _check_plate(swap: Path, plate: InputFile, conversion: _Conversion | None) -> None:
@@ -146,11 +154,18 @@ def _check_plate(swap: Path, plate: InputFile, conversion: _Conversion | None) -
 
 
 def _conversion(swap: Path) -> _Conversion | None:
-    """The conversion whose folder or output `swap` is; None for any other clip."""
+    """The conversion whose folder or output `swap` is; None for any other clip.
+
+    Raises BadInput for one that is not finished.
+    """
     for folder in (swap, swap.parent):
-        manifest = read_manifest(folder) if (folder / RECIPE_FILE).is_file() else None
+        is_run = (folder / RECIPE_FILE).is_file()
+        manifest = read_manifest(folder) if is_run else None
         if manifest and manifest.stage == "convert" and swap in (folder, folder / manifest.outputs["swap"]):
             return _Conversion(folder, manifest)
+        is_lacking = manifest is None and (swap == folder or not swap.exists())
+        if is_run and is_lacking and read_json(folder / RECIPE_FILE).get("stage") == "convert":
+            raise BadInput(f"{folder}: its conversion is not finished; give the same convert command again, then evaluate it")
     return None
 
 
