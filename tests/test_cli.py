@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import understudy
@@ -20,6 +21,7 @@ from understudy import cli
 from understudy.cli import main, run_command
 from understudy.console import duration
 from understudy.estimate import estimate
+from understudy.model.identity import write_identity_model
 from understudy.recipes import TRAIN_RECIPES, parse_settings, train_recipe
 from understudy.settings import TrainRecipe
 from understudy.types import BadInput, Event, StageResult, UnfinishedFrames
@@ -177,7 +179,7 @@ def test_dry_run_prints_the_full_recipe_and_the_expected_cost(capsys: pytest.Cap
     ("command", "words"),
     [
         ("train a b --out m --from nothere", "--from nothere: there is no checkpoint"),
-        ("extract {clip} --performer abel --out faces --like nothere.png", "nothere.png: no such file"),
+        ("extract {clip} --performer abel --out faces --like nothere.png", "nothere.png: cannot be read (No such file"),
         ("evaluate {clip} --plate {clip} --truth nothere.mp4 --out report", "nothere.mp4: no such file"),
     ],
 )
@@ -187,6 +189,58 @@ def test_a_dry_run_refuses_what_is_not_there(
     clip = str(sample / "abel_test.mp4")
     assert run_command([*(part.format(clip=clip) for part in command.split()), "--dry-run"]) == 2
     assert f"understudy: {words}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train a b --out m --until plateau --recipe original", "--until plateau is judged on faces held out"),
+        ("train a b --out m --set compile=default", "compile=default needs a GPU"),
+        ("train a b --out m --set precision=float16", "precision=float16 needs a GPU"),
+        ("train a b --out m --recipe original --set cycle_weight=1", "set alternate_performers=false"),
+        ("train a b --out m --set perceptual_weight=1 --set perceptual_network=vggface", "needs weights of your own"),
+        (
+            "train a b --out m --set perceptual_weight=1 --set perceptual_network=vgg16 --set perceptual_file=no",
+            "no is not there",
+        ),
+        ("train {abel} --out m", "expected two or more face sets to train on, got 1"),
+        (
+            "train {abel} {bea} --out m --freeze bae",
+            "--freeze bae: expected encoder or a performer who is trained on: abel, bea",
+        ),
+        ("train {abel} {abel} --out m", "expected face sets of different performers"),
+        ("extract {clip} --performer a/b --out faces", "a/b"),
+        ("convert {clip} --model no --replace abel --with bea --out swap --frames 9-4", "--frames '9-4'"),
+        ("convert {clip} --model {model} --replace abel --with cesar --out swap", "--with cesar: expected a performer"),
+        (
+            "convert {clip} --model {model} --replace abel --with bea --out swap --set exemplar_strength=0.5",
+            "exemplar_strength at 1",
+        ),
+        (
+            "convert {clip} --model {model} --replace abel --with bea --out swap --set shading_strength=0",
+            "shading_strength at 1",
+        ),
+        ("evaluate {model} --plate {clip} --out report", "model: holds no pictures"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_command_would_at_its_start(
+    sample: Path,
+    face_sets: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    galleries = {name: np.full((1, 128), value, np.float32) for name, value in (("abel", 0), ("bea", 1))}
+    places = {"clip": sample / "abel_test.mp4", "model": write_identity_model(tmp_path / "model", galleries)}
+    places |= {"abel": face_sets[0], "bea": face_sets[1]}
+    for is_dry in (True, False):
+        assert run_command([*(part.format(**places) for part in command.split()), *(["--dry-run"] if is_dry else [])]) == 2
+        assert words in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_longer_film_is_expected_to_need_more_memory(sample: Path) -> None:

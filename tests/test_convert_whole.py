@@ -267,6 +267,14 @@ def test_shadows_are_left_out_only_for_a_model_that_draws_in_ordinary_light(clip
     assert not (tmp_path / "swap").exists()
 
 
+def test_detail_of_exemplars_is_asked_for_only_of_a_model_that_keeps_some(clip, model, tmp_path):
+    without = ConvertRecipe(exemplar_strength=0.5)
+    for setting in ({"recipe": without}, {"ranges": [RangeSettings(without, frames=(3, 4))]}):
+        with pytest.raises(BadInput, match=r"keeps no pictures of bea \(num_exemplars\); leave exemplar_strength at 1"):
+            convert(clip, model, "abel", "bea", tmp_path / "swap", **setting)
+    assert not (tmp_path / "swap").exists()
+
+
 def test_some_frames_of_a_clip_are_converted_alone_and_frames_that_it_lacks_are_refused(clip, model, tmp_path):
     result = convert(clip, model, "abel", "bea", tmp_path / "alone", frames=(3, 4))
     assert (result.figures["num_frames"], result.figures["num_swapped"]) == (2, 2)

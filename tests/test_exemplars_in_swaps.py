@@ -178,7 +178,7 @@ def test_a_swap_is_as_sharp_as_the_exemplars_wherever_its_ranges_want_them(
     model = write_identity_model(tmp_path / "model", {"abel": abel, "bea": -abel})
     swapper = Soft({"abel": abel, "bea": -abel}, checkpoint=load_swapper(model).checkpoint)
     swapper.exemplars = {"bea": Exemplars(pictures, forms, 256 / FULL.side)}
-    monkeypatch.setattr("understudy.stages.convert.load_swapper", lambda *_, **__: swapper)
+    monkeypatch.setattr("understudy.stages._swap_asked.load_swapper", lambda *_, **__: swapper)
     plain = ConvertRecipe(colour="none", passes="none", exemplar_strength=0.0)
     ranges = [RangeSettings(replace(plain, exemplar_strength=1.0), frames=(6, 7))]
     convert(

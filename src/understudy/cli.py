@@ -328,11 +328,13 @@ def _frames(given: str) -> tuple[int, int]:
 
 def _do(verb: Verb, arguments: Mapping[str, object], is_json: bool, is_dry_run: bool) -> None:
     from understudy.console import progress
+    from understudy.estimate import check_asked
     from understudy.project import Step, call, finished_result
     from understudy.results import result_text
 
     step = Step(verb, verb, arguments)
     if is_dry_run:
+        check_asked(verb, arguments)
         return _print_plan([(step, "asked for")], is_json)
     try:
         with progress(is_end_told=is_json) as report:

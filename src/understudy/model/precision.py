@@ -31,6 +31,12 @@ def working_type(recipe: TrainRecipe, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[recipe.precision]
 
 
+def check_compile(recipe: TrainRecipe, device: torch.device) -> None:
+    """Raises BadInput where compilation is asked for without a GPU."""
+    if recipe.compile != "off" and device.type != "cuda":
+        raise BadInput(f"compile={recipe.compile} needs a GPU, and this machine has none; leave it at off")
+
+
 def first_loss_scale(working_type: torch.dtype) -> float:
     """What a loss starts multiplied by: in float16, so that small gradients do not vanish; halved when they overflow."""
     return 2.0**15 if working_type is torch.float16 else 1.0
@@ -48,10 +54,9 @@ def compiled(
 
     Measured on a CPU, compiled is 1.2 times slower: the convolutions are library calls either way.
     """
+    check_compile(recipe, device)
     if recipe.compile == "off":
         return network.encode, network.decode
-    if device.type != "cuda":
-        raise BadInput(f"compile={recipe.compile} needs a GPU, and this machine has none; leave it at off")
     mode = "reduce-overhead" if recipe.compile == "cuda-graphs" else "default"
     encode, decode = torch.compile(network.encode, mode=mode), torch.compile(network.decode, mode=mode)
     return cast(Encode, encode), cast(Callable[[Tensor, str], Tensor], decode)

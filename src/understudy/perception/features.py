@@ -46,14 +46,24 @@ def face_features(
     network: one of NETWORKS. file, sha256: the user's own weights for `vgg16` or `vggface`, safetensors of 13 convolutions.
     Missing weights of others are fetched. Raises BadInput where weights cannot be had or are not what they should be.
     """
-    if network not in NETWORKS:
-        raise BadInput(f"perceptual_network: expected one of {', '.join(NETWORKS)}, got {network!r}")
+    check_user_file(network, file)
     if network in ("vgg16", "vggface"):
         return _vgg(network, device, file, sha256)
-    if file:
-        raise BadInput(f"perceptual_file goes with perceptual_network=vgg16 or vggface, not {network}")
     parts = [_mesh(region, device) if part == "mesh" else _iris(region, device) for part in network.split("+")]
     return lambda crops: [each for part in parts for each in part(crops)]
+
+
+def check_user_file(network: str, file: str) -> None:
+    """Raises BadInput where the network is none of NETWORKS, or a file of the user's is lacking or of no use for it."""
+    if network not in NETWORKS:
+        raise BadInput(f"perceptual_network: expected one of {', '.join(NETWORKS)}, got {network!r}")
+    if file and network not in ("vgg16", "vggface"):
+        raise BadInput(f"perceptual_file goes with perceptual_network=vgg16 or vggface, not {network}")
+    if not file and network == "vggface":
+        raise BadInput(
+            "perceptual_network=vggface needs weights of your own (its makers' terms forbid passing them on): convert them to "
+            "safetensors and give perceptual_file=FILE and perceptual_sha256=HASH; perceptual_network=mesh needs none"
+        )
 
 
 def _mesh(region: Framing, device: torch.device | str) -> Features:
@@ -115,11 +125,6 @@ def _looked_up(crops: Tensor, grid: Tensor) -> Tensor:
 
 def _vgg(network: str, device: torch.device | str, file: str, sha256: str) -> Features:
     trained_on: Training = "faces" if network == "vggface" else "pictures"
-    if not file and network == "vggface":
-        raise BadInput(
-            "perceptual_network=vggface needs weights of your own (its makers' terms forbid passing them on): convert them to "
-            "safetensors and give perceptual_file=FILE and perceptual_sha256=HASH; perceptual_network=mesh needs none"
-        )
     loaded = Vgg16(read_user_file(Path(file), sha256), trained_on) if file else load_network("vgg16")
     return loaded.eval().to(device)
 

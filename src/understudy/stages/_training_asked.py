@@ -7,12 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from understudy import parallel
+from understudy.model.precision import check_compile, working_type
 from understudy.model.starter import starter_sha256
+from understudy.model.swapper import best_device
+from understudy.model.swaps import check_terms
+from understudy.perception.features import check_user_file, read_user_file
 from understudy.settings import TrainRecipe
+from understudy.stages._training_faces import open_performers
 from understudy.stages._training_start import Start
 from understudy.stages._training_state import Budget, Until
-from understudy.store.faceset import FaceSet
+from understudy.store.faceset import INDEX_FILE, FaceSet
 from understudy.store.hashing import sha256_of_json
 from understudy.store.manifest import InputFile
 from understudy.trust.lineage import START_MODEL
@@ -32,6 +39,31 @@ def budget_of(recipe: TrainRecipe, minutes: float | None, steps: int | None, unt
     if steps is not None:
         return Budget(steps, None, until, recipe.decay_fraction)
     return Budget(None, 60 * (recipe.default_minutes if minutes is None else minutes), until, recipe.decay_fraction)
+
+
+def check_recipe(recipe: TrainRecipe) -> None:
+    """Raises BadInput for what could not be trained on this machine whatever the faces are; nothing is loaded for it."""
+    device = torch.device(best_device())
+    working_type(recipe, device)
+    check_compile(recipe, device)
+    check_terms(recipe, has_features=True)  # made of what is checked next
+    if recipe.perceptual_weight:
+        check_user_file(recipe.perceptual_network, recipe.perceptual_file)
+        if recipe.perceptual_file:
+            read_user_file(Path(recipe.perceptual_file), recipe.perceptual_sha256)
+
+
+def check_freeze(freeze: Sequence[str], performers: Sequence[str]) -> None:
+    """Raises BadInput for a part to freeze that these performers' model will not have."""
+    for part in freeze:
+        if part not in ("encoder", *performers):
+            raise BadInput(f"--freeze {part}: expected encoder or a performer who is trained on: {', '.join(performers)}")
+
+
+def check_asked(face_sets: Sequence[Path], freeze: Sequence[str]) -> None:
+    """Raises BadInput for face sets that cannot be trained on together; those that are not there may still be made."""
+    if len(face_sets) < 2 or all((folder / INDEX_FILE).is_file() for folder in face_sets):
+        check_freeze(freeze, [each.performer for each in open_performers(face_sets)])
 
 
 def what_is_asked(recipe: TrainRecipe, inputs: Mapping[str, InputFile], start: Start | None, freeze: Sequence[str]) -> Json:

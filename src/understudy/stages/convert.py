@@ -5,21 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from dataclasses import replace as changed
 from functools import partial
 from pathlib import Path
 from typing import cast
 
-from understudy.media.codecs import check_codec
-from understudy.media.footage import FootageInfo, ignore_losses, probe, with_a_name
+from understudy.media.footage import FootageInfo, ignore_losses
 from understudy.media.reader import read_frames
 from understudy.media.segments import FRAMES_PER_SEGMENT, PLAN_FILE
 from understudy.model.folder import people_in
-from understudy.model.swapper import load_swapper
 from understudy.perception.survey import read_ahead
 from understudy.perception.weights import licences
-from understudy.settings import ConvertRecipe, RangeSettings, TrainRecipe
+from understudy.settings import ConvertRecipe, RangeSettings
 from understudy.stages._blend_figures import BlendMeter, frames_to_measure, pooled
 from understudy.stages._drawing import frames_to_read
 from understudy.stages._marked_output import SEGMENTS_FOLDER, UNSIGNED_FOLDER, MarkedOutput
@@ -29,12 +26,12 @@ from understudy.stages._plate_survey import (
     PLATE_FOLDER,
     WHOLE,
     PlateSurvey,
-    frames_around,
     reuse_survey,
     survey_file,
     survey_plate,
 )
 from understudy.stages._segment_keys import segment_keys
+from understudy.stages._swap_asked import as_json, model_asked, plate_asked
 from understudy.stages._swap_ledger import (
     alignment_line,
     counts_of,
@@ -52,7 +49,6 @@ from understudy.stages._swap_plan import (
     check_somebody_is_replaced,
     parts_of,
     plan_faces,
-    replacements_of,
     roles_of,
     track_ends,
 )
@@ -68,9 +64,7 @@ from understudy.store.runs import open_run
 from understudy.trust import gate
 from understudy.trust.consent import ConsentReference, consent_folder
 from understudy.trust.credentials import Lineage
-from understudy.trust.limited import check_footage
 from understudy.trust.lineage import lineage_of
-from understudy.trust.notice import check_notice
 from understudy.trust.permission import (
     check_plate_faces,
     check_plate_footage,
@@ -123,21 +117,12 @@ def convert(
     the plate, UnfinishedFrames (after finishing) if `is_strict` and any frame is not swapped, FaultInFrames (after writing what
     could be made, without finishing) if a fault of ours spoiled frames; the same call makes their segments again.
     """
-    check_notice(recipe.notice, recipe.notice_language)
-    footage = with_a_name(footage)
-    check_footage(footage)
-    info = probe(footage)
-    check_codec(recipe.codec)
-    for each in ranges:
-        each.check(recipe)
-    shown, around = frames_around(frames, info)
-    if frames and any(each.shot is not None for each in ranges):
-        raise BadInput("ranges by shot count from the film's first frame, which frames alone do not know: give them by frames")
-    swapper = load_swapper(model, weights=recipe.weights)
-    _check_strength((recipe, *(each.recipe for each in ranges)), model, swapper.recipe)
-    roles = replacements_of(replace, with_, swapper.performers)
+    plate = plate_asked(footage, recipe, ranges, frames)
+    info, shown, around, footage = plate.info, plate.shown, plate.around, plate.info.path
+    by = model_asked(model, replace, with_, recipe, ranges)
+    swapper, roles = by.swapper, by.roles
     inputs = {"plate": describe_input(footage), "model": describe_input(swapper.checkpoint / STATE_FILE)}
-    asked = _asked(recipe, roles, ranges, frames)
+    asked = as_json(recipe, roles, ranges, frames)
     with open_run(out, STAGE, asked, inputs, serves_others=survey_file(out), preliminary=NOT_YET_RENDERED) as run:
         if run.state != "finished":
             report = combine(report, event_log(out))
@@ -262,24 +247,6 @@ def _keys(plan: Plan, survey: PlateSurvey, info: FootageInfo, lineage: Lineage, 
     return segment_keys(plan, num_frames, FRAMES_PER_SEGMENT, frame_bytes(info), lineage.watermark_id, shown)
 
 
-def _asked(
-    recipe: ConvertRecipe,
-    roles: Sequence[Replacement],
-    ranges: Sequence[RangeSettings],
-    frames: tuple[int, int] | None,
-) -> Json:
-    """What is asked, as `recipe.json` has it; one replacement without ranges reads as it always did."""
-    olds, news = [role.replace for role in roles], [role.with_ for role in roles]
-    asked: Json = {**asdict(recipe), "replace": olds, "with": news}
-    if len(roles) == 1:
-        asked |= {"replace": olds[0], "with": news[0]}
-    if ranges:
-        asked["ranges"] = [asdict(each) for each in ranges]
-    if frames:
-        asked["frames"] = list(frames)
-    return asked
-
-
 def _permission(
     model: Path, swapper: Swapper, roles: Sequence[Replacement], folder: Path, state: Json
 ) -> tuple[tuple[ConsentReference, ...], Standing]:
@@ -296,16 +263,6 @@ def _permission(
 def performers_faces(plan: Plan, replace: str) -> list[Face]:
     """The faces of the plate that are taken for the performer's."""
     return [face for faces in plan.faces.values() for face in faces if plan.roles[face.track].replace == replace]
-
-
-def _check_strength(recipes: Sequence[ConvertRecipe], model: Path, trained: TrainRecipe) -> None:
-    """Raises BadInput where a model is to draw more or less of what it is not told: it reads that from the picture alone."""
-    if any(each.expression_strength != 1 for each in recipes) and not trained.is_expression_measured:
-        raise BadInput(
-            f"{model} is not told what is measured of expressions (is_expression_measured); leave expression_strength at 1"
-        )
-    if any(each.shading_strength != 1 for each in recipes) and not trained.is_light_measured:
-        raise BadInput(f"{model} draws faces as they were lit (is_light_measured); leave shading_strength at 1")
 
 
 def make_plan(

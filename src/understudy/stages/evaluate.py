@@ -109,6 +109,14 @@ def evaluate(
         return run.result()
 
 
+def check_asked(swap: Path, plate: Path, truth: Path | None, mask: Path | None) -> None:
+    """Raises BadInput as `evaluate` would for its clips; a swap that is not there may still be made."""
+    swap = with_a_name(swap)
+    conversion = _conversion(swap)
+    if swap.exists():
+        _check_plate(swap, _inputs(_open_clips(swap, plate, truth, mask, conversion), None)["plate"], conversion)
+
+
 # ---- what is compared -----------------------------------------------------------------------------------------------------
 
 

@@ -111,6 +111,13 @@ def extract(
             return _finish(run, face_set, used, frames_per_second, report)
 
 
+def check_asked(footage: Sequence[Path], performer: str, like: Sequence[Path], detector: str, landmarks: str) -> None:
+    """Raises BadInput as `extract` would at its start."""
+    check_performer_name(performer)
+    check_choices(detector, landmarks)
+    _readable(_sources(footage), like)
+
+
 @contextmanager
 def _opencv_without_threads() -> Iterator[None]:
     """Extraction keeps the cores busy by threads of its own; OpenCV's wait for work by spinning, a tenth of all the time."""

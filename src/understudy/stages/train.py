@@ -18,7 +18,14 @@ from understudy.model.memory import MemoryPlan, plan_memory
 from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
 from understudy.settings import TrainRecipe
-from understudy.stages._training_asked import budget_of, check_all_have_the_same, describe_face_sets, what_is_asked
+from understudy.stages._training_asked import (
+    budget_of,
+    check_all_have_the_same,
+    check_freeze,
+    check_recipe,
+    describe_face_sets,
+    what_is_asked,
+)
 from understudy.stages._training_events import REPORT_SECONDS, reading_reporter, scalar_reporter
 from understudy.stages._training_exemplars import write_exemplars
 from understudy.stages._training_faces import MARGIN, PerformerFaces, in_ordinary_light, load_split, open_performers
@@ -79,9 +86,12 @@ def train(
     """
     budget = budget_of(recipe, minutes, steps, until)
     check_take(take, start_from)
+    check_recipe(recipe)  # before the faces are gated and loaded, which takes minutes
     parallel.join()
     start = Start.of(start_from, take) if start_from is not None else None
-    inputs = {**describe_face_sets(face_sets), **(start.inputs() if start else {})}
+    face_inputs = describe_face_sets(face_sets)
+    check_freeze(freeze, list(face_inputs))
+    inputs = {**face_inputs, **(start.inputs() if start else {})}
     asked = what_is_asked(recipe, inputs, start, freeze)
     if parallel.rank():
         check_all_have_the_same(asked, inputs)
