@@ -212,12 +212,13 @@ def swap_footage(
                     progress.tell(finished.record.index + 1)
         notes = list(output.notes())
         ledger = [cast(Json, note["ledger"]) for note in notes]
-        atomic_write_text(out / LEDGER_FILE, json_lines(ledger))
         if not counts_of(ledger)["num_swapped"]:
+            atomic_write_text(out / LEDGER_FILE, json_lines(ledger))
             output.discard_unless_spoiled()
             raise without_a_swap(ledger, plan, info.path, out / LEDGER_FILE)
     for loss in sorted(losses):
         report(Event(STAGE, "warning", message=loss))
+    atomic_write_text(out / LEDGER_FILE, json_lines(ledger))
     (out / ALIGNMENT_FILE).parent.mkdir(exist_ok=True)
     alignments = [cast(Json, note["alignment"]) for note in notes]
     atomic_write_text(out / ALIGNMENT_FILE, json_lines(alignments))
