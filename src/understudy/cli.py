@@ -173,7 +173,8 @@ def train(
     minutes: Minutes = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Train for this many steps in all.")] = None,
     until: Annotated[
-        TrainUntil, typer.Option(help="End when the time is spent, or already when it no longer gets better.")
+        TrainUntil,
+        typer.Option(help="End when the time is spent, or once it no longer gets better (at most 10 times as long)."),
     ] = "spent",
     start_from: Annotated[
         Path | None, typer.Option("--from", metavar="MODEL", help="A trained model to begin from; its performers must consent.")

@@ -92,6 +92,10 @@ class TrainRecipe:
     seed: int = 0
 
 
+TIMES_UNTIL_PLATEAU = 10
+"""So many times a recipe's own minutes a run until a plateau may take: in those themselves hardly any gets there."""
+
+
 @dataclass(frozen=True)
 class ConvertRecipe:
     """How a swap is composited; each field can be set by `--set key=value`.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from understudy import parallel
 from understudy.model.starter import starter_sha256
-from understudy.settings import TrainRecipe
+from understudy.settings import TIMES_UNTIL_PLATEAU, TrainRecipe
 from understudy.stages._training_start import Start
 from understudy.stages._training_state import Budget, Until
 from understudy.store.faceset import FaceSet
@@ -20,7 +20,10 @@ from understudy.types import BadInput, Json
 
 
 def budget_of(recipe: TrainRecipe, minutes: float | None, steps: int | None, until: Until) -> Budget:
-    """How long to go on: for `minutes` or `steps`, the recipe's minutes where neither is given. Raises BadInput."""
+    """How long to go on: for `minutes` or `steps`, the recipe's minutes where neither is given. Raises BadInput.
+
+    Until a plateau, that is how long at most, and ten times the recipe's minutes where neither is given.
+    """
     if minutes is not None and steps is not None:
         raise BadInput("expected --minutes or --steps, got both")
     if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps <= 0):
@@ -31,7 +34,8 @@ def budget_of(recipe: TrainRecipe, minutes: float | None, steps: int | None, unt
         raise BadInput("--until plateau is judged on faces held out of training; give --set held_out_fraction=0.08 too")
     if steps is not None:
         return Budget(steps, None, until, recipe.decay_fraction)
-    return Budget(None, 60 * (recipe.default_minutes if minutes is None else minutes), until, recipe.decay_fraction)
+    usual = recipe.default_minutes * (TIMES_UNTIL_PLATEAU if until == "plateau" else 1)
+    return Budget(None, 60 * (usual if minutes is None else minutes), until, recipe.decay_fraction)
 
 
 def what_is_asked(recipe: TrainRecipe, inputs: Mapping[str, InputFile], start: Start | None, freeze: Sequence[str]) -> Json:
