@@ -15,6 +15,7 @@ from understudy.stages._training_state import Budget, Until
 from understudy.store.faceset import FaceSet
 from understudy.store.hashing import sha256_of_json
 from understudy.store.manifest import InputFile
+from understudy.store.runs import check_extracted
 from understudy.trust.lineage import START_MODEL
 from understudy.types import BadInput, Json
 
@@ -68,9 +69,10 @@ def _pictures_in(inputs: Mapping[str, InputFile]) -> dict[str, str]:
 
 
 def describe_face_sets(face_sets: Sequence[Path]) -> dict[str, InputFile]:
-    """Each face set as an input of the run, by its performer."""
+    """Each face set as an input of the run, by its performer. Raises BadInput where its extraction is not finished."""
     described = {}
     for folder in face_sets:
+        check_extracted(folder, before="train")
         with FaceSet.open(folder) as face_set:
             described[face_set.performer] = InputFile(folder.as_posix(), face_set.sha256())
     return described
