@@ -22,7 +22,7 @@ from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_
 from understudy.model.colour import ColourStandard
 from understudy.model.losses import reconstruction_loss
 from understudy.model.memory import is_out_of_memory
-from understudy.model.networks import FaceSwapNetwork, begin_from, build_network
+from understudy.model.networks import FaceSwapNetwork, begin_from, build_network, freeze
 from understudy.model.optimisers import load_optimizers, make_optimizer, optimizer_tensors, parameters_of
 from understudy.model.perceptual import Features, perceptual_loss
 from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank
@@ -300,10 +300,7 @@ class Trainer:
     def _freeze(self, parts: Sequence[str]) -> None:
         """Let the named parts keep the weights they begin with; raises BadInput for an unknown one, or if nothing learns."""
         for part in parts:
-            if part != "encoder" and part not in self.performers:
-                raise BadInput(f"expected encoder or one of {', '.join(self.performers)} to freeze, got {part!r}")
-            module = self.network.encoder if part == "encoder" else self.network.decoders[part]
-            module.requires_grad_(False)
+            freeze(self.network, part)
         for turn in self._turns():
             if not self._learning(turn):
                 raise BadInput(f"everything that draws {', '.join(turn)} is frozen: nothing is left to learn")
