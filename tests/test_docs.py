@@ -40,6 +40,11 @@ def test_the_command_reference_is_up_to_date() -> None:
     assert text_of("docs/commands.md") == PAGE_TOOL["page"](), "run: python tools/make_commands_page.py"
 
 
+def test_the_help_speaks_no_python() -> None:
+    helped = "".join(code_blocks(text_of("docs/commands.md")))
+    assert re.findall(r"\w+\[\w+|[{}]|<\w+>|\b(?:str|int|float|bool|list|tuple|Path|None|True|False)\b", helped) == []
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_each_command_is_in_the_readme_the_reference_and_has_help(words: tuple[str, ...]) -> None:
     command = " ".join(words)
