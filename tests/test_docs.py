@@ -21,8 +21,9 @@ PAGE_TOOL = runpy.run_path(str(ROOT / "tools" / "make_commands_page.py"))
 COMMANDS = PAGE_TOOL["command_words"](app)
 
 
-def test_every_picture_in_the_docs_says_that_a_computer_changed_it() -> None:
-    pictures = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".jpg", ".png")]
+@pytest.mark.parametrize("folder", ["docs", "experiments"])
+def test_every_picture_says_that_a_computer_changed_it(folder: str) -> None:
+    pictures = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".jpg", ".png")]
     assert pictures
     assert not [path.name for path in pictures if DIGITAL_SOURCE_TYPE.encode() not in path.read_bytes()]
 
