@@ -12,6 +12,10 @@ import pytest
 from understudy.cli import app, run_command
 from understudy.projectfile import read_project
 from understudy.recipes import TRAIN_RECIPES
+from understudy.stages._training_previews import FILM_FILE, PREVIEWS_FOLDER
+from understudy.stages._training_report import REPORT_FILE
+from understudy.store.events import EVENTS_FILE
+from understudy.store.tensorboard import TENSORBOARD_FOLDER
 from understudy.trust.label import DIGITAL_SOURCE_TYPE
 from understudy.version import __version__
 
@@ -87,6 +91,13 @@ def test_the_tutorial_s_project_file_is_a_valid_one(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "film.toml").write_text(text, encoding="utf-8")
     assert [swap.name for swap in read_project(tmp_path / "film.toml").swaps] == ["010", "011 take 2"]
+
+
+def test_the_tutorial_names_what_a_training_leaves_to_look_at() -> None:
+    table = text_of("docs/tutorial.md").split("### What a model folder shows")[1].split("\n\n")[1]
+    first_cells = " ".join(line.split("|")[1] for line in table.splitlines())
+    film = f"{PREVIEWS_FOLDER}/{FILM_FILE}"
+    assert all(f"`{name}" in first_cells for name in (film, REPORT_FILE, f"{TENSORBOARD_FOLDER}/", EVENTS_FILE))
 
 
 def test_the_tutorial_says_what_each_recipe_is_for() -> None:
