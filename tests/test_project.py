@@ -236,6 +236,23 @@ def test_a_folder_without_a_record_is_not_trusted(folder: Path) -> None:
     assert states(plan(project)) == dict.fromkeys(NAMES, "changed")
 
 
+@pytest.mark.parametrize(
+    "damaged", ["", '{"schema": 1, "stages": {"mod', "{}", '{"schema": 1}', '{"schema": 1, "stages": []}', "[]"]
+)
+def test_a_damaged_record_is_told_in_one_line_and_can_be_deleted(folder: Path, damaged: str) -> None:
+    project = finished(folder)
+    record = project.out / "stages.json"
+    record.write_text(damaged, encoding="utf-8")
+    for ask in (plan, run_project):
+        with pytest.raises(BadInput) as told:
+            ask(project)
+        assert str(told.value).startswith(str(record))
+        assert str(told.value).endswith("or delete it: the stages then run again, and what they made is kept in previous/")
+        assert "\n" not in str(told.value)
+    record.unlink()
+    assert states(plan(project)) == dict.fromkeys(NAMES, "changed")
+
+
 def test_a_new_swap_leaves_the_others_alone(folder: Path) -> None:
     project = finished(folder)
     (swap,) = project.swaps

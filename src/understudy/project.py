@@ -33,6 +33,7 @@ from understudy.types import BadInput, Event, Json, Reporter, StageResult, silen
 
 RECORD_FILE = "stages.json"
 SCHEMA = 1
+OR_WITHOUT = "or delete it: the stages then run again, and what they made is kept in previous/"
 NOT_INPUTS = ("out", "consent")
 """Folders that a stage is given but that do not decide its result; consent is looked at whenever a stage has work to do."""
 
@@ -200,11 +201,18 @@ class Records:
         write_json(self._path, {"schema": SCHEMA, "stages": {**self._read(), step.name: self._record(step)}})
 
     def _read(self) -> Json:
+        """What is recorded of each step, by its name; nothing where there is no file. Raises BadInput where it is damaged."""
         if not self._path.is_file():
             return {}
-        content = read_json(self._path)
+        try:
+            content = read_json(self._path)
+        except BadInput as error:
+            raise BadInput(f"{error}, {OR_WITHOUT}") from error
+        stages = content.get("stages")
+        if not isinstance(stages, dict):
+            raise BadInput(f"{self._path} names no stages; it was damaged or changed by hand: restore it, {OR_WITHOUT}")
         check_schema(self._path, content, SCHEMA)
-        return cast(Json, content["stages"])
+        return cast(Json, stages)
 
     def _record(self, step: Step) -> Json:
         """What decides a step's result: its arguments, and the sha256 of all that it reads; where it lies does not matter."""

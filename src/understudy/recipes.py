@@ -310,7 +310,7 @@ def _read_as(key: str, kind: Any, value: object) -> object:
             value = str(value).lower()
         read: object = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        names = {int: "a whole number", float: "a number", bool: "true or false"}
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         wanted = names.get(kind) or f"one of {', '.join(map(str, typing.get_args(kind)))}"
         raise BadInput(f"setting {key}: expected {wanted}, got {value!r}") from error
     _check_range(key, read)

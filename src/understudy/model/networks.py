@@ -148,7 +148,7 @@ def _original_network(recipe: TrainRecipe, performers: Sequence[str], num_told: 
 
 
 def begin_from(network: FaceSwapNetwork, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Give a network the weights of a trained one where layers agree in place and shape; returns their names.
+    """Give a network the weights of a trained one where they agree in place and shape; returns the names of these.
 
     Layers are counted from the inside, so a deep network for larger pictures takes over all that lies inside its new outer
     layers; where the innermost features have another size, what codes them is resampled. Performers that the trained one did
