@@ -37,6 +37,7 @@ from understudy.recipes import train_recipe
 from understudy.settings import TrainRecipe
 from understudy.stages._training_faces import DENSITY, MARGIN
 from understudy.stages._training_process import keep_freed_memory
+from understudy.stages._training_start import begin
 from understudy.stages._training_terms import make_adversary, make_features
 from understudy.types import Event, Reporter, silent
 
@@ -133,14 +134,19 @@ def ours(recipe: TrainRecipe, num_steps: int = 1) -> Callable[[], float]:
 
 
 def made_up_trainer(recipe: TrainRecipe, device: str = "cpu", num_faces: int = 64) -> Trainer:
-    """A trainer whose faces, and what was measured of them, are noise; with everything that the recipe's losses need."""
+    """A trainer whose faces, and what was measured of them, are noise; with everything that the recipe's losses need.
+
+    It begins as a run does, so that weights are drawn back to what they began with where the recipe says so.
+    """
     side = round(recipe.resolution_px * MARGIN * DENSITY)
     shape = (num_faces, 5, side, side)
     crops = {name: torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for name in PERFORMERS}
     readings = {name: torch.rand(num_faces, len(READINGS)) for name in PERFORMERS}
     adversary, features = make_adversary(recipe, list(PERFORMERS), device), make_features(recipe, device)
     standards = dict.fromkeys(PERFORMERS, UNCHANGED)
-    return Trainer(crops, standards, recipe, MARGIN, adversary, features=features, readings=readings)
+    trainer = Trainer(crops, standards, recipe, MARGIN, adversary, features=features, readings=readings)
+    begin(trainer, None)
+    return trainer
 
 
 def measure(contenders: Mapping[str, Callable[[], float]], num_rounds: int, report: Reporter = silent) -> dict[str, object]:

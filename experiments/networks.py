@@ -82,7 +82,7 @@ class RewiredEncoder(nn.Module):
         side = recipe.resolution_px >> wiring.code_halvings
         layers = [OriginalDownscale(before, after) for before, after in pairwise(channels)]
         self.convolutions = nn.Sequential(*layers)
-        self.code = _code(channels[-1], side, wiring, code_size=scaled(1024, recipe.width))
+        self.code = _code(channels[-1], side, wiring, code_size=scaled(recipe.code_size, recipe.width))
         num_out = scaled(512, recipe.width)
         self.upscale = _enlarger(wiring.enlarge, channels[-1], num_out) if is_deep else nn.Identity()
         _initialise_as_keras_did(self)

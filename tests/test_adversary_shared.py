@@ -22,7 +22,6 @@ PERFORMERS = ("abel", "bea")
 RECIPE = replace(
     original_gan(),
     width=0.0625,
-    code_size=8,
     batch_size=5,
     learning_rate=1e-3,
     warmup_steps=0,

@@ -175,6 +175,13 @@ def test_dry_run_prints_the_full_recipe_and_the_expected_cost(capsys: pytest.Cap
     assert stage["estimated_memory_gb"] > 0
 
 
+def test_dry_run_shows_settings_as_one_would_type_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["train", "a", "b", "--out", "m", "--dry-run"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["recipe.is_light_measured", "true"] in lines
+    assert not {"True", "False", "None"} & {word for line in lines for word in line}
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -334,6 +341,11 @@ def test_settings_are_read_as_the_field_s_own_type() -> None:
 def test_a_choice_outside_its_list_names_the_list() -> None:
     with pytest.raises(BadInput, match="framing: expected one of core, face, full, head, got 'nose'"):
         train_recipe("quick", {"framing": "nose"})
+
+
+def test_a_setting_that_is_a_text_says_so() -> None:
+    with pytest.raises(BadInput, match="setting perceptual_file: expected text, got 3"):
+        train_recipe("quick", {"perceptual_file": 3})
 
 
 @pytest.mark.parametrize("name", TRAIN_RECIPES)

@@ -12,6 +12,10 @@ import pytest
 from understudy.cli import app, run_command
 from understudy.projectfile import read_project
 from understudy.recipes import TRAIN_RECIPES
+from understudy.stages._training_previews import FILM_FILE, PREVIEWS_FOLDER
+from understudy.stages._training_report import REPORT_FILE
+from understudy.store.events import EVENTS_FILE
+from understudy.store.tensorboard import TENSORBOARD_FOLDER
 from understudy.trust.label import DIGITAL_SOURCE_TYPE
 from understudy.version import __version__
 
@@ -21,8 +25,9 @@ PAGE_TOOL = runpy.run_path(str(ROOT / "tools" / "make_commands_page.py"))
 COMMANDS = PAGE_TOOL["command_words"](app)
 
 
-def test_every_picture_in_the_docs_says_that_a_computer_changed_it() -> None:
-    pictures = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".jpg", ".png")]
+@pytest.mark.parametrize("folder", ["docs", "experiments"])
+def test_every_picture_says_that_a_computer_changed_it(folder: str) -> None:
+    pictures = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".jpg", ".png")]
     assert pictures
     assert not [path.name for path in pictures if DIGITAL_SOURCE_TYPE.encode() not in path.read_bytes()]
 
@@ -38,6 +43,11 @@ def code_blocks(text: str, language: str = "") -> list[str]:
 
 def test_the_command_reference_is_up_to_date() -> None:
     assert text_of("docs/commands.md") == PAGE_TOOL["page"](), "run: python tools/make_commands_page.py"
+
+
+def test_the_help_speaks_no_python() -> None:
+    helped = "".join(code_blocks(text_of("docs/commands.md")))
+    assert re.findall(r"\w+\[\w+|[{}]|<\w+>|\b(?:str|int|float|bool|list|tuple|Path|None|True|False)\b", helped) == []
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -81,6 +91,13 @@ def test_the_tutorial_s_project_file_is_a_valid_one(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "film.toml").write_text(text, encoding="utf-8")
     assert [swap.name for swap in read_project(tmp_path / "film.toml").swaps] == ["010", "011 take 2"]
+
+
+def test_the_tutorial_names_what_a_training_leaves_to_look_at() -> None:
+    table = text_of("docs/tutorial.md").split("### What a model folder shows")[1].split("\n\n")[1]
+    first_cells = " ".join(line.split("|")[1] for line in table.splitlines())
+    film = f"{PREVIEWS_FOLDER}/{FILM_FILE}"
+    assert all(f"`{name}" in first_cells for name in (film, REPORT_FILE, f"{TENSORBOARD_FOLDER}/", EVENTS_FILE))
 
 
 def test_the_tutorial_says_what_each_recipe_is_for() -> None:

@@ -229,3 +229,23 @@ def test_a_form_is_steadied_but_a_blink_is_not() -> None:
     assert steady_form(blink, 3, 1.0, like_px=1.0)[159, 1] == pytest.approx(shut[159, 1], abs=0.01)
     lost = [np.full_like(shut, np.nan), form(), form()]
     np.testing.assert_allclose(steady_form(lost, 1, 1.0, like_px=1.0), form())
+
+
+def test_a_form_that_was_not_read_is_where_the_frames_around_it_say() -> None:
+    lost = np.full((NUM_FORM_POINTS, 3), np.nan)
+    np.testing.assert_allclose(steady_form([form(), lost, form() + 2], 1, 1.0, like_px=1.0), form() + 1)
+    assert np.isnan(steady_form([lost, lost], 1, 1.0, like_px=1.0)).all()
+
+
+def test_detail_does_not_jump_when_an_exemplar_takes_anothers_place_among_the_nearest() -> None:
+    smiles = 0.003 * np.arange(-6, 7)
+    many = exemplars([skin(seed) for seed in range(len(smiles))], [form(smile) for smile in smiles])
+    drawn = soft(skin())
+    before, after, farther = (many.detailed(drawn, form(smile)) for smile in (-1e-7, 1e-7, 2e-3))
+    assert np.abs(after - before)[LIPS].max() < 1e-3 < np.abs(farther - after)[LIPS].max()
+
+
+def test_exemplars_that_are_all_equally_alike_all_have_a_say() -> None:
+    truth = skin()
+    same = exemplars([truth] * 12, [form()] * 12).detailed(soft(truth), form())
+    assert likeness(same, truth) > 0.95

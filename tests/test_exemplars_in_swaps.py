@@ -28,8 +28,8 @@ from understudy.perception.landmarks import mesh_landmarker
 from understudy.recipes import convert_recipe, train_recipe
 from understudy.settings import ConvertRecipe, RangeSettings
 from understudy.stages._exemplar_detail import FormReader, with_detail
-from understudy.stages._training_exemplars import presentable
-from understudy.stages._training_faces import is_held_out, open_performers
+from understudy.stages._training_exemplars import presentable, write_exemplars
+from understudy.stages._training_faces import StoredFaces, is_held_out, open_performers
 from understudy.stages.convert import convert
 from understudy.stages.train import train
 from understudy.store.faceset import FaceSet
@@ -70,6 +70,41 @@ def test_faces_that_are_blurred_hidden_or_held_out_are_no_exemplars(consented: P
     held = set(np.flatnonzero(is_held_out(len(stored), 0.25)))
     assert held
     assert numbers == set(range(len(stored))) - held - {5, 7}
+
+
+@pytest.mark.parametrize(("num_known", "num_seen"), [(20, 4), (4, 4), (3, 3), (0, 0)])
+def test_a_face_whose_gaze_is_not_known_is_an_exemplar_only_where_others_are_too_few(
+    face_sets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_known: int, num_seen: int
+) -> None:
+    def some_known(folders: list[Path]) -> list[StoredFaces]:
+        nothing = np.full((2, 2), np.nan)
+        return [
+            replace(
+                each, faces=each.faces[:num_known] + tuple(replace(face, irises=nothing) for face in each.faces[num_known:])
+            )
+            for each in open_performers(folders)
+        ]
+
+    monkeypatch.setattr("understudy.stages._training_exemplars.open_performers", some_known)
+    write_exemplars(tmp_path, face_sets, replace(TINY, held_out_fraction=0.0), {})
+    forms = load_file(tmp_path / EXEMPLARS_FILE)["abel.forms"]
+    lids = [(33, 133, 159, 145), (362, 263, 386, 374)]
+    straight = np.stack([forms[:, eye].mean(axis=1) for eye in lids], axis=1)
+    looks_straight = np.abs(forms[:, LEFT_IRIS:] - straight).max(axis=(1, 2)) < 1e-3
+    assert (len(forms), (~looks_straight).sum()) == (4, num_seen)
+
+
+def test_exemplars_smaller_than_what_is_drawn_are_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "model"
+    shutil.copytree(model, other)
+    arrays = {
+        name: np.ascontiguousarray(each[:, :16, :16]) if name.endswith("pictures") else each
+        for name, each in load_file(other / EXEMPLARS_FILE).items()
+    }
+    save_file(arrays, other / EXEMPLARS_FILE)
+    monkeypatch.setattr("understudy.model.folder.check_beside", lambda *_: None)
+    with pytest.raises(BadInput, match=r"exemplars\.safetensors: it holds no pictures of 'abel' that are 32 px wide or more"):
+        load_swapper(other)
 
 
 def test_a_changed_file_of_exemplars_is_refused_and_one_that_only_lies_there_is_not_used(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from understudy.model.memory import plan_memory
+import pytest
+import torch
+
+from understudy.model.memory import free_memory_gb, plan_memory
 from understudy.recipes import train_recipe
 
 
@@ -45,3 +49,29 @@ def test_every_further_term_of_the_loss_costs_memory() -> None:
         assert plan_memory(replace(quick, **{term: 0.1}), free_gb=8).face_gb > 1.2 * plain.face_gb, term
     judged = plan_memory(replace(quick, adversarial_weight=0.1), free_gb=8)
     assert judged.fixed_gb > plain.fixed_gb, "the discriminators' weights"
+
+
+def write_group(folder: Path, names: tuple[str, str], limit: str, used: int, stat: str) -> None:
+    folder.mkdir(parents=True)
+    for name, text in zip((*names, "memory.stat"), (limit, str(used), stat), strict=True):
+        (folder / name).write_text(text)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's own memory counts")
+def test_what_is_free_is_what_the_containers_limit_leaves(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  32000000 kB\nMemAvailable:   20000000 kB\n")
+    assert free_memory_gb(tmp_path) == pytest.approx(20.48)
+    (tmp_path / "proc/self/cgroup").write_text("0::/user/job\n")
+    version_2 = ("memory.max", "memory.current")
+    write_group(tmp_path / "sys/fs/cgroup/user/job", version_2, "max", 3 * 10**9, "inactive_file 0\n")
+    assert free_memory_gb(tmp_path) == pytest.approx(20.48)
+    for name, text in zip(
+        (*version_2, "memory.stat"), ("8000000000", "3000000000", "anon 1\ninactive_file 1000000000"), strict=True
+    ):
+        (tmp_path / "sys/fs/cgroup/user" / name).write_text(text)
+    assert free_memory_gb(tmp_path) == pytest.approx(6.0), "a limit of the group above holds too; files in the cache give way"
+    (tmp_path / "proc/self/cgroup").write_text("4:memory:/docker/1a2b\n1:cpu:/\n")
+    version_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    write_group(tmp_path / "sys/fs/cgroup/memory", version_1, "5000000000", 2 * 10**9, "total_inactive_file 500000000\n")
+    assert free_memory_gb(tmp_path) == pytest.approx(3.5), "a container sees its own group at the mount"

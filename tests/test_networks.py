@@ -11,11 +11,11 @@ from torch.nn import functional
 from understudy.model.cost import network_cost
 from understudy.model.networks import begin_from, build_network, num_parameters
 from understudy.model.networks_2017 import depth_to_space
-from understudy.recipes import TRAIN_RECIPES, cinema, original, portrait
+from understudy.recipes import TRAIN_RECIPES, cinema, original, portrait, train_recipe
 from understudy.settings import TrainRecipe
 from understudy.types import BadInput
 
-ORIGINAL = TrainRecipe(architecture="original", resolution_px=64)
+ORIGINAL = TrainRecipe(architecture="original", resolution_px=64, code_size=1024)
 
 
 def test_the_original_has_the_parameters_of_2017() -> None:
@@ -91,6 +91,19 @@ def test_the_encoders_code_has_no_place_in_the_picture() -> None:
     assert encoder.to_code.out_features == encoder.from_code.in_features == 7
 
 
+def test_the_code_of_the_original_is_as_large_as_asked_for() -> None:
+    encoder = build_network(replace(ORIGINAL, width=0.5, code_size=64), ["abel"]).encoder
+    assert encoder.to_code.out_features == encoder.from_code.in_features == 32
+
+
+@pytest.mark.parametrize("setting", [{"mask_weight": 0.2}, {"feature_emphasis": 3}, {"background_weight": 0.5}])
+def test_a_setting_that_the_original_would_ignore_is_refused(setting: dict[str, float]) -> None:
+    with pytest.raises(BadInput, match=f"setting {next(iter(setting))}: does nothing with architecture=original"):
+        train_recipe("original", setting)
+    assert train_recipe("original", {"background_weight": 1.0}) == train_recipe("original")
+    assert train_recipe("original", {**setting, "architecture": "original-mask"})
+
+
 def test_sizes_that_do_not_fit_are_refused_in_words() -> None:
     with pytest.raises(BadInput, match="multiple of 16"):
         build_network(TrainRecipe(resolution_px=70), ["abel"])
@@ -145,7 +158,7 @@ def test_the_second_system_can_be_told_the_expression_and_the_original_cannot() 
         codes = network.read(faces)
         assert torch.equal(network.draw(codes, "abel", smile), network(faces, "abel", smile))
         assert not torch.allclose(network.draw(codes, "abel", -smile), network(faces, "abel", smile))
-    with pytest.raises(BadInput, match="a width whose code has more than the 9 told numbers"):
+    with pytest.raises(BadInput, match=r"code_size and width to leave more than the 9 told numbers, got 1024 and 0\.005"):
         build_network(replace(told, width=0.005), ["abel"])
     with pytest.raises(BadInput, match="the original reads all from the picture"):
         build_network(replace(told, architecture="original"), ["abel"])

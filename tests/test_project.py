@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from clips import make_clip
+from tiny_training import TINY
 from understudy.project import plan, run_project, steps_of, with_earlier
 from understudy.projectfile import Project, read_project
 from understudy.setaside import set_aside
+from understudy.stages.train import train
 from understudy.store.json_files import read_json, write_json
 from understudy.store.manifest import Manifest, write_manifest
 from understudy.types import BadInput, Event
@@ -58,6 +60,9 @@ def test_a_project_may_lie_in_a_folder_whose_name_reads_as_a_pattern(folder: Pat
             "train: setting 'batch_sise' is unknown to this recipe; did you mean 'batch_size'?",
         ),
         ("minutes = 9", "minutes = 9\nsteps = 100", "train: expected minutes or steps, got both"),
+        ("minutes = 9", 'until = "bored"', "train.until: input should be 'spent' or 'plateau'"),
+        ("minutes = 9", 'from = "clips"', "train.from: "),
+        ("minutes = 9", 'take = "encoder"', "train.from: take=encoder says what to take of a model, and none is named"),
         ('colour = "none"', 'notice_language = "xx"', "swap.1: setting notice_language: expected one of en, de,"),
         ("batch_size = 8", "batch_size = 0.5", "train: setting batch_size: expected a whole number, got 0.5"),
         ("set = { batch_size = 8 }", 'set = "batch_size=8"', "train.set: expected a table of settings, as in set = {"),
@@ -184,6 +189,30 @@ def test_more_minutes_go_on_in_the_same_folder(folder: Path) -> None:
     assert states(planned)["swaps/010"] == "changed"
 
 
+def test_a_training_until_a_plateau_goes_on_in_the_same_folder(folder: Path) -> None:
+    finished(folder)
+    planned = plan(project_with(folder, "minutes = 9", 'minutes = 9\nuntil = "plateau"'))
+    assert planned[2].state == "unfinished"
+    assert planned[2].step.arguments["until"] == "plateau"
+
+
+def test_a_training_begins_from_a_model_and_anew_when_that_has_another_best_state(folder: Path, face_sets: list[Path]) -> None:
+    train(face_sets, folder / "older", recipe=TINY, steps=1)
+    finished(folder)
+    begun = 'minutes = 9\nfrom = "older"\ntake = "encoder"\nfreeze = ["encoder"]'
+    project = project_with(folder, "minutes = 9", begun)
+    planned = plan(project)[2]
+    assert planned.state == "changed"
+    asked = {name: planned.step.arguments[name] for name in ("start_from", "take", "freeze")}
+    assert asked == {"start_from": folder / "older", "take": "encoder", "freeze": ("encoder",)}
+    for step in steps_of(project):
+        pretend_finished(project, step)
+    assert states(plan(project)) == dict.fromkeys(NAMES, "up to date")
+    train(face_sets, folder / "older", recipe=TINY, steps=2)
+    again = plan(project)[2]
+    assert (again.state, again.reason) == ("changed", "start_from 1: older changed")
+
+
 def test_a_stage_without_a_manifest_goes_on(folder: Path) -> None:
     project = finished(folder)
     (project.out / "model" / "manifest.json").unlink()
@@ -204,6 +233,23 @@ def test_a_model_that_was_trained_on_by_hand_is_converted_with_again(folder: Pat
 def test_a_folder_without_a_record_is_not_trusted(folder: Path) -> None:
     project = finished(folder)
     (project.out / "stages.json").unlink()
+    assert states(plan(project)) == dict.fromkeys(NAMES, "changed")
+
+
+@pytest.mark.parametrize(
+    "damaged", ["", '{"schema": 1, "stages": {"mod', "{}", '{"schema": 1}', '{"schema": 1, "stages": []}', "[]"]
+)
+def test_a_damaged_record_is_told_in_one_line_and_can_be_deleted(folder: Path, damaged: str) -> None:
+    project = finished(folder)
+    record = project.out / "stages.json"
+    record.write_text(damaged, encoding="utf-8")
+    for ask in (plan, run_project):
+        with pytest.raises(BadInput) as told:
+            ask(project)
+        assert str(told.value).startswith(str(record))
+        assert str(told.value).endswith("or delete it: the stages then run again, and what they made is kept in previous/")
+        assert "\n" not in str(told.value)
+    record.unlink()
     assert states(plan(project)) == dict.fromkeys(NAMES, "changed")
 
 

@@ -98,6 +98,14 @@ def test_another_default_of_how_long_it_goes_on_is_no_difference():
     assert recipe_differences(there, now) == []
 
 
+def test_a_size_of_what_there_is_none_of_is_no_difference():
+    there, without = {"recipe": {"seed": 0}}, {"recipe": {"seed": 0, "num_exemplars": 0, "exemplar_px": 256}}
+    with_some = {"recipe": {"seed": 0, "num_exemplars": 9, "exemplar_px": 256}}
+    assert recipe_differences(there, without) == []
+    larger = {"recipe": {"seed": 0, "num_exemplars": 9, "exemplar_px": 512}}
+    assert recipe_differences(with_some, larger) == ["exemplar_px: 256 there, 512 now"]
+
+
 def test_differences_name_nested_and_absent_fields():
     there = {"recipe": {"warp": {"size": 5}, "old": 2}}
     now = {"recipe": {"warp": {"size": 6}, "new": 1}}

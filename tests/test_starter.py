@@ -89,7 +89,7 @@ def test_packing_changes_a_weight_by_less_than_half_a_step_of_its_row() -> None:
 
 @pytest.mark.parametrize(
     ("width", "words"),
-    [(1.0, "beginning with 42 of 42 layers of the rendered starter"), (0.25, "beginning with 3 of 42 layers")],
+    [(1.0, "beginning with 21 of 21 layers of the rendered starter"), (0.25, "beginning with 0 of 21 layers")],
 )
 def test_a_run_says_how_much_of_the_starter_it_began_with(
     face_sets: list[Path], consented: Path, tmp_path: Path, width: float, words: str
@@ -116,7 +116,7 @@ def test_a_performer_who_joins_a_trained_model_begins_with_the_starter_and_the_o
     for name, tensor in weights(new).items():
         torch.testing.assert_close(tensor, there[name], rtol=0, atol=1e-5)
     (from_model, from_starter) = latest_valid(new).state["lineage"]
-    assert (from_model["layers_taken"], from_starter["layers_taken"]) == ("42 of 56", "14 of 56")
+    assert (from_model["layers_taken"], from_starter["layers_taken"]) == ("21 of 28", "7 of 28")
 
 
 def test_processes_that_hold_another_starter_refuse(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -290,3 +291,12 @@ def test_unusable_face_sets_are_refused_in_one_line(face_sets: list[Path], tmp_p
     few = draw_face_set(tmp_path / "few", "few", LIGHT_SKIN, num_faces=5)
     with pytest.raises(BadInput, match="5 usable faces"):
         train([face_sets[0], few], tmp_path / "c", recipe=TINY, steps=1)
+
+
+def test_a_face_set_whose_extraction_was_stopped_is_not_trained_on(face_sets: list[Path], tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(face_sets[1], half)
+    (half / "recipe.json").write_text('{"stage": "extract"}')  # what an extraction leaves until its manifest is written
+    with pytest.raises(BadInput, match="half: its extraction is not finished; give the same extract command again, then train"):
+        train([face_sets[0], half], tmp_path / "model", recipe=TINY, steps=1)
+    assert not (tmp_path / "model").exists()

@@ -12,8 +12,10 @@ import torch
 from tiny_training import TINY
 from understudy.model.swapper import load_swapper
 from understudy.model.trainer import StepResult, Trainer
+from understudy.recipes import quick, train_recipe
 from understudy.stages._training_faces import is_held_out
-from understudy.stages._training_judge import has_stopped_improving, verdict
+from understudy.stages._training_judge import FEWEST_JUDGEMENTS, has_stopped_improving, verdict
+from understudy.stages._training_process import Clock
 from understudy.stages._training_state import Judgement
 from understudy.stages.train import train
 from understudy.store.checkpoints import best_valid, latest_valid
@@ -48,6 +50,37 @@ def test_the_verdict_on_held_out_faces_is_in_words(errors: list[float], train_er
     judgements = judged(errors, train_errors)
     assert words in verdict(judgements, [])
     assert has_stopped_improving(judgements) == (not words.startswith("still"))
+
+
+def test_the_fall_while_the_learning_rate_falls_says_nothing_of_a_longer_run() -> None:
+    flat_then_cooled = judged([1, 0.6, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.4, 0.3])
+    cooled = [replace(each, is_cooling=each.step > 900) for each in flat_then_cooled]
+    assert verdict(flat_then_cooled, []).startswith("still improving")
+    assert verdict(cooled, []).startswith("plateau since step 300")
+    assert verdict(cooled, []).endswith("when the learning rate began to fall, at step 900")
+    falling = [replace(each, is_cooling=each.step > 900) for each in judged([1 / step for step in range(1, 13)])]
+    assert verdict(falling, []).startswith("still improving when the learning rate began to fall, at step 900")
+
+
+def test_a_run_that_was_hardly_judged_before_it_cooled_down_is_too_short_to_judge() -> None:
+    cooled = [replace(each, is_cooling=each.step > 300) for each in judged([1 / step for step in range(1, 13)])]
+    assert verdict(cooled, [(step, 1 / step) for step in range(1, 101)]) == "too short to judge"
+
+
+@pytest.mark.parametrize(("glance_seconds", "minutes"), [(0.3, 5), (0.6, 5), (0.3, 600)])
+def test_a_run_is_judged_often_before_its_learning_rate_falls_and_not_without_end(
+    glance_seconds: float, minutes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, num_glances = [0.0], 0
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    clock, recipe = Clock(quick()), quick()
+    while now[0] < (1 - recipe.decay_fraction) * minutes * 60:
+        now[0] += 0.2
+        if clock.is_glance_due(now[0]):
+            num_glances += 1
+            with clock.judging("glance"):
+                now[0] += glance_seconds
+    assert FEWEST_JUDGEMENTS <= num_glances < 150
 
 
 def test_held_out_faces_are_stretches_of_time_and_always_the_same() -> None:
@@ -86,10 +119,18 @@ def test_best_names_the_checkpoint_with_the_least_error_on_held_out_faces(face_s
 
 def test_training_until_a_plateau_cools_down_and_stops_by_itself(face_sets: list[Path], tmp_path: Path) -> None:
     nothing_to_learn = replace(TINY, learning_rate=1e-9)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("understudy.stages.train.JUDGE_SHARE", 1.0)
+    with pytest.MonkeyPatch.context() as patch:  # its steps take milliseconds, so let it look at itself as often
+        patch.setattr("understudy.stages._training_process.JUDGE_SHARE", 1.0)
         result = train(face_sets, tmp_path, recipe=nothing_to_learn, steps=100_000, until="plateau")
     assert result.figures["step"] < 1000
     assert result.figures["verdict"].startswith("plateau since step")
     plateau_at = latest_valid(tmp_path).state["plateau_at"]
     assert result.figures["step"] == pytest.approx(plateau_at / (1 - TINY.decay_fraction), abs=1), "it cooled down first"
+
+
+def test_the_second_system_of_2017_is_judged_as_our_own_are(face_sets: list[Path], tmp_path: Path) -> None:
+    recipe = train_recipe("original-gan", {"width": 1 / 32, "batch_size": 2, "num_exemplars": 0})
+    train(face_sets, tmp_path, recipe=recipe, steps=2)
+    (judgement,) = best_valid(tmp_path).state["judgements"]
+    assert judgement["step"] == 2
+    assert {"sharpness", "variation"} <= judgement["figures"].keys()

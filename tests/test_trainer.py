@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,28 +177,43 @@ def test_the_same_steps_give_the_same_bits() -> None:
     assert all(torch.equal(weight, weights_again[name]) for name, weight in weights.items())
 
 
-def test_when_memory_runs_out_the_pieces_get_smaller_and_the_step_stays_the_same(cores: int) -> None:
+def gpu_is_full() -> None:
+    raise torch.OutOfMemoryError("no more than four faces of all performers at once")
+
+
+def machine_is_full() -> None:
+    torch.empty(10**13)
+
+
+@pytest.mark.parametrize("exhaust", [gpu_is_full, machine_is_full])
+def test_when_memory_runs_out_the_pieces_get_smaller_and_the_step_stays_the_same(
+    cores: int, exhaust: Callable[[], None]
+) -> None:
     short, plenty = tiny_trainer(), tiny_trainer()
     encode = short._encode
 
     def encode_at_most_four(faces: Tensor, expressions: Tensor | None = None) -> Tensor:
         if len(faces) > 4:
-            raise torch.OutOfMemoryError("no more than four faces of all performers at once")
+            exhaust()
         return encode(faces, expressions)
 
     short._encode = encode_at_most_four
     assert_same_training(short, plenty)
     assert short.micro_batch == {1: 1, 2: 3}[cores], "two performers in one encoder batch leave one each"
     with pytest.raises(BadInput, match="not even one face"):
-        _exhaust(tiny_trainer())
+        _step_where_nothing_fits(tiny_trainer(), exhaust)
 
 
-def _exhaust(trainer: Trainer) -> None:
-    def encode_nothing(faces: Tensor, expressions: Tensor | None = None) -> Tensor:
-        raise torch.OutOfMemoryError
-
-    trainer._encode = encode_nothing
+def _step_where_nothing_fits(trainer: Trainer, exhaust: Callable[[], None]) -> None:
+    trainer._encode = lambda *_: exhaust()
     trainer.step(0.0)
+
+
+def test_an_error_that_is_not_for_want_of_memory_is_not_taken_for_one() -> None:
+    trainer = tiny_trainer()
+    trainer._encode = lambda faces, _: faces.view(7, -1)
+    with pytest.raises(RuntimeError, match="is invalid for input"):
+        trainer.step(0.0)
 
 
 def _run_rank(rank: int, folder: Path, recipe: TrainRecipe) -> None:
@@ -243,6 +258,15 @@ def test_frozen_parts_keep_their_weights_and_the_rest_learns() -> None:
         if not torch.equal(weight, before[name])
     }
     assert changed == {"decoders.bea"}
+
+
+@pytest.mark.parametrize("sharing", ["identity-code", "two-inters"])
+def test_a_performer_whom_a_shared_decoder_draws_cannot_be_frozen(sharing: str) -> None:
+    recipe = replace(TINY, sharing=sharing, is_expression_measured=False)
+    with pytest.raises(BadInput, match="abel cannot be frozen: with this sharing one decoder draws all performers"):
+        tiny_trainer(recipe, frozen=("abel",))
+    trainer = tiny_trainer(recipe, frozen=("encoder",))
+    assert not any(weight.requires_grad for weight in trainer.network.encoder.parameters())
 
 
 def test_freezing_what_is_not_there_or_everything_is_refused() -> None:

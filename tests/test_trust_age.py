@@ -13,7 +13,7 @@ import pytest
 from drawn_faces import draw_face_set
 from understudy.trust import age
 from understudy.trust.age import AGE_MODEL_FILE, MOST_PICTURES, installed_age_model
-from understudy.trust.consent import create_record, sign_record
+from understudy.trust.consent import check, create_record, sign_record
 from understudy.trust.permission import check_age_of, may_train
 from understudy.trust.records import Review
 from understudy.types import Refused
@@ -79,6 +79,16 @@ def test_a_doubtful_age_is_refused_until_a_review_is_signed_into_the_record(fold
         sign_record(folder, replace(record, person=replace(record.person, age="doubtful"), review=review))
         (folder / f"{name}.identity.json").unlink(missing_ok=True)
     assert len(may_train(face_sets, folder)) == 2
+
+
+@pytest.mark.parametrize("lacking", [{"reviewed_by": ""}, {"reviewed_on": None}, {"document": ""}])
+def test_a_review_that_lacks_who_when_or_which_document_has_not_happened(folder: Path, lacking: dict[str, object]) -> None:
+    review = replace(Review("M. Okafor", datetime.date.today(), "passport"), **lacking)
+    record = create_record(folder.parent / "other", "abel", "synthetic").record
+    doubtful = replace(record, person=replace(record.person, age="doubtful"), review=review)
+    signed = sign_record(folder, doubtful)
+    with pytest.raises(Refused, match="the performer's age is doubtful"):
+        check(signed, "train", datetime.date.today())
 
 
 def test_a_model_that_can_err_by_as_much_as_is_lacking_leaves_a_doubt_and_no_verdict(

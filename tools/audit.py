@@ -9,7 +9,6 @@ or its service cannot be had, it says so and does not fail, because that says no
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import json
 import re
@@ -20,6 +19,7 @@ import venv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import entry
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ MOST_SECONDS = 60
 
 def main() -> None:
     """Prints what was found; exit status 1 where something must be mended."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = entry.parser(__doc__)
     parser.add_argument("--offline", action="store_true", help="leave out the question for known holes")
     options = parser.parse_args()
     installed = installed_packages()
@@ -155,4 +155,4 @@ def _site_packages() -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

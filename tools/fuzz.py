@@ -25,6 +25,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import entry
+
 MOST_SECONDS, MOST_WAITING_SECONDS = 10, 120
 MOST_MEMORY_BYTES = 6 * 2**30
 MOST_FINDINGS = 50
@@ -42,7 +44,7 @@ class WriteOutside(BaseException):
 
 def main() -> None:
     """Fuzzes one target, or all one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = entry.parser(__doc__)
     parser.add_argument("target", choices=(*ALL, "all"))
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -239,4 +241,4 @@ def keep(out: Path, target: str, data: bytes, why: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import entry
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -49,13 +50,15 @@ def _section(*command: str) -> str:
     return f"## {' '.join(command)}\n\n```\n{help_text}\n```\n"
 
 
-def main() -> None:
+def main(check: bool) -> None:
     """Write the page, or check it."""
-    if "--check" not in sys.argv:
+    if not check:
         PAGE.write_text(page(), encoding="utf-8")
     elif PAGE.read_text(encoding="utf-8") != page():
         sys.exit(f"{PAGE} is out of date: run python tools/make_commands_page.py")
 
 
 if __name__ == "__main__":
-    main()
+    asked = entry.parser(__doc__)
+    asked.add_argument("--check", action="store_true", help="write nothing, fail where the page is out of date")
+    entry.run(main, asked)

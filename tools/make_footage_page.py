@@ -7,7 +7,6 @@ interrupted run leaves the rows it has.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import tempfile
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import entry
 
 from understudy.media import probe
 from understudy.stages.extract import extract
@@ -38,13 +38,13 @@ class Row:
 
 def main() -> None:
     """Extract everything, a few files at a time, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = entry.parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
     files = [path for folder in asked.folders for path in sorted(folder.iterdir())]
     rows: list[Row] = []
-    with multiprocessing.get_context("spawn").Pool(asked.workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(asked.workers, entry.end_quietly) as pool:
         for row in pool.imap_unordered(row_of, sorted(files, key=lambda path: path.stat().st_size)):
             rows.append(row)
             print(f"{len(rows)} of {len(files)}: {row.name}: {' | '.join(row.cells)}", flush=True)
@@ -123,4 +123,4 @@ def write_page(rows: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -7,11 +7,11 @@ and prints how well alignment by the mesh agrees with alignment by the true land
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import entry
 import numpy as np
 from numpy.typing import NDArray
 
@@ -129,6 +129,7 @@ def print_agreement(clips: list[Clip]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) == 3 else PACKAGE_FILE)
+    asked = entry.parser(__doc__)
+    asked.add_argument("actors", type=Path, metavar="ACTORS")
+    asked.add_argument("out", type=Path, metavar="OUT", nargs="?", default=PACKAGE_FILE)
+    entry.run(main, asked)

@@ -10,11 +10,11 @@ imaging/play.json, and says how well performers left out agree with their play. 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import entry
 import numpy as np
 from make_starter import clips_parser, face_sets
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from understudy.imaging.meanface import mean_face, mirror_points
 from understudy.imaging.play import NUM_POSE_TERMS, PLAYED, pose_terms
 from understudy.imaging.similarity import apply
 from understudy.store.faceset import FaceSet
-from understudy.types import BadInput, UnderstudyError
+from understudy.types import BadInput
 
 PACKAGE_FILE = Path(play.__file__).with_name("play.json")
 
@@ -193,7 +193,4 @@ def _ridge(inputs: Numbers, wanted: Numbers, doubt: float) -> Numbers:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UnderstudyError as error:
-        sys.exit(str(error))
+    entry.run(main)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
+import entry
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,4 +58,7 @@ def small_png(mask: NDArray[np.uint8]) -> bytes:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else PACKAGE_SAMPLE)
+    asked = entry.parser(__doc__)
+    asked.add_argument("actors", type=Path, metavar="ACTORS")
+    asked.add_argument("out", type=Path, metavar="OUT", nargs="?", default=PACKAGE_SAMPLE)
+    entry.run(main, asked)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import entry
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +41,7 @@ from understudy.store.hashing import sha256_of_footage
 from understudy.trust.consent import create_record
 from understudy.trust.permission import gate_face_sets, may_train
 from understudy.trust.records import Footage
-from understudy.types import BadInput, UnderstudyError
+from understudy.types import BadInput
 
 UNTOLD_SHARE = 0.2
 """Of the faces that the decoder draws without being told whose they are."""
@@ -74,7 +74,7 @@ def main() -> None:
 def face_sets(clips: Sequence[Path], work: Path, num_jobs: int) -> list[Path]:
     """A face set for each clip, with a consent record that says that it shows nobody. Raises Refused as training does."""
     work.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(num_jobs) as pool:
+    with ProcessPoolExecutor(num_jobs, initializer=entry.end_quietly) as pool:
         folders = list(pool.map(partial(_face_set, work=work), clips))
     may_train(folders, work / "consent")
     gate_face_sets(folders, work)
@@ -241,7 +241,7 @@ def learn(learner: Learner, work: Path, notes: Mapping[str, str]) -> None:
 
 def clips_parser(words: str, out: Path) -> argparse.ArgumentParser:
     """What a tool is asked that learns from rendered performers; out: what it writes where nothing else is said."""
-    parser = argparse.ArgumentParser(description=words.splitlines()[0])
+    parser = entry.parser(words)
     parser.add_argument("clips", type=Path, help="a folder with a clip of each performer")
     parser.add_argument("work", type=Path, help="gets face sets and consent records")
     parser.add_argument("--jobs", type=int, default=2, help="clips extracted at a time")
@@ -258,7 +258,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UnderstudyError as error:
-        sys.exit(str(error))
+    entry.run(main)

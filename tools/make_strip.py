@@ -5,9 +5,9 @@ python tools/make_strip.py demo docs/strip.jpg
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import entry
 import numpy as np
 
 from understudy.imaging.warp import resize
@@ -39,4 +39,7 @@ def _tile(picture: Image) -> Image:
 
 
 if __name__ == "__main__":
-    make_strip(Path(sys.argv[1]), Path(sys.argv[2]))
+    asked = entry.parser(__doc__)
+    asked.add_argument("demo", type=Path, help="the folder of a finished demo")
+    asked.add_argument("out", type=Path, help="the picture")
+    entry.run(make_strip, asked)

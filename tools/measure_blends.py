@@ -14,7 +14,6 @@ the face and at three widths: features (fine), relief (broad) and shape (shape).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import cv2
+import entry
 import numpy as np
 
 import understudy
@@ -276,5 +276,8 @@ def _captioned(image: np.ndarray, name: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    work, *others = map(Path, sys.argv[1:])
-    main(work, *others, *[None] * (2 - len(others)))
+    asked = entry.parser(__doc__)
+    asked.add_argument("work", type=Path, metavar="WORK_FOLDER")
+    asked.add_argument("model", type=Path, metavar="MODEL_FOLDER", nargs="?")
+    asked.add_argument("picture", type=Path, metavar="PICTURE.jpg", nargs="?")
+    entry.run(main, asked)

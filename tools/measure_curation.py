@@ -6,12 +6,12 @@ and prints a table; faces of OTHER and STRANGER are planted as wrong persons.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
+import entry
 import numpy as np
 
 import understudy
@@ -207,4 +207,7 @@ def original_of(number: int, planted: Sequence[Plant]) -> int:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:5]))
+    asked = entry.parser(__doc__)
+    for name in ("out", "faces", "other", "stranger"):
+        asked.add_argument(name, type=Path, metavar=name.upper())
+    entry.run(main, asked)

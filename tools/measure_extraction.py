@@ -14,12 +14,12 @@ ms          processor time of the survey per frame
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import entry
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,7 +46,7 @@ class Truth:
 
 def main() -> None:
     """Measure each detector on each clip."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = entry.parser(__doc__)
     parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
     parser.add_argument("--detector", action="append", choices=list(DETECTORS), help="default: mediapipe, mtcnn and dlib")
     asked = parser.parse_args()
@@ -152,4 +152,4 @@ def lag(faces: dict[int, Face], truth: Truth) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -10,12 +10,12 @@ frames, the bare networks catch up with it.
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
 from pathlib import Path
 
+import entry
 import torch
 
 from understudy.media import read_frames
@@ -27,7 +27,7 @@ from understudy.types import Event
 
 def main() -> None:
     """Measure some rounds and print the seconds and their ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = entry.parser(__doc__)
     parser.add_argument("clip", type=Path, metavar="CLIP")
     parser.add_argument("--detector", default="mediapipe")
     parser.add_argument("--rounds", type=int, default=3)
@@ -81,4 +81,4 @@ def used_seconds() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -14,13 +14,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 import resource
-import sys
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import av
+import entry
 import numpy as np
 
 import understudy
@@ -111,6 +111,7 @@ def found_faces(work: Path) -> list[Face]:
 
 def composite(film: Path, faces: list[Face], num_frames: int, out: Path) -> None:
     """One run, which goes on where the last one was killed; writes how much memory it used."""
+    entry.end_quietly()
     out.mkdir(parents=True, exist_ok=True)
     by_frame = {face.frame: face for face in faces}
     repeated = [
@@ -168,4 +169,8 @@ def in_use_mb() -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10_000, "--compare" in sys.argv)
+    asked = entry.parser(__doc__)
+    asked.add_argument("work", type=Path, metavar="WORK_FOLDER")
+    asked.add_argument("num_frames", type=int, metavar="NUM_FRAMES", nargs="?", default=10_000)
+    asked.add_argument("--compare", dest="is_compared", action="store_true")
+    entry.run(main, asked)

@@ -10,7 +10,6 @@ docs/trust.md.
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import shutil
@@ -20,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
+
+import entry
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -40,7 +41,7 @@ CONVERSIONS = ((1280, 720, 40), (3840, 2160, 8))
 
 def main() -> None:
     """Prints both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = entry.parser(__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("--seconds", type=float, default=6.0, help="how long the model is trained")
     options = parser.parse_args()
@@ -138,4 +139,4 @@ def report_pictures() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

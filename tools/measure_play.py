@@ -9,12 +9,11 @@ turning head do, makes none here (an instrumental variable, Wright 1928). Alike:
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import entry
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +25,7 @@ from understudy.media import probe, read_frames
 from understudy.perception.detect import mediapipe_detector
 from understudy.perception.landmarks import mesh_landmarker
 from understudy.store.json_files import read_json
-from understudy.types import BadInput, UnderstudyError
+from understudy.types import BadInput
 
 MOST_YAW_DEGREES = 40.0
 
@@ -102,11 +101,7 @@ def _sum(expression: Mapping[str, float], muscles: Mapping[str, float]) -> float
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("actors", type=Path)
-    parser.add_argument("swaps", type=Path, nargs="*")
-    asked = parser.parse_args()
-    try:
-        main(asked.actors, asked.swaps)
-    except UnderstudyError as error:
-        sys.exit(str(error))
+    asked = entry.parser(__doc__)
+    asked.add_argument("actors", type=Path, metavar="ACTORS")
+    asked.add_argument("swaps", type=Path, metavar="SWAP", nargs="*")
+    entry.run(main, asked)

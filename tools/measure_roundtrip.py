@@ -12,7 +12,6 @@ and once more within the boxes of the replaced faces.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import shutil
@@ -23,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 import av
+import entry
 import numpy as np
 
 from understudy.media import FootageInfo, VideoWriter, probe, read_frames
@@ -48,7 +48,7 @@ ACTOR, OTHER = "actor", "other"
 
 def main() -> None:
     """Prints and writes one row a file."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = entry.parser(__doc__)
     parser.add_argument("footage", nargs="+", type=Path)
     parser.add_argument("--codec", choices=list(CODECS), default="h264")
     parser.add_argument("--most-frames", type=int, default=10**9)
@@ -266,4 +266,4 @@ def tags_in_words(before: FootageInfo, after: FootageInfo) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -16,13 +16,13 @@ landmarks guesses, and each guess is another one.
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import cv2
+import entry
 import numpy as np
 
 import understudy
@@ -229,4 +229,7 @@ def compared(path: Path, other: Path, faces: Sequence[Face]) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    asked = entry.parser(__doc__)
+    asked.add_argument("work", type=Path, metavar="WORK_FOLDER")
+    asked.add_argument("model", type=Path, metavar="MODEL_FOLDER", nargs="?")
+    entry.run(main, asked)

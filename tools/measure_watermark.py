@@ -12,7 +12,6 @@ instead, mirrored, turned and cut in so many ways. Prints the tables of docs/tru
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import av
 import cv2
+import entry
 import numpy as np
 
 from understudy.media import probe, read_frames
@@ -66,7 +66,7 @@ class Outcome:
 
 def main() -> None:
     """Runs every attack on every excerpt and prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = entry.parser(__doc__)
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("--excerpts", type=int, default=20, help="excerpts of all clips together")
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 2], help="lengths of what is attacked")
@@ -313,4 +313,4 @@ def report_unmarked(found: Sequence[Detection]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -9,11 +9,11 @@ tests/golden/original_outputs.npz: each network's answer to that picture or a cu
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
 import dlib
+import entry
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
@@ -59,6 +59,7 @@ def run(model: Path, picture: np.ndarray) -> list[np.ndarray]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    asked = entry.parser(__doc__)
+    asked.add_argument("actors", type=Path, metavar="ACTORS")
+    asked.add_argument("packages", type=Path, metavar="PACKAGES")
+    entry.run(main, asked)

@@ -11,6 +11,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import entry
 import torch
 
 from understudy.model.colour import UNCHANGED
@@ -19,6 +20,11 @@ from understudy.recipes import train_recipe
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "original_training.json"
 NUM_STEPS = 3
+
+
+def main() -> None:
+    """Write the file."""
+    GOLDEN.write_text(json.dumps(record(), indent=1) + "\n", encoding="utf-8")
 
 
 def record() -> dict[str, object]:
@@ -36,4 +42,4 @@ def record() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps(record(), indent=1) + "\n", encoding="utf-8")
+    entry.run(main, entry.parser(__doc__))

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import entry
 import numpy as np
 
 SKINS = (
@@ -136,7 +137,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = entry.parser(__doc__)
     parser.add_argument("renderer", type=Path, help="the folder with render_clips.py")
     parser.add_argument("out", type=Path, help="gets a clip for each performer")
     parser.add_argument("--performers", type=int, default=48)
@@ -145,4 +146,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -92,7 +92,8 @@ def train(
     """Train a model on two or more face sets, or go on with the training at `out`.
 
     recipe: the name of a preset, or a recipe. Ends after `minutes` or `steps`, else after the recipe's own minutes; with
-    until="plateau" already when it no longer gets better on faces held out of training. start_from: a trained model to begin
+    until="plateau" when it no longer gets better on faces held out of training, at the latest then or, where neither is given,
+    after ten times the recipe's minutes. start_from: a trained model to begin
     from, take: all of it that fits, or its encoder. freeze: parts that do not learn, "encoder" or performers' names.
     consent: the folder of the performers' consent records, else $UNDERSTUDY_CONSENT, else `consent`.
     """

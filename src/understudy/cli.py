@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from understudy.cli_trust import consent_app, verify
+from understudy.cli_trust import PlainHelp, consent_app, verify
 from understudy.console import EXIT_STOPPED, stopped
 from understudy.recipes import CONVERT_RECIPES, TRAIN_RECIPES, convert_recipe, curate_recipe, parse_settings, train_recipe
 from understudy.types import BadInput, StageResult, UnderstudyError, UnfinishedFrames
@@ -87,7 +87,7 @@ def _fail(message: str, status: int) -> int:
 # ---- the stages -----------------------------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(cls=PlainHelp)
 def extract(
     footage: Annotated[list[Path], typer.Argument(metavar="FOOTAGE", help="Video files, or folders of images.")],
     performer: Annotated[str, typer.Option(metavar="NAME", help="Short name of the performer.")],
@@ -114,7 +114,7 @@ def extract(
     _do("extract", asked, is_json, is_dry_run)
 
 
-@app.command()
+@app.command(cls=PlainHelp)
 def curate(
     faces: Annotated[Path, typer.Argument(metavar="FACES", help="The face set to choose from.")],
     against: Annotated[
@@ -165,7 +165,7 @@ def _face_numbers(option: str, values: Sequence[str]) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-@app.command()
+@app.command(cls=PlainHelp)
 def train(
     face_sets: Annotated[list[Path], typer.Argument(metavar="FACES", help="Face sets of two or more performers.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the model.")],
@@ -173,7 +173,8 @@ def train(
     minutes: Minutes = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Train for this many steps in all.")] = None,
     until: Annotated[
-        TrainUntil, typer.Option(help="End when the time is spent, or already when it no longer gets better.")
+        TrainUntil,
+        typer.Option(help="End when the time is spent, or once it no longer gets better (at most 10 times as long)."),
     ] = "spent",
     start_from: Annotated[
         Path | None, typer.Option("--from", metavar="MODEL", help="A trained model to begin from; its performers must consent.")
@@ -202,7 +203,7 @@ def train(
     _do("train", asked, is_json, is_dry_run)
 
 
-@app.command()
+@app.command(cls=PlainHelp)
 def convert(
     footage: Annotated[Path, typer.Argument(metavar="FOOTAGE", help="The plate: a video file, or a folder of images.")],
     model: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the model.")],
@@ -230,7 +231,7 @@ def convert(
     _do("convert", {**asked, **excerpt, "is_strict": is_strict, "consent": consent}, is_json, is_dry_run)
 
 
-@app.command()
+@app.command(cls=PlainHelp)
 def evaluate(
     swap: Annotated[Path, typer.Argument(metavar="SWAP", help="The swap: its video file, or folder of images.")],
     plate: Annotated[Path, typer.Option(metavar="FOOTAGE", help="The plate that it was made from.")],
@@ -255,7 +256,7 @@ def evaluate(
 # ---- the whole way --------------------------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(cls=PlainHelp)
 def run(
     project: Annotated[Path, typer.Argument(metavar="PROJECT.toml", help="The project file.")],
     is_json: Json = False,
@@ -270,7 +271,7 @@ def run(
     _do_project(read_project(project), is_json, is_dry_run)
 
 
-@app.command()
+@app.command(cls=PlainHelp)
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for everything that the demo makes.")] = Path("demo"),
     minutes: Minutes = None,
@@ -288,7 +289,7 @@ def demo(
     _do_project(demo_project(out, minutes), is_json, is_dry_run)
 
 
-@app.command()
+@app.command(cls=PlainHelp)
 def doctor(
     fetch: Annotated[bool, typer.Option("--fetch", help="Obtain the weights that are missing (needs a network once).")] = False,
     is_json: Json = False,
@@ -303,7 +304,7 @@ def doctor(
     _print(result, is_json, doctor_text)
 
 
-app.command()(verify)
+app.command(cls=PlainHelp)(verify)
 app.add_typer(consent_app, name="consent")
 
 

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.core import TyperCommand
 
 from understudy.types import BadInput, StageResult, UnderstudyError
 
@@ -31,10 +32,28 @@ Folder = Annotated[
 ]
 
 
+class PlainHelp(TyperCommand):
+    """A command whose help says `FOOTAGE...` where Typer would say `{FOOTAGE}... <list[Path]>`: Python's types help nobody."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words of the usage line."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write what the arguments and the options are."""
+        records = [(each.param_type_name, each.get_help_record(ctx)) for each in self.get_params(ctx)]
+        arguments = [(record[0].partition(" <")[0], record[1]) for kind, record in records if record and kind == "argument"]
+        options = [record for kind, record in records if record and kind == "option"]
+        for title, lines in (("Arguments", arguments), ("Options", options)):
+            if lines:
+                with formatter.section(title):
+                    formatter.write_dl(lines)
+
+
 # ---- consent --------------------------------------------------------------------------------------------------------------
 
 
-@consent_app.command()
+@consent_app.command(cls=PlainHelp)
 def new(
     performer: Name,
     kind: Annotated[str, typer.Option(metavar="KIND", help="One of signed, self, synthetic, public-domain-archive.")],
@@ -59,7 +78,7 @@ def new(
     _print(made.as_json(), is_json, _record_text(made))
 
 
-@consent_app.command()
+@consent_app.command(cls=PlainHelp)
 def show(performer: Name, folder: Folder = None, is_json: Json = False) -> None:
     """Show a record and what it permits today."""
     from understudy.api import consent_show
@@ -68,7 +87,7 @@ def show(performer: Name, folder: Folder = None, is_json: Json = False) -> None:
     _print(shown.as_json(), is_json, _record_text(shown))
 
 
-@consent_app.command()
+@consent_app.command(cls=PlainHelp)
 def check(
     performer: Name,
     purpose: Annotated[str | None, typer.Option("--for", metavar="USE", help="train or convert; else both.")] = None,
@@ -89,7 +108,7 @@ def check(
     _print(checked.as_json(), is_json, words)
 
 
-@consent_app.command()
+@consent_app.command(cls=PlainHelp)
 def revoke(
     performer: Name,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the file that is written.")] = "",

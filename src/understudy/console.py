@@ -200,7 +200,7 @@ def _plan_lines(planned: Mapping[str, object]) -> list[str]:
     lines += [f"  memory                          {planned['memory']}"] if "memory" in planned else []
     for name, value in asked.items():
         if isinstance(value, Mapping):
-            lines += [f"  {name}.{field:<24} {item}" for field, item in value.items()]
+            lines += [f"  {name}.{field:<24} {value_in_words(item)}" for field, item in value.items()]
         elif name == "ranges":
             ranges = [range_in_words(each, asked["recipe"]) for each in value]
             lines += [f"  {f'range {number}':<31} {words}" for number, words in enumerate(ranges, start=1)]

@@ -9,7 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import cast
 
-from understudy.settings import TrainRecipe
+from understudy.settings import TIMES_UNTIL_PLATEAU, TrainRecipe
 from understudy.types import BadInput
 
 # Measured on two idle cores of a server CPU (AMD EPYC, AVX2), 512 px footage with one face; a GPU is several times faster.
@@ -101,7 +101,8 @@ def _training(arguments: Mapping[str, object]) -> Estimate:
     num_performers, num_stored = max(2, len(face_sets)), sum(map(_num_faces, face_sets))
     faces = (steps or 0) * recipe.batch_size * num_performers
     by_steps = faces * cost.training_gigaflop / CPU_GIGAFLOPS
-    seconds = by_steps if minutes is None and steps else 60 * (minutes or recipe.default_minutes)
+    usual = recipe.default_minutes * (TIMES_UNTIL_PLATEAU if arguments.get("until") == "plateau" else 1)
+    seconds = by_steps if minutes is None and steps else 60 * (minutes or usual)
     memory = plan_memory(recipe, num_performers, num_stored or USUAL_FACES * num_performers)
     return Estimate(START_SECONDS + seconds, BASE_GIGABYTES + memory.needed_gb, str(memory))
 

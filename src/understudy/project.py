@@ -23,6 +23,7 @@ from understudy.projectfile import Project, Swap, read_project
 from understudy.setaside import PREVIOUS_FOLDER, check_is_a_stages, set_aside
 from understudy.stages._marked_output import output_path
 from understudy.store.atomic import check_place, make_folder
+from understudy.store.checkpoints import CHECKPOINTS_FOLDER, checkpoint_to_begin_from
 from understudy.store.hashing import sha256_of_file, sha256_of_footage
 from understudy.store.json_files import as_plain, read_json, write_json
 from understudy.store.manifest import MANIFEST_FILE, check_schema, read_manifest, stage_result
@@ -32,10 +33,11 @@ from understudy.types import BadInput, Event, Json, Reporter, StageResult, silen
 
 RECORD_FILE = "stages.json"
 SCHEMA = 1
+OR_WITHOUT = "or delete it: the stages then run again, and what they made is kept in previous/"
 NOT_INPUTS = ("out", "consent")
 """Folders that a stage is given but that do not decide its result; consent is looked at whenever a stage has work to do."""
 
-MAY_GROW = ("minutes", "steps")
+MAY_GROW = ("minutes", "steps", "until")
 """Arguments of which more can be asked later: the stage then goes on in its folder."""
 
 SAMPLE = Path(__file__).parent / "sample"
@@ -113,7 +115,7 @@ def steps_of(project: Project) -> tuple[Step, ...]:
     ]
     model = project.out / "model"
     asked = {"recipe": project.recipe, "minutes": project.minutes, "steps": project.steps, "consent": project.consent}
-    train = Step("model", "train", {"face_sets": tuple(faces.values()), "out": model, **asked})
+    train = Step("model", "train", {"face_sets": tuple(faces.values()), "out": model, **asked, **project.beginning})
     swaps = [step for swap in project.swaps for step in _swap_steps(project, swap, model, faces[swap.with_[0]])]
     return (*extracts, *curations, train, *swaps)
 
@@ -199,11 +201,18 @@ class Records:
         write_json(self._path, {"schema": SCHEMA, "stages": {**self._read(), step.name: self._record(step)}})
 
     def _read(self) -> Json:
+        """What is recorded of each step, by its name; nothing where there is no file. Raises BadInput where it is damaged."""
         if not self._path.is_file():
             return {}
-        content = read_json(self._path)
+        try:
+            content = read_json(self._path)
+        except BadInput as error:
+            raise BadInput(f"{error}, {OR_WITHOUT}") from error
+        stages = content.get("stages")
+        if not isinstance(stages, dict):
+            raise BadInput(f"{self._path} names no stages; it was damaged or changed by hand: restore it, {OR_WITHOUT}")
         check_schema(self._path, content, SCHEMA)
-        return cast(Json, content["stages"])
+        return cast(Json, stages)
 
     def _record(self, step: Step) -> Json:
         """What decides a step's result: its arguments, and the sha256 of all that it reads; where it lies does not matter."""
@@ -212,7 +221,8 @@ class Records:
         return cast(Json, as_plain({"verb": step.verb, **fixed, "inputs": inputs}))
 
     def _digest(self, path: Path, reader: Step) -> str:
-        """The sha256 of footage, or of the manifest of the step that makes it; empty where that is not there yet.
+        """The sha256 of footage, of a model's best state, or of the manifest of the step that makes it; empty where that is not
+        there yet.
 
         A face set that was curated has two manifests. Curation itself looks at all that was extracted: only the first counts.
         """
@@ -223,7 +233,9 @@ class Records:
             ]
             return " ".join(sha256_of_file(manifest) for manifest in manifests if manifest.is_file())
         if path not in self._digests:
-            self._digests[path] = sha256_of_footage(path)
+            is_model = (path / CHECKPOINTS_FOLDER).is_dir()
+            state = checkpoint_to_begin_from(path).path / "state.json" if is_model else None
+            self._digests[path] = sha256_of_file(state) if state else sha256_of_footage(path)
         return self._digests[path]
 
 

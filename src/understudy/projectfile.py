@@ -12,15 +12,16 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from understudy.media.footage import probe, with_a_name
 from understudy.recipes import convert_recipe, curate_recipe, did_you_mean, train_recipe, with_settings
 from understudy.settings import ConvertRecipe, CurateRecipe, RangeSettings, TrainRecipe
+from understudy.store.checkpoints import CHECKPOINTS_FOLDER
 from understudy.trust.consent import consent_folder
 from understudy.types import BadInput, check_performer_name
 
@@ -60,7 +61,8 @@ class Project:
     """A project file with its paths found and its recipes complete; `out` is the one folder that is written to.
 
     consent: the folder of the performers' consent records, `consent` beside the project file unless $UNDERSTUDY_CONSENT is set.
-    curation: how face sets are curated before training; None where the file has no [curate].
+    curation: how face sets are curated before training; None where the file has no [curate]. beginning: how else the training
+    is asked for, by the names of the stage's arguments: `until`, `start_from`, `take` and `freeze`, where the file has them.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Project:
     steps: int | None
     swaps: tuple[Swap, ...]
     curation: CurateRecipe | None = None
+    beginning: Mapping[str, object] = field(default_factory=dict)
 
 
 def read_project(path: Path) -> Project:
@@ -81,6 +84,8 @@ def read_project(path: Path) -> Project:
         recipe = train_recipe(tables.train.recipe, tables.train.settings)
         if tables.train.minutes is not None and tables.train.steps is not None:
             raise BadInput("expected minutes or steps, got both; take one of them out")
+    with _blamed(path, "train.from"):
+        beginning = _beginning(path, tables.train)
     with _blamed(path, "project.out"):
         _check_place(tables.project.out)
     with _blamed(path, "curate"):
@@ -95,7 +100,23 @@ def read_project(path: Path) -> Project:
         steps=tables.train.steps,
         swaps=_swaps(path, tables),
         curation=curation,
+        beginning=beginning,
     )
+
+
+def _beginning(path: Path, table: _TrainTable) -> dict[str, object]:
+    """Only what the file has, so that a project without it is the same as one of before there was such a key."""
+    asked: dict[str, object] = {"until": table.until} if table.until != "spent" else {}
+    if table.freeze:
+        asked["freeze"] = tuple(table.freeze)
+    if table.from_ is None:
+        if table.take != "all":
+            raise BadInput(f"take={table.take} says what to take of a model, and none is named")
+        return asked
+    start_from = path.parent / table.from_
+    if not (start_from / CHECKPOINTS_FOLDER).is_dir():
+        raise BadInput(f"{start_from}: there is no trained model; check the path")
+    return {**asked, "start_from": start_from, **({"take": table.take} if table.take != "all" else {})}
 
 
 # ---- the file as it is written --------------------------------------------------------------------------------------------
@@ -128,6 +149,10 @@ class _TrainTable(_Table):
     recipe: str = "quick"
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False, strict=True)
     steps: Number | None = Field(default=None, ge=1)
+    until: Literal["spent", "plateau"] = "spent"
+    from_: str | None = Field(default=None, alias="from")
+    take: Literal["all", "encoder"] = "all"
+    freeze: list[str] = []
     settings: dict[str, bool | int | float | str] = Field(default={}, alias="set")
 
 

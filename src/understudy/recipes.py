@@ -155,6 +155,7 @@ def original_gan() -> TrainRecipe:
         background_weight=0.02,
         perceptual_weight=0.1,
         perceptual_network="mesh",
+        held_out_fraction=0.08,
         gan_loss="least-squares",  # nearer to the truth and sharper than the others (docs/experiments.md, C39)
         adversarial_weight=0.1,
     )
@@ -272,14 +273,20 @@ def parse_settings(settings: Iterable[str]) -> dict[str, str]:
 def with_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     """The recipe with fields replaced; each value, text or not, is read as the field's own type.
 
-    Raises BadInput for an unknown field (with the nearest name), a value of another type and one outside the field's range.
+    Raises BadInput for an unknown field (with the nearest name), a value of another type, one outside the field's range and
+    one that would do nothing.
     """
     types = typing.get_type_hints(type(recipe))
     for key in settings:
         if key not in types or key == "name":
             raise BadInput(f"setting {key!r} is unknown to this recipe{did_you_mean(key, sorted(types.keys() - {'name'}))}")
     read: dict[str, Any] = {key: _read_as(key, types[key], value) for key, value in settings.items()}
-    return dataclasses.replace(recipe, **read)
+    changed = dataclasses.replace(recipe, **read)
+    if isinstance(changed, TrainRecipe) and changed.architecture == "original":
+        for key in OF_A_MASK & read.keys():
+            if read[key] != getattr(recipe, key):
+                raise BadInput(f"setting {key}: does nothing with architecture=original, which draws no mask; leave it out")
+    return changed
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
@@ -303,12 +310,15 @@ def _read_as(key: str, kind: Any, value: object) -> object:
             value = str(value).lower()
         read: object = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        names = {int: "a whole number", float: "a number", bool: "true or false"}
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         wanted = names.get(kind) or f"one of {', '.join(map(str, typing.get_args(kind)))}"
         raise BadInput(f"setting {key}: expected {wanted}, got {value!r}") from error
     _check_range(key, read)
     return read
 
+
+OF_A_MASK = {"mask_weight", "feature_emphasis", "background_weight"}
+"""What only networks that draw a mask minimise."""
 
 LIMITS: Mapping[str, tuple[float, float]] = {
     "resolution_px": (1, 2048),

@@ -17,7 +17,8 @@ class TrainRecipe:
 
     Sizes are pixels of the network's square input and output; fractions are of the crop's side; angles are degrees.
     `num_exemplars`: pictures of each performer that are kept with the model, of which swaps take their fine detail
-    (imaging/exemplars.py), `exemplar_px` wide, or as wide as the network's where that is more; 0 keeps none.
+    (imaging/exemplars.py); 0 keeps none. `exemplar_px`: side of these crops, or the network's where that is more; in the
+    framing `full` it is two face units long, so half of these pixels lie from brow end to brow end.
     """
 
     name: str = "quick"
@@ -90,6 +91,10 @@ class TrainRecipe:
     preview_seconds: float = 60.0
     keep_checkpoints: int = 3
     seed: int = 0
+
+
+TIMES_UNTIL_PLATEAU = 10
+"""So many times a recipe's own minutes a run until a plateau may take: in those themselves hardly any gets there."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ of the eye."""
 SHUT, OPEN = 0.12, 0.25
 """Height of an eye over its width: below the first no iris is to be seen that could be moved, above the second all of it."""
 
+_LEAST_WEIGHT = 1e-6
+"""Where all are equally alike, all weigh the same."""
 _LEAST_AREA_PX = 0.3
 _ROW_PX = 1024
 _LEVELS = np.float32(8192)
@@ -157,14 +159,17 @@ class Exemplars:
     def _alike(self, form: FloatArray, points: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
         """The exemplars most alike in the form of some points, wherever these lie; their weights; the least distance, units.
 
-        Weights are a smooth function of the form, so that nothing jumps from frame to frame.
+        Weights are a smooth function of the form, so that nothing jumps from frame to frame: each has what its likeness is
+        more than that of the first who has no say, so that who comes in or goes has none then.
         """
         difference = self.forms[:, points] - form[list(points), :2]
         difference -= difference.mean(axis=1, keepdims=True)
         distances = np.sqrt((difference**2).sum(axis=2).mean(axis=1)) / self._px_per_unit
-        numbers = np.argsort(distances, kind="stable")[:NUM_ALIKE]
+        numbers = np.argsort(distances, kind="stable")[: NUM_ALIKE + 1]
         near, nearest = distances[numbers], float(distances[numbers[0]])
         weights = np.exp(-(near**2 - nearest**2) / (2 * (NEAR_UNITS**2 + nearest**2)))
+        if len(numbers) > NUM_ALIKE:
+            numbers, weights = numbers[:-1], weights[:-1] - weights[-1] + _LEAST_WEIGHT
         return numbers, weights / weights.sum(), nearest
 
     def _seen(

@@ -76,20 +76,21 @@ def steady_code(codes: Sequence[NDArray[np.float32]], place: int, sigma_frames: 
 def steady_form(forms: Sequence[FloatArray], place: int, sigma_frames: float, like_px: float) -> NDArray[np.float64]:
     """Where a face's points (P, 2 or more) lie, averaged with the frames around it where they hardly move.
 
-    forms: of consecutive frames of one track; those that are no numbers do not count. like_px: a point that lies much farther
-    off in another frame moved, as a lid does, and is not averaged with it. Source as of `steady_mask`.
+    forms: of consecutive frames of one track; those that are no numbers do not count, and one in the middle is where the frames
+    around it say. like_px: a point that lies much farther off in another frame moved, as a lid does, and is not averaged with
+    it. No numbers where none around has any. Source as of `steady_mask`.
     """
     here = np.asarray(forms[place], np.float64)
     reach = reach_frames(sigma_frames)
-    if reach == 0 or not np.isfinite(here).all():
+    around = range(max(0, place - reach), min(len(forms), place + reach + 1))
+    known = {row: np.asarray(forms[row], np.float64) for row in around if np.isfinite(forms[row]).all()}
+    if reach == 0 or not known:
         return here
     total, weights = np.zeros_like(here), np.zeros((len(here), 1))
-    for row in range(max(0, place - reach), min(len(forms), place + reach + 1)):
-        form = np.asarray(forms[row], np.float64)
-        if np.isfinite(form).all():
-            distance = np.linalg.norm(form[:, :2] - here[:, :2], axis=1, keepdims=True)
-            weight = np.exp(-0.5 * (((row - place) / sigma_frames) ** 2 + (distance / like_px) ** 2))
-            total, weights = total + weight * form, weights + weight
+    for row, form in known.items():
+        distance = np.linalg.norm(form[:, :2] - here[:, :2], axis=1, keepdims=True) if place in known else 0.0
+        weight = np.exp(-0.5 * (((row - place) / sigma_frames) ** 2 + (distance / like_px) ** 2))
+        total, weights = total + weight * form, weights + weight
     return np.asarray(total / weights)
 
 

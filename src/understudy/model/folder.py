@@ -133,11 +133,11 @@ def people_in(model: Path, state: Json) -> dict[str, FloatArray]:
     return people
 
 
-def read_exemplars(model: Path, state: Json, side_units: float) -> dict[str, Exemplars]:
+def read_exemplars(model: Path, state: Json, side_units: float, least_px: int) -> dict[str, Exemplars]:
     """The performers' pictures that swaps take their fine detail from; none where the checkpoint with `state` has none.
 
-    side_units: face units that a picture is wide. Raises BadInput where the file is not the one that the
-    checkpoint was saved with, or holds anything else.
+    side_units: face units that a picture is wide; least_px: pixels that the network draws, and that it must at least have.
+    Raises BadInput where the file is not the one that the checkpoint was saved with, or holds anything else.
     """
     if EXEMPLARS_FILE not in stated_beside(state):  # what only lies there may be of anybody
         return {}
@@ -149,10 +149,15 @@ def read_exemplars(model: Path, state: Json, side_units: float) -> dict[str, Exe
         num, size_px = len(pictures), pictures.shape[1] if pictures.ndim == 4 else 0
         is_right = pictures.shape == (num, size_px, size_px, 3) and forms.shape == (num, NUM_FORM_POINTS, 2)
         if not (
-            is_right and num and 0 < size_px <= MAX_RESOLUTION_PX and pictures.dtype == np.uint8 and forms.dtype == np.float32
+            is_right
+            and num
+            and least_px <= size_px <= MAX_RESOLUTION_PX
+            and pictures.dtype == np.uint8
+            and forms.dtype == np.float32
         ):
             raise BadInput(
-                f"{model / EXEMPLARS_FILE}: it holds no pictures of {name[:60]!r}; train again with the same command"
+                f"{model / EXEMPLARS_FILE}: it holds no pictures of {name[:60]!r} that are {least_px} px wide or more; "
+                "train again with the same command"
             )
         exemplars[name] = Exemplars(pictures, forms, size_px / side_units)
     return exemplars

@@ -89,15 +89,64 @@ def plan_memory(recipe: TrainRecipe, num_performers: int = 2, num_faces: int = 6
     return MemoryPlan(recipe.batch_size, micro_batch, fixed_gb, face_gb, free_gb, max(fitting, default=0))
 
 
-def free_memory_gb() -> float:
-    """What the device that trains has free: the GPU's memory, or this machine's."""
+def free_memory_gb(root: Path = Path("/")) -> float:
+    """What the device that trains has free: the GPU's memory, or this machine's, or less where a container limits it.
+
+    root: where `proc` and `sys` are.
+    """
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0] / 1e9
+    return min(_free_on_machine(root), _free_in_container(root)) / 1e9
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a computation failed for want of memory: of a GPU, which has an error of its own, or of the machine."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _free_on_machine(root: Path) -> float:
+    """Bytes; 1e15 on another system than Linux, where nothing is known and so nothing is forbidden."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # another system than Linux: nothing is known, so nothing is forbidden
-        return 1e6
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return _UNLIMITED
+
+
+def _free_in_container(root: Path) -> float:
+    """Bytes that the control groups of this process have left, of either version; files in the page cache give way.
+
+    Source: Linux kernel, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+    """
+    try:
+        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return _UNLIMITED
+    free = _UNLIMITED
+    for _, controllers, name in groups:
+        if controllers not in ("", "memory"):
+            continue
+        mount = root / "sys/fs/cgroup" / controllers
+        files = _V1_FILES if controllers else _V2_FILES
+        folder = mount / name.strip("/")
+        # A container may see its own group at the mount, under whatever name; a limit of any group above holds too.
+        above = [each for each in folder.parents if each.is_relative_to(mount)]
+        free = min([free, *(_left_in_group(each, *files) for each in dict.fromkeys((folder, *above, mount)))])
+    return free
+
+
+def _left_in_group(folder: Path, limit_file: str, used_file: str, cached_field: str) -> float:
+    try:
+        limit, used = (float((folder / name).read_text(encoding="ascii")) for name in (limit_file, used_file))
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+    except (OSError, ValueError):  # no such group, or "max"
+        return _UNLIMITED
+    return max(0.0, limit - max(0.0, used - float(stat.get(cached_field, 0))))
+
+
+_UNLIMITED = 1e15
+_V2_FILES = ("memory.max", "memory.current", "inactive_file")
+_V1_FILES = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def _needs(recipe: TrainRecipe, num_performers: int, num_faces: int) -> tuple[float, float]:

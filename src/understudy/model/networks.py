@@ -135,10 +135,11 @@ def _original_network(recipe: TrainRecipe, performers: Sequence[str], num_told: 
         )
     if num_told and recipe.architecture == "original":
         raise BadInput("is_expression_measured needs another architecture; the original reads all from the picture")
-    if scaled(1024, recipe.width) <= num_told:
-        raise BadInput(f"expected a width whose code has more than the {num_told} told numbers, got {recipe.width:g}")
+    if scaled(recipe.code_size, recipe.width) <= num_told:
+        wanted = f"expected code_size and width to leave more than the {num_told} told numbers"
+        raise BadInput(f"{wanted}, got {recipe.code_size} and {recipe.width:g}")
     is_second = recipe.architecture == "original-mask"
-    encoder = OriginalEncoder(recipe.resolution_px, recipe.width, num_told)
+    encoder = OriginalEncoder(recipe.resolution_px, recipe.width, num_told, recipe.code_size)
     decoders: dict[str, nn.Module] = {name: OriginalDecoder(recipe.width, num_out=4 if is_second else 3) for name in performers}
     network = FaceSwapNetwork(encoder, decoders)
     if is_second:
@@ -147,7 +148,7 @@ def _original_network(recipe: TrainRecipe, performers: Sequence[str], num_told: 
 
 
 def begin_from(network: FaceSwapNetwork, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Give a network the weights of a trained one where layers agree in place and shape; returns their names.
+    """Give a network the weights of a trained one where they agree in place and shape; returns the names of these.
 
     Layers are counted from the inside, so a deep network for larger pictures takes over all that lies inside its new outer
     layers; where the innermost features have another size, what codes them is resampled. Performers that the trained one did
@@ -166,6 +167,18 @@ def begin_from(network: FaceSwapNetwork, tensors: Mapping[str, Tensor]) -> list[
                 own[here].copy_(tensor)
                 taken.append(here)
     return taken
+
+
+def freeze(network: FaceSwapNetwork, part: str) -> None:
+    """Let "encoder", or the decoder of a performer, keep its weights. Raises BadInput for what has no weights of its own."""
+    if part == "encoder":
+        network.encoder.requires_grad_(False)
+    elif part not in network.decoders:
+        raise BadInput(f"expected encoder or one of {', '.join(network.decoders)} to freeze, got {part!r}")
+    elif isinstance(network, IdentityCodeNetwork | TwoIntersNetwork):
+        raise BadInput(f"{part} cannot be frozen: with this sharing one decoder draws all performers; freeze encoder alone")
+    else:
+        network.decoders[part].requires_grad_(False)
 
 
 def _as_if_told(network: FaceSwapNetwork, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -15,20 +15,20 @@ from understudy.model.layers import CodingEncoder, keep_spread, scaled
 class OriginalEncoder(CodingEncoder):
     """(B, 3, 64, 64) -> (B, 512, 8, 8): four strided convolutions, two linear layers, one upscale. 69,662,976 parameters.
 
-    width scales every layer, and other resolutions change the side of the map between the layers; 1 and 64 are those of 2017,
-    which was told nothing: num_told is of the second system alone, and leaves the code as large as it is.
+    width scales every layer, the code too, and other resolutions change the side of the map between the layers; 1, 1024 and 64
+    are those of 2017, which was told nothing: num_told is of the second system alone, and leaves the code as large as it is.
     """
 
-    def __init__(self, resolution_px: int = 64, width: float = 1.0, num_told: int = 0) -> None:
+    def __init__(self, resolution_px: int = 64, width: float = 1.0, num_told: int = 0, code_size: int = 1024) -> None:
         super().__init__()
         self.num_told = num_told
-        a, b, c, d = (scaled(num, width) for num in (128, 256, 512, 1024))
+        a, b, c, d, num_codes = (scaled(num, width) for num in (128, 256, 512, 1024, code_size))
         self.num_channels, self.side = d, resolution_px // 16
         self.convolutions = nn.Sequential(
             OriginalDownscale(3, a), OriginalDownscale(a, b), OriginalDownscale(b, c), OriginalDownscale(c, d)
         )
-        self.to_code = nn.Linear(d * self.side**2, d - num_told)
-        self.from_code = nn.Linear(d, d * self.side**2)
+        self.to_code = nn.Linear(d * self.side**2, num_codes - num_told)
+        self.from_code = nn.Linear(num_codes, d * self.side**2)
         self.upscale = OriginalUpscale(d, c)
         _initialise_as_keras_did(self)
 

@@ -238,7 +238,7 @@ def load_swapper(model: Path, weights: Literal["ema", "raw"] = "ema", device: st
     network = _network_with(recipe, list(standards), num_told, load_tensors(checkpoint, file), checkpoint.path)
     offsets = offsets_from_json(checkpoint.state.get("skin_offsets", {}), checkpoint.path)
     network = network.to(device or best_device()).eval()
-    exemplars = read_exemplars(model, checkpoint.state, framing(recipe.framing).side)
+    exemplars = read_exemplars(model, checkpoint.state, framing(recipe.framing).side, recipe.resolution_px)
     return Swapper(
         network,
         recipe,

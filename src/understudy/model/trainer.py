@@ -21,7 +21,8 @@ from understudy.model.adversary import Adversary
 from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_chances
 from understudy.model.colour import ColourStandard
 from understudy.model.losses import reconstruction_loss
-from understudy.model.networks import FaceSwapNetwork, begin_from, build_network
+from understudy.model.memory import is_out_of_memory
+from understudy.model.networks import FaceSwapNetwork, begin_from, build_network, freeze
 from understudy.model.optimisers import load_optimizers, make_optimizer, optimizer_tensors, parameters_of
 from understudy.model.perceptual import Features, perceptual_loss
 from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank
@@ -40,7 +41,8 @@ STEPS_TO_A_LARGER_SCALE = 1000
 class StepResult:
     """What a step did. losses: by performer; gradient_norm: the largest of its optimisers', before clipping.
 
-    is_applied: False where a loss or a gradient was no number: the weights are then as they were.
+    is_applied: False where a loss or a gradient was no number: the weights that it is of are then as they were, those of
+    performers who take another turn not.
     """
 
     losses: Mapping[str, float]
@@ -101,7 +103,7 @@ class Trainer:
     def step(self, progress: float) -> StepResult:
         """One step on a batch of each performer; progress: 0..1 through the run.
 
-        A step whose loss or gradient is not finite leaves the weights as they were.
+        A loss or a gradient that is not finite leaves the weights that it is of as they were.
         """
         now = moment(self.recipe, self.num_steps, progress, self.attempt)
         self.network.train()
@@ -165,7 +167,9 @@ class Trainer:
         while True:
             try:
                 return added_up(self._parts(performers, now))
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self.micro_batch == 1:
                     raise BadInput("not even one face at a time fits into memory; lower resolution_px or width") from error
             self.micro_batch = max(1, self.micro_batch // 2)
@@ -296,10 +300,7 @@ class Trainer:
     def _freeze(self, parts: Sequence[str]) -> None:
         """Let the named parts keep the weights they begin with; raises BadInput for an unknown one, or if nothing learns."""
         for part in parts:
-            if part != "encoder" and part not in self.performers:
-                raise BadInput(f"expected encoder or one of {', '.join(self.performers)} to freeze, got {part!r}")
-            module = self.network.encoder if part == "encoder" else self.network.decoders[part]
-            module.requires_grad_(False)
+            freeze(self.network, part)
         for turn in self._turns():
             if not self._learning(turn):
                 raise BadInput(f"everything that draws {', '.join(turn)} is frozen: nothing is left to learn")

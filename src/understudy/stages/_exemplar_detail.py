@@ -47,11 +47,11 @@ class FormReader:
 def with_detail(
     colours: Picture, forms: Sequence[FloatArray], place: int, sigma_frames: float, exemplars: Exemplars, strength: float
 ) -> Picture:
-    """What was drawn (N, N, 3), at the exemplars' size and with their detail.
+    """What was drawn (N, N, 3), at the exemplars' size, which is N or more (model/folder.py), and with their detail.
 
     forms: (470, 3) in pixels of what was drawn, of consecutive frames of one track; place: the frame's among them;
     sigma_frames: over how many they are steadied.
     """
-    size_px = max(exemplars.size_px, len(colours))
+    size_px = exemplars.size_px
     form = steady_form(forms, place, sigma_frames, LIKE_FORMS * len(colours)) * (size_px / len(colours))
     return exemplars.detailed(scaled_to(colours, size_px), form, strength)

@@ -15,19 +15,23 @@ from understudy.model.starter import starter_sha256
 from understudy.model.swapper import best_device
 from understudy.model.swaps import check_terms
 from understudy.perception.features import check_user_file, read_user_file
-from understudy.settings import TrainRecipe
+from understudy.settings import TIMES_UNTIL_PLATEAU, TrainRecipe
 from understudy.stages._training_faces import open_performers
 from understudy.stages._training_start import Start
 from understudy.stages._training_state import Budget, Until
 from understudy.store.faceset import INDEX_FILE, FaceSet
 from understudy.store.hashing import sha256_of_json
 from understudy.store.manifest import InputFile
+from understudy.store.runs import check_extracted
 from understudy.trust.lineage import START_MODEL
 from understudy.types import BadInput, Json
 
 
 def budget_of(recipe: TrainRecipe, minutes: float | None, steps: int | None, until: Until) -> Budget:
-    """How long to go on: for `minutes` or `steps`, the recipe's minutes where neither is given. Raises BadInput."""
+    """How long to go on: for `minutes` or `steps`, the recipe's minutes where neither is given. Raises BadInput.
+
+    Until a plateau, that is how long at most, and ten times the recipe's minutes where neither is given.
+    """
     if minutes is not None and steps is not None:
         raise BadInput("expected --minutes or --steps, got both")
     if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps <= 0):
@@ -38,7 +42,8 @@ def budget_of(recipe: TrainRecipe, minutes: float | None, steps: int | None, unt
         raise BadInput("--until plateau is judged on faces held out of training; give --set held_out_fraction=0.08 too")
     if steps is not None:
         return Budget(steps, None, until, recipe.decay_fraction)
-    return Budget(None, 60 * (recipe.default_minutes if minutes is None else minutes), until, recipe.decay_fraction)
+    usual = recipe.default_minutes * (TIMES_UNTIL_PLATEAU if until == "plateau" else 1)
+    return Budget(None, 60 * (usual if minutes is None else minutes), until, recipe.decay_fraction)
 
 
 def check_recipe(recipe: TrainRecipe) -> None:
@@ -63,6 +68,8 @@ def check_freeze(freeze: Sequence[str], performers: Sequence[str]) -> None:
 def check_asked(face_sets: Sequence[Path], freeze: Sequence[str]) -> None:
     """Raises BadInput for face sets that cannot be trained on together; those that are not there may still be made."""
     if len(face_sets) < 2 or all((folder / INDEX_FILE).is_file() for folder in face_sets):
+        for folder in face_sets:
+            check_extracted(folder, before="train")
         check_freeze(freeze, [each.performer for each in open_performers(face_sets)])
 
 
@@ -96,9 +103,10 @@ def _pictures_in(inputs: Mapping[str, InputFile]) -> dict[str, str]:
 
 
 def describe_face_sets(face_sets: Sequence[Path]) -> dict[str, InputFile]:
-    """Each face set as an input of the run, by its performer."""
+    """Each face set as an input of the run, by its performer. Raises BadInput where its extraction is not finished."""
     described = {}
     for folder in face_sets:
+        check_extracted(folder, before="train")
         with FaceSet.open(folder) as face_set:
             described[face_set.performer] = InputFile(folder.as_posix(), face_set.sha256())
     return described

@@ -54,7 +54,7 @@ def _exemplars_of(stored: StoredFaces, recipe: TrainRecipe) -> tuple[NDArray[np.
     """Pictures (K, S, S, 3) and forms (K, 470, 2) of the faces that stand best for all that are learned from."""
     numbers = presentable(stored, recipe)
     faces, paths = [stored.faces[number] for number in numbers], [stored.paths[number] for number in numbers]
-    chosen = choose_exemplars(np.stack([_form(face) for face in faces]), recipe.num_exemplars)
+    chosen = _representatives(faces, recipe.num_exemplars)
     size_px, region = max(recipe.exemplar_px, recipe.resolution_px), framing(recipe.framing)
     with ThreadPoolExecutor() as pool:
         cut = partial(_picture, region=region, size_px=size_px)
@@ -62,6 +62,20 @@ def _exemplars_of(stored: StoredFaces, recipe: TrainRecipe) -> tuple[NDArray[np.
     crop_from_units = crop_from_face(region, size_px)
     forms = np.stack([apply(crop_from_units, _form(faces[number])) for number in chosen])
     return np.stack(pictures), np.asarray(forms, np.float32)
+
+
+def _representatives(faces: Sequence[Face], num: int) -> list[int]:
+    """The numbers of at most `num` faces that stand best for all, in ascending order.
+
+    Those whose gaze is not known come in only where there are too few others: they would pass for looking straight ahead.
+    """
+    forms = np.stack([_form(face) for face in faces])
+    is_known = np.array([bool(np.isfinite(face.irises).all()) for face in faces])
+    chosen: list[int] = []
+    for rows in (np.flatnonzero(is_known), np.flatnonzero(~is_known)):
+        if len(rows) and len(chosen) < num:
+            chosen += rows[choose_exemplars(forms[rows], num - len(chosen))].tolist()
+    return sorted(chosen)
 
 
 def presentable(stored: StoredFaces, recipe: TrainRecipe) -> NDArray[np.int64]:

@@ -35,9 +35,12 @@ NUM_SEEN_FACES = 8
 PERCEPTION_AFTER_SECONDS = 30.0
 """Shorter runs are not worth loading the face networks for."""
 
-FEWEST_JUDGEMENTS = 6
+FEWEST_JUDGEMENTS, FEWEST_SINCE = 6, 3
 FEWEST_STEPS = 100
 """Before that the smoothed training loss has hardly begun to follow."""
+
+SETTLED, PATIENCE = 1.01, 1 / 3
+"""A plateau: the last third of the steps brought less than one per cent."""
 
 
 def _only(performer: PerformerFaces, chosen: Tensor) -> PerformerFaces:
@@ -61,16 +64,26 @@ class Judge:
     def judge(self, trainer: Trainer, seconds: float, report: Reporter) -> Judgement:
         """Errors and figures of the network in use, after `seconds` of training."""
         held = {name: _drawn_as(trainer, name, _undisturbed(trainer, faces)) for name, faces in self._held_out.items()}
-        learned = {
-            name: _drawn_as(trainer, name, trainer.still_batch(name, _evenly_spread(len(trainer.crops[name]), MOST_FACES)))
-            for name in self._held_out
+        glance = self._glance(trainer, {name: (batch, drawn[name]) for name, (batch, drawn) in held.items()})
+        if seconds < PERCEPTION_AFTER_SECONDS:
+            return glance
+        seen = {name: round(value, 4) for name, value in self._seen(trainer, held).items() if np.isfinite(value)}
+        return replace(glance, figures={**glance.figures, **seen})
+
+    def glance(self, trainer: Trainer) -> Judgement:
+        """What of a judgement needs neither a swap nor a face network, and so takes a fraction of its time."""
+        batches = {name: _undisturbed(trainer, faces) for name, faces in self._held_out.items()}
+        return self._glance(trainer, {name: (batch, _restored(trainer, name, batch)) for name, batch in batches.items()})
+
+    def _glance(self, trainer: Trainer, held: Mapping[str, tuple[Batch, Tensor]]) -> Judgement:
+        batches = {
+            name: trainer.still_batch(name, _evenly_spread(len(trainer.crops[name]), MOST_FACES)) for name in self._held_out
         }
+        learned = {name: (batch, _restored(trainer, name, batch)) for name, batch in batches.items()}
         figures = {
-            "sharpness": _mean(_sharpness_ratio(batch, drawn[name]) for name, (batch, drawn) in held.items()),
-            "variation": _mean(_variation(batch, drawn[name]) for name, (batch, drawn) in held.items()),
+            "sharpness": _mean(_sharpness_ratio(*each) for each in held.values()),
+            "variation": _mean(_variation(*each) for each in held.values()),
         }
-        if seconds >= PERCEPTION_AFTER_SECONDS:
-            figures |= self._seen(trainer, held)
         known = {name: round(value, 4) for name, value in figures.items() if np.isfinite(value)}
         return Judgement(trainer.num_steps, _error(trainer, held), _error(trainer, learned), known)
 
@@ -150,6 +163,12 @@ def _drawn_as(trainer: Trainer, name: str, batch: Batch) -> tuple[Batch, dict[st
     return batch, {other: trainer.shown.decode(codes, other) for other in (name, *_others(trainer.performers, name))}
 
 
+@torch.inference_mode()
+def _restored(trainer: Trainer, name: str, batch: Batch) -> Tensor:
+    """A performer's faces drawn as itself."""
+    return trainer.shown.decode(trainer.read(trainer.shown, name, batch), name)
+
+
 def _undisturbed(trainer: Trainer, faces: PerformerFaces) -> Batch:
     """Held-out faces as the network is shown them in use."""
     name = faces.performer
@@ -157,8 +176,8 @@ def _undisturbed(trainer: Trainer, faces: PerformerFaces) -> Batch:
     return trainer.undisturbed(faces.crops.to(trainer.crops[name].device), told)
 
 
-def _error(trainer: Trainer, faces: Mapping[str, tuple[Batch, Mapping[str, Tensor]]]) -> float:
-    return _mean(float(reconstruction_loss(drawn[name], batch, trainer.recipe)) for name, (batch, drawn) in faces.items())
+def _error(trainer: Trainer, faces: Mapping[str, tuple[Batch, Tensor]]) -> float:
+    return _mean(float(reconstruction_loss(drawn, batch, trainer.recipe)) for batch, drawn in faces.values())
 
 
 def _sharpness_ratio(batch: Batch, drawn: Tensor) -> float:
@@ -193,22 +212,38 @@ def has_stopped_improving(judgements: Sequence[Judgement]) -> bool:
 
 
 def verdict(judgements: Sequence[Judgement], losses: Sequence[tuple[int, float]]) -> str:
-    """In words, whether the run still gets better on faces held out; without any, whether the training loss still falls."""
-    if len(judgements) < FEWEST_JUDGEMENTS:
-        return _verdict_of_losses(losses)
+    """In words, whether more training would help, by faces held out; without any, whether the training loss still falls.
+
+    At the end of a run the error falls because the learning rate does, whatever was still to be learned: what was judged then
+    says nothing of a longer run, and only what was judged before counts.
+    """
+    before = [each for each in judgements if not each.is_cooling]
+    if len(before) < FEWEST_JUDGEMENTS or before[-1].step < FEWEST_STEPS:
+        return _verdict_of_losses(losses) if not judgements else "too short to judge"
+    if by_heart := _learned_by_heart_since(judgements):
+        return by_heart
+    errors = [each.error for each in before]
+    until = "" if before[-1] is judgements[-1] else f" when the learning rate began to fall, at step {before[-1].step}"
+    settled = next(place for place, error in enumerate(errors) if error <= SETTLED * min(errors))
+    last_third = [place for place, each in enumerate(before) if each.step > (1 - PATIENCE) * before[-1].step]
+    if settled < last_third[0] and len(errors) - settled > FEWEST_SINCE:
+        return f"plateau since step {before[settled].step}: the error on held-out faces no longer fell{until or ' since'}"
+    percent = 100 * (1 - min(errors) / errors[max(0, min(last_third[0], len(errors) - FEWEST_SINCE) - 1)])
+    stretch = f"over the last third of the {'steps before' if until else 'run'}"
+    return f"still improving{until}: the error on held-out faces fell by {percent:.0f} % {stretch}"
+
+
+def _learned_by_heart_since(judgements: Sequence[Judgement]) -> str:
+    """In words, since when held-out faces have been restored worse and those learned from better; "" where they were not."""
     errors = [each.error for each in judgements]
     best = int(np.argmin(errors))
-    last = float(np.median(errors[-3:]))
+    last = float(np.median(errors[-FEWEST_SINCE:]))
     is_learning_by_heart = judgements[-1].train_error < judgements[best].train_error
-    if best < len(errors) - 3 and last > 1.02 * errors[best] and is_learning_by_heart:
-        percent = 100 * (last / errors[best] - 1)
-        since = f"the error on held-out faces rose by {percent:.0f} % since, on training faces it fell"
-        return f"over-fitting since step {judgements[best].step}: {since}"
-    settled = next(place for place, error in enumerate(errors) if error <= 1.01 * errors[best])
-    if len(errors) - settled > max(3, len(errors) // 4):
-        return f"plateau since step {judgements[settled].step}: the error on held-out faces no longer falls"
-    percent = 100 * (1 - errors[best] / errors[-1 - max(2, len(errors) // 4)])
-    return f"still improving: the error on held-out faces fell by {percent:.0f} % over the last quarter of the run"
+    if best >= len(errors) - FEWEST_SINCE or last <= 1.02 * errors[best] or not is_learning_by_heart:
+        return ""
+    percent = 100 * (last / errors[best] - 1)
+    since = f"the error on held-out faces rose by {percent:.0f} % since, on training faces it fell"
+    return f"over-fitting since step {judgements[best].step}: {since}"
 
 
 def _verdict_of_losses(losses: Sequence[tuple[int, float]]) -> str:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from understudy.settings import TrainRecipe
 
@@ -16,6 +17,10 @@ SAVE_SHARE = 0.05
 """Saving takes no more of the time than this, however often it is asked for."""
 FIRST_SHARE = 0.1
 """Of the time between two checkpoints, when the first is due: a run that is killed early, or judged for long, is not lost."""
+JUDGE_SHARE, GLANCE_SHARE = 0.03, 0.02
+"""Judging takes no more of the time than this, however often checkpoints are saved; and so do glances between them."""
+LEAST_GLANCE_SECONDS, GLANCE_GROWTH = 5.0, 0.05
+"""From glance to glance; a run of days is looked at once in a twentieth of what it has been trained, so that they stay few."""
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
 
@@ -45,9 +50,9 @@ class Clock:
         # The first preview comes early, so that a wrong start is seen at once.
         first_preview = now + min(15.0, recipe.preview_seconds) - recipe.preview_seconds
         first_checkpoint = now - (1 - FIRST_SHARE) * recipe.checkpoint_seconds
-        self._last = {"report": now, "preview": first_preview, "checkpoint": first_checkpoint, "judge": -1e9}
+        self._last = {"report": now, "preview": first_preview, "checkpoint": first_checkpoint, "judge": -1e9, "glance": now}
 
-        self.judge_seconds = 0.0
+        self._judge_seconds = {"judge": 0.0, "glance": 0.0}
         self._save_seconds: float | None = None
 
     @property
@@ -69,12 +74,22 @@ class Clock:
         self._last["checkpoint"] = time.monotonic()
         self._save_seconds = self._last["checkpoint"] - began
 
+    def is_judgement_due(self) -> bool:
+        """To be asked at a checkpoint. The first judgement takes long, and waits until something is saved."""
+        return self.has_saved and self.is_due("judge", self._judge_seconds["judge"] / JUDGE_SHARE)
+
+    def is_glance_due(self, trained_seconds: float) -> bool:
+        """Whether to look at the error between two checkpoints, after so long a training in all sessions."""
+        shortest = max(LEAST_GLANCE_SECONDS, GLANCE_GROWTH * trained_seconds)
+        return self.is_due("glance", max(shortest, self._judge_seconds["glance"] / GLANCE_SHARE))
+
     @contextmanager
-    def judging(self) -> Iterator[None]:
-        """Measures what a judgement takes."""
+    def judging(self, what: Literal["judge", "glance"]) -> Iterator[None]:
+        """Measures what a judgement, or a glance, takes; a judgement is a glance as well."""
         began = time.monotonic()
         yield
-        self.judge_seconds = time.monotonic() - began
+        self._last["glance"] = time.monotonic()
+        self._judge_seconds[what] = self._last["glance"] - began
 
     def tick(self) -> float:
         now = time.monotonic()

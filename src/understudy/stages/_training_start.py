@@ -87,7 +87,7 @@ def begin(trainer: Trainer, start: Start | None) -> Progress:
         "began_from": start.model.as_posix(),
         "at_step": start.checkpoint.step,
         "took": start.take,
-        "layers_taken": f"{len(taken)} of {len(own)}",
+        "layers_taken": _layers_taken(trainer, taken),
         "performers": sorted(start.people()),
     }
     from_starter = [name for name in all_taken if name in new]
@@ -107,8 +107,17 @@ def _whose_decoders(names: Iterable[str]) -> set[str]:
 
 def _starter_entry(trainer: Trainer, taken: Sequence[str]) -> Json:
     """What a run's lineage says of the starter that comes with the package."""
-    share = f"{len(taken)} of {len(trainer.network.state_dict())}"
-    return {"began_from": STARTER, "sha256": starter_sha256(), "layers_taken": share}
+    return {"began_from": STARTER, "sha256": starter_sha256(), "layers_taken": _layers_taken(trainer, taken)}
+
+
+def _layers_taken(trainer: Trainer, taken: Sequence[str]) -> str:
+    """How many of the network's layers began with all of another's weights, taken by these names: `21 of 28`.
+
+    A layer's weight and bias are one layer, and a bias that fits by its length alone makes none.
+    """
+    own = trainer.network.state_dict().keys()
+    layers, not_whole = ({name.rpartition(".")[0] for name in names} for names in (own, own - set(taken)))
+    return f"{len(layers - not_whole)} of {len(layers)}"
 
 
 def write_galleries(out: Path, performers: list[PerformerFaces], start: Start | None, state: Json) -> None:

@@ -26,12 +26,15 @@ Until = Literal["spent", "plateau"]
 @dataclass(frozen=True)
 class Judgement:
     """How good the run was at one step. error: the loss on faces held out of training, undisturbed; train_error: the same on
-    as many faces of the training. figures: what else was measured, by name."""
+    as many faces of the training. figures: what else was measured, by name. is_saved: whether a checkpoint holds that state;
+    is_cooling: whether the last part of the run had begun, in which the learning rate falls."""
 
     step: int
     error: float
     train_error: float
     figures: Mapping[str, float] = field(default_factory=dict)
+    is_saved: bool = True
+    is_cooling: bool = False
 
 
 @dataclass
@@ -135,7 +138,7 @@ def save(trainer: Trainer, progress: Progress, out: Path) -> None:
 
 def _mark_if_best(progress: Progress, out: Path) -> None:
     """Let `best` name the checkpoint of this step, if it was judged and none was judged better."""
-    judgements = progress.judgements
+    judgements = [each for each in progress.judgements if each.is_saved]
     if not judgements or judgements[-1].step != progress.num_steps:
         return
     if judgements[-1].error <= SAME_ERROR * min(each.error for each in judgements):

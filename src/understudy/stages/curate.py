@@ -23,8 +23,8 @@ from understudy.stages._curation_report import (
 )
 from understudy.store.events import combine, event_log
 from understudy.store.faceset import FaceSet
-from understudy.store.manifest import MANIFEST_FILE, InputFile, read_manifest
-from understudy.store.runs import RECIPE_FILE, Run, locked, open_run
+from understudy.store.manifest import MANIFEST_FILE, InputFile
+from understudy.store.runs import Run, check_extracted, locked, open_run
 from understudy.store.selection import (
     CURATION_FOLDER,
     clear_selection,
@@ -69,7 +69,7 @@ def curate(
     if is_undo:
         return _undo(faces, folder)
     with FaceSet.open(faces) as face_set:
-        _check_finished(faces)
+        check_extracted(faces, before="curate")
         _check_against(face_set, against)
         _set_by_hand(face_set, keep, leave_out)
         inputs = {"faces": InputFile(faces.as_posix(), sha256_before_curation(face_set))}
@@ -88,15 +88,10 @@ def curate(
 # ---- what may be curated --------------------------------------------------------------------------------------------------
 
 
-def _check_finished(folder: Path) -> None:
-    if (folder / RECIPE_FILE).is_file() and read_manifest(folder) is None:
-        raise BadInput(f"{folder}: its extraction is not finished; give the same extract command again, then curate")
-
-
 def _check_against(face_set: FaceSet, against: Path | None) -> None:
     if against is None:
         return
-    _check_finished(against)
+    check_extracted(against, before="curate")
     with FaceSet.open(against) as other:
         if other.performer == face_set.performer:
             raise BadInput(f"--against {against}: it holds faces of {other.performer} too; name the other performer's face set")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -34,7 +35,7 @@ from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, wr
 from understudy.stages._training_process import Clock, interrupts_between_steps, keep_freed_memory
 from understudy.stages._training_report import REPORT_FILE, write_training_report
 from understudy.stages._training_start import Start, Take, begin, check_take, write_galleries
-from understudy.stages._training_state import Budget, Progress, Until, save, take_up, told_in
+from understudy.stages._training_state import Budget, Judgement, Progress, Until, save, take_up, told_in
 from understudy.stages._training_terms import licences_of_terms, make_adversary, make_features
 from understudy.stages._training_watchdog import Watchdog, note_incident, roll_back
 from understudy.store.atomic import TEMPORARY_PREFIX
@@ -55,9 +56,6 @@ NOT_YET_TRAINED = (
     *(CHECKPOINTS_FOLDER, f"{CHECKPOINTS_FOLDER}/{TEMPORARY_PREFIX}*"),
 )
 """What a training leaves in its folder before its first checkpoint is whole."""
-
-JUDGE_SHARE = 0.03
-"""Judging takes no more of the time than this, however often checkpoints are saved."""
 
 
 def train(
@@ -241,7 +239,7 @@ def _train_until_spent(session: _Session, budget: Budget, out: Path, report: Rep
                 watchdog.forget_collapse()
                 continue
             if share >= 1 or is_stopped:
-                wrong = _save_at_the_end(session, out, report) if not parallel.rank() else ""
+                wrong = _save_at_the_end(session, budget, out, report) if not parallel.rank() else ""
                 if share >= 1 and not is_stopped and parallel.from_rank_zero([float(bool(wrong))])[0]:
                     continue
                 break
@@ -276,29 +274,42 @@ def _look_after(
         report(_progress_event(trainer, progress, budget, step))
     if clock.is_due("preview", recipe.preview_seconds) and session.standing.holds(now=True):
         write_preview(trainer, out)
-    if not clock.is_checkpoint_due() or not session.standing.holds(now=True):  # the loop ends by it
+    if not clock.is_checkpoint_due():
+        is_due = session.judge is not None and clock.is_glance_due(progress.seconds)
+        return _judge(session, budget, clock, watchdog, "glance", report) if is_due else ""
+    if not session.standing.holds(now=True):  # the loop ends by it
         return ""
-    # The first judgement takes long, and waits until something is saved.
-    if session.judge is not None and clock.has_saved and clock.is_due("judge", clock.judge_seconds / JUDGE_SHARE):
-        with clock.judging():
-            _judge(session, report)
-        if wrong := watchdog.look_at(progress.judgements[-1]):
-            return wrong
-        if budget.until == "plateau" and progress.plateau_at is None and not budget.is_cooling(progress):
-            progress.plateau_at = budget.done(progress) if has_stopped_improving(progress.judgements) else None
+    is_due = session.judge is not None and clock.is_judgement_due()
+    if is_due and (wrong := _judge(session, budget, clock, watchdog, "judge", report)):
+        return wrong
     with clock.saving():
         return _save_if_sound(trainer, progress, out)
 
 
-def _judge(session: _Session, report: Reporter) -> None:
-    """Add a judgement of this step, and tell it."""
+def _judge(
+    session: _Session, budget: Budget, clock: Clock, watchdog: Watchdog, how: Literal["judge", "glance"], report: Reporter
+) -> str:
+    """Add a judgement of this step and tell it, or only glance at the error; begin to cool down where that is asked for once
+    it no longer falls. Returns what is wrong with the run, "" where nothing is."""
+    with clock.judging(how):
+        judgement = _add_judgement(session, budget, how, report)
+    wrong, progress = watchdog.look_at(judgement), session.progress
+    if not wrong and budget.until == "plateau" and progress.plateau_at is None and not budget.is_cooling(progress):
+        progress.plateau_at = budget.done(progress) if has_stopped_improving(progress.judgements) else None
+    return wrong
+
+
+def _add_judgement(session: _Session, budget: Budget, how: Literal["judge", "glance"], report: Reporter) -> Judgement:
     assert session.judge is not None
-    progress = session.progress
-    judgement = session.judge.judge(session.trainer, progress.seconds, report)
+    trainer, progress, is_saved = session.trainer, session.progress, how == "judge"
+    judged = session.judge.judge(trainer, progress.seconds, report) if is_saved else session.judge.glance(trainer)
+    judgement = replace(judged, is_saved=is_saved, is_cooling=budget.is_cooling(progress))
     progress.judgements.append(judgement)
-    figures = {"held_out_error": round(judgement.error, 5), "train_error": round(judgement.train_error, 5)}
-    words = verdict(progress.judgements, progress.losses)
-    report(Event(STAGE, "figures", message=words, figures={"step": progress.num_steps, **figures, **judgement.figures}))
+    if is_saved:
+        figures = {"held_out_error": round(judgement.error, 5), "train_error": round(judgement.train_error, 5)}
+        words = verdict(progress.judgements, progress.losses)
+        report(Event(STAGE, "figures", message=words, figures={"step": progress.num_steps, **figures, **judgement.figures}))
+    return judgement
 
 
 def _save_if_sound(trainer: Trainer, progress: Progress, out: Path) -> str:
@@ -310,13 +321,13 @@ def _save_if_sound(trainer: Trainer, progress: Progress, out: Path) -> str:
     return ""
 
 
-def _save_at_the_end(session: _Session, out: Path, report: Reporter) -> str:
+def _save_at_the_end(session: _Session, budget: Budget, out: Path, report: Reporter) -> str:
     """The last judgement, checkpoint and preview; returns what is wrong, "" where nothing is."""
     progress = session.progress
-    is_judged = bool(progress.judgements) and progress.judgements[-1].step == progress.num_steps
+    is_judged = any(each.step == progress.num_steps and each.is_saved for each in progress.judgements[-2:])
     if session.judge is not None and progress.num_steps and not is_judged and session.trainer.is_finite():
         report(Event(STAGE, "started", message="judging the last state"))
-        _judge(session, report)
+        _add_judgement(session, budget, "judge", report)
     wrong = _save_if_sound(session.trainer, progress, out)
     if not wrong:
         write_preview(session.trainer, out)
@@ -352,8 +363,8 @@ def _finish(run: Run, session: _Session, consent: Mapping[str, str], report: Rep
         "num_incidents": len(progress.incidents),
         "verdict": verdict(progress.judgements, progress.losses),
     }
-    if progress.judgements:
-        best = min(progress.judgements, key=lambda each: each.error)
+    if saved := [each for each in progress.judgements if each.is_saved]:
+        best = min(saved, key=lambda each: each.error)
         figures |= {"best_step": best.step, "held_out_error": round(best.error, 5), **best.figures}
     report(Event(STAGE, "finished", message=str(figures["verdict"])))
     write_training_report(run.folder, progress, figures, asdict(trainer.recipe))

@@ -221,13 +221,26 @@ def _remove_work_on_other_terms(folder: Path, asked: Json) -> None:
         sync_folder(folder)
 
 
+def check_extracted(faces: Path, before: str) -> None:
+    """Raises BadInput where the extraction of a face set was begun and not finished: it holds only a part of its faces.
+
+    before: what to do when it is finished.
+    """
+    if (faces / RECIPE_FILE).is_file() and not (faces / MANIFEST_FILE).is_file():
+        raise BadInput(f"{faces}: its extraction is not finished; give the same extract command again, then {before}")
+
+
 def recipe_differences(there: Json, now: Json) -> list[str]:
     """What differs between two `recipe.json`, a sentence for each field: "resolution_px: 64 there, 96 now".
 
     A setting that one of them lacks is as good as one that is off: a folder from before there was such a setting goes on
-    without it.
+    without it, and so with what only says how that which is off would be done.
     """
     fields_there, fields_now = _comparable(there), _comparable(now)
+    for how, what in _HOW.items():
+        if fields_there.get(what) in _OFF and fields_now.get(what) in _OFF:
+            fields_there.pop(how, None)
+            fields_now.pop(how, None)
     names = [*fields_there, *(name for name in fields_now if name not in fields_there)]
     both = {name: (fields_there.get(name), fields_now.get(name)) for name in names}
     return [
@@ -239,6 +252,10 @@ def recipe_differences(there: Json, now: Json) -> list[str]:
 
 _OFF = {None, "none", "None", "0", "0.0", "False", ""}
 """How a setting that is off reads as text, and one that is not there."""
+
+
+_HOW = {"exemplar_px": "num_exemplars"}
+"""Settings that say nothing where another is off."""
 
 
 def _comparable(asked: Json) -> dict[str, str]:

@@ -68,8 +68,7 @@ def check_age(performer: str, pictures: Sequence[Image], review: Review, command
     )
     if judged.years + judged.deviation_years < FULL_AGE_YEARS:
         raise Refused(f"{looks}, which is under age; minors are never trained on or converted")
-    is_reviewed = bool(review.reviewed_by and review.document and review.reviewed_on)
-    if judged.years < CLEARLY_ADULT_YEARS and not is_reviewed:
+    if judged.years < CLEARLY_ADULT_YEARS and not review.is_complete:
         raise Refused(
             f"{looks}, which leaves a doubt about full age; have a person see a document, then make the record anew: "
             f"`understudy consent revoke {performer}`, `understudy consent new {performer} --kind KIND`, and answer `unsure`"

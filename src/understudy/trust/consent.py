@@ -309,11 +309,10 @@ def _check_not_another(name: str, embeddings: FloatArray, faces: Mapping[str, Id
 
 
 def _check_age(where: str, record: ConsentRecord) -> None:
-    person, review = record.person, record.review
+    person = record.person
     if person.age == "minor":
         raise Refused(f"{where}: the performer is declared under age; minors are never trained on or converted")
-    reviewed = review.reviewed_by and review.document and review.reviewed_on
-    if person.age == "doubtful" and not reviewed:
+    if person.age == "doubtful" and not record.review.is_complete:
         raise Refused(
             f"{where}: the performer's age is doubtful; a person must check a document and sign a record with "
             "[review] reviewed_by, reviewed_on and document filled in"

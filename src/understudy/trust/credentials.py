@@ -1,6 +1,7 @@
 """Writes and reads C2PA content credentials: who made a file with what from what, signed; inside the file or beside it.
 
-The only importer of c2pa. Formats that cannot hold a manifest (mkv, folders of frames) get a sidecar `NAME.c2pa`.
+The only importer of c2pa. Formats that cannot hold a manifest (mkv, folders of frames) get a sidecar, whose name is
+theirs with `.c2pa` after it (`swap.mkv.c2pa`, `frames.sha256.c2pa`).
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def read_credentials(path: Path) -> Credentials:
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the credentials of a file lie that cannot hold them: `NAME.c2pa` beside it."""
+    """Where the credentials of a file lie that cannot hold them: beside it, `swap.mkv.c2pa` say."""
     return path.with_name(path.name + SIDECAR_SUFFIX)
 
 

@@ -73,6 +73,11 @@ class Review:
     reviewed_on: datetime.date | None = None
     document: str = ""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether somebody has looked: all three are filled in."""
+        return bool(self.reviewed_by and self.reviewed_on and self.document)
+
 
 @dataclass(frozen=True)
 class Footage:
