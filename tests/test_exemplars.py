@@ -83,7 +83,7 @@ def test_detail_follows_the_form_that_was_drawn() -> None:
     assert likeness(sharp, truth) < 0.5
 
 
-def test_the_exemplar_that_is_most_alike_in_form_decides() -> None:
+def test_the_exemplar_that_is_most_alike_in_form_decides_where_none_looks_like_what_was_drawn() -> None:
     shut, smiling = skin(seed=1), skin(seed=2)
     several = exemplars([shut, smiling], [form(), form(smile=0.12)])
     drawn = np.full((SIZE, SIZE, 3), 0.4, np.float32)
@@ -237,12 +237,24 @@ def test_a_form_that_was_not_read_is_where_the_frames_around_it_say() -> None:
     assert np.isnan(steady_form([lost, lost], 1, 1.0, like_px=1.0)).all()
 
 
-def test_detail_does_not_jump_when_an_exemplar_takes_anothers_place_among_the_nearest() -> None:
-    smiles = 0.003 * np.arange(-6, 7)
-    many = exemplars([skin(seed) for seed in range(len(smiles))], [form(smile) for smile in smiles])
-    drawn = soft(skin())
+@pytest.mark.parametrize("num", [13, 61])  # more than have a say, and more than are looked at
+def test_detail_does_not_jump_when_an_exemplar_takes_anothers_place_among_the_nearest(num: int) -> None:
+    smiles = 0.003 * (np.arange(num) - num // 2)
+    many = exemplars([skin(seed) for seed in range(num)], [form(smile) for smile in smiles])
+    drawn = soft(skin(seed=99))
     before, after, farther = (many.detailed(drawn, form(smile)) for smile in (-1e-7, 1e-7, 2e-3))
     assert np.abs(after - before)[LIPS].max() < 1e-3 < np.abs(farther - after)[LIPS].max()
+
+
+def test_of_mouths_alike_in_form_the_one_that_looks_like_what_was_drawn_decides() -> None:
+    with_teeth, without = skin(seed=1), skin(seed=1)
+    row, column = np.rint(form()[list(INNER_LIPS), :2].mean(0)[::-1]).astype(int)
+    inside = (slice(row - 2, row + 3), slice(column - 8, column + 8))
+    with_teeth[inside], without[inside] = 0.8, 0.1
+    both = exemplars([with_teeth, without], [form(), form(smile=0.001)])
+    for truth in (with_teeth, without):
+        drawn = cv2.GaussianBlur(truth, (0, 0), 2)
+        assert np.abs(both.detailed(drawn, form()) - truth)[inside].mean() < 0.4 * np.abs(drawn - truth)[inside].mean()
 
 
 def test_exemplars_that_are_all_equally_alike_all_have_a_say() -> None:

@@ -1,9 +1,10 @@
 """Fine detail from a performer's own pictures: what a network draws too softly, taken from real ones of nearly the same form.
 
 A small network knows where a performer's lids, lips and lines are, and draws them soft. Its exemplars, pictures of the
-performer, show them sharp. The mesh of what was drawn says where each bit of the face lies in them; those most alike in form
-are unwrapped onto the drawn face, for either eye, the mouth and the rest by themselves, and their detail takes the place of
-what was drawn of it. Detail is the logarithm of a picture over its own blur, so that light and complexion cancel out.
+performer, show them sharp. The mesh of what was drawn says where each bit of the face lies in them; those most alike in form,
+and of eyes and mouth in looks, are unwrapped onto the drawn face, for either eye, the mouth and the rest by themselves, and
+their detail takes the place of what was drawn of it. Detail is the logarithm of a picture over its own blur, so that light and
+complexion cancel out.
 
 Sources: Liu, Shan and Zhang 2001, "Expressive expression mapping with ratio images" (detail as a ratio); Thies et al. 2016,
 "Face2Face: real-time face capture and reenactment of RGB videos" (a mouth found in the performer's own footage).
@@ -15,7 +16,6 @@ two irises, that at image left first, in pixels of the crop, z in pixels towards
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 import cv2
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from understudy.imaging.depth import Picture
 from understudy.imaging.masks import Mask, dilate, erode, hull_mask
-from understudy.imaging.matte import mesh_triangles
-from understudy.imaging.meanface import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE, mean_face, raise_forehead
+from understudy.imaging.meanface import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from understudy.imaging.meshcover import Where, cover_of, middles, outline, where_it_lies
 from understudy.types import FloatArray
 
 NUM_FORM_POINTS = 470
@@ -35,8 +35,16 @@ NUM_ALIKE = 8
 """Exemplars that have a say at once. Fewer are sharper and flicker more: with 24 the truth pair's sharpness is 0.70 for 0.73,
 its flicker 2.83 for 2.90 (docs/log.md)."""
 
-NEAR_UNITS = 0.004
-"""Forms this far apart are alike, whichever is the nearest; in face units, as all that follow."""
+NUM_NEAR = 24
+"""Exemplars nearest in form, among which looks decide."""
+
+NEAR_UNITS, NEAR_FEATURES = 0.004, 0.006
+"""Forms this far apart are alike, whichever is the nearest; in face units, as all that follow. Of eyes and mouth the mesh of a
+soft face says less than their looks: it takes a mouth open by a little for shut."""
+
+LOOKS, LOOKS_ALIKE, NEAREST_LOOKS = 0.023, 0.01, 0.08
+"""What an eye or a mouth looks like: its detail blurred (sigma) to what the network draws; how far two that look alike are
+apart, in the logarithm of light; and how much farther, as a share of the square, where even the nearest is far."""
 
 BROAD_FINE, BROAD_FEATURES = 1 / 32, 0.08
 """Where detail ends (sigma of the blur): of skin, where the network's broader shading is better than another frame's, and of
@@ -67,7 +75,6 @@ SHUT, OPEN = 0.12, 0.25
 
 _LEAST_WEIGHT = 1e-6
 """Where all are equally alike, all weigh the same."""
-_LEAST_AREA_PX = 0.3
 _ROW_PX = 1024
 _LEVELS = np.float32(8192)
 """Detail as whole numbers, which OpenCV samples as they are; it reaches from -4 to 4, farther than `DARK` lets it."""
@@ -76,35 +83,21 @@ _PARTS = ((*LEFT_EYE, *[LEFT_IRIS] * 8), (*RIGHT_EYE, *[RIGHT_IRIS] * 8), (*OUTE
 _REST = tuple(range(LEFT_IRIS))
 
 
-class _Where(NamedTuple):
-    """The pixels (M,) that a mesh covers, counted along a crop's rows: in which triangle (M, 3), with which shares (M, 3)."""
-
-    pixels: NDArray[np.int64]
-    corners: NDArray[np.int64]
-    shares: NDArray[np.float32]
-
-    def only(self, chosen: NDArray[np.bool_]) -> _Where:
-        numbers = np.flatnonzero(chosen)
-        return _Where(self.pixels[numbers], self.corners[numbers], self.shares[numbers])
-
-    def between(self, at_points: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(M, C): what lies between the mesh's points, where what is at them is known (468, C)."""
-        values = self.shares[:, :1] * at_points[self.corners[:, 0]]
-        for corner in (1, 2):
-            values += self.shares[:, corner, None] * at_points[self.corners[:, corner]]
-        return values
-
-    def places_on(self, forms: FloatArray) -> NDArray[np.float32]:
-        """(K, M, 2): where the same bits of the face lie in K pictures with other forms (K, 470, 2)."""
-        outlines = np.stack([_outline(form)[:, :2] for form in forms], axis=1).astype(np.float32)
-        return self.between(outlines.reshape(LEFT_IRIS, -1)).reshape(-1, len(forms), 2).swapaxes(0, 1)
-
-
 class _Detail(NamedTuple):
-    """An exemplar's detail (S, S, 3) in `_LEVELS`, and how strong it is around the mesh's points (468,)."""
+    """An exemplar's detail (S, S, 3) in `_LEVELS`, the same as soft as a network draws it, and how strong it is around the
+    mesh's points (468,)."""
 
     levels: NDArray[np.int16]
+    looks: NDArray[np.int16]
     strength: NDArray[np.float32]
+
+
+class _Near(NamedTuple):
+    """The numbers (K,) of the exemplars nearest in form, how far they are (K,) in face units, and how far the next one is."""
+
+    numbers: NDArray[np.int64]
+    distances: NDArray[np.float64]
+    beyond: float
 
 
 class Exemplars:
@@ -134,56 +127,70 @@ class Exemplars:
         drawn = np.clip(drawn, 0, 1)  # enlarged, it may be darker than black
         if not (np.isfinite(form).all() and strength > 0):
             return drawn
-        where = _where(form, size_px)
-        cover = _cover(where, size_px)
+        where = where_it_lies(form, size_px)
+        cover = cover_of(where, size_px)
         if not cover.any():
             return drawn
         parts = _part_masks(form, size_px, self._px_per_unit)
         own = self._log_detail(drawn, cover, sum(parts[:-1], np.zeros_like(cover)))
+        looks = _soft(own, LOOKS * self._px_per_unit)
         total, trust = np.zeros((size_px * size_px, 4), np.float32), np.zeros_like(cover)
         for points, mask, trusted in zip(
             (*_PARTS, _REST), parts, (*[TRUSTED_FEATURES] * len(_PARTS), TRUSTED_REST), strict=True
         ):
             there = where.only(mask.ravel()[where.pixels] > 0)
-            numbers, weights, nearest = self._alike(form, points)
-            forms = self.forms[numbers]
-            places = _looking_alike(there.places_on(forms), _middles(there.pixels, size_px), form, forms, points)
-            total[there.pixels] += mask.ravel()[there.pixels, None] * self._seen(there, places, numbers, weights)
-            trust += mask * np.float32(np.exp(-((nearest / trusted) ** 4)))
+            near = self._nearest(form, points)
+            unlike = self._unlikeness(there, near.numbers, form, points, mask, looks) if points is not _REST else None
+            chosen, weights = _alike(near, unlike)
+            numbers = near.numbers[chosen]
+            seen = self._seen(there, self._places(there, numbers, form, points), numbers, weights)
+            total[there.pixels] += mask.ravel()[there.pixels, None] * seen
+            trust += mask * np.float32(np.exp(-((near.distances.min() / trusted) ** 4)))
         averages = total.reshape(size_px, size_px, 4)
-        wanted = averages[..., :3] * self._restored(averages, cover)[..., None]
+        light = averages[..., :3].mean(axis=2, keepdims=True)
+        # hue is not weakened as light is: teeth that are made less pink than the mean around them turn blue
+        wanted = averages[..., :3] + (self._restored(averages, cover)[..., None] - 1) * light
         inside = _soft(erode(cover, RIM * self._px_per_unit), RIM_SOFTNESS * self._px_per_unit)
         change = (np.float32(strength) * inside * trust)[..., None] * (wanted - own)
         return np.asarray(np.clip((drawn + np.float32(DARK)) * np.exp(change) - np.float32(DARK), 0, 1), np.float32)
 
-    def _alike(self, form: FloatArray, points: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
-        """The exemplars most alike in the form of some points, wherever these lie; their weights; the least distance, units.
-
-        Weights are a smooth function of the form, so that nothing jumps from frame to frame: each has what its likeness is
-        more than that of the first who has no say, so that who comes in or goes has none then.
-        """
+    def _nearest(self, form: FloatArray, points: Sequence[int]) -> _Near:
+        """The exemplars nearest in the form of some points, wherever these lie."""
         difference = self.forms[:, points] - form[list(points), :2]
         difference -= difference.mean(axis=1, keepdims=True)
         distances = np.sqrt((difference**2).sum(axis=2).mean(axis=1)) / self._px_per_unit
-        numbers = np.argsort(distances, kind="stable")[: NUM_ALIKE + 1]
-        near, nearest = distances[numbers], float(distances[numbers[0]])
-        weights = np.exp(-(near**2 - nearest**2) / (2 * (NEAR_UNITS**2 + nearest**2)))
-        if len(numbers) > NUM_ALIKE:
-            numbers, weights = numbers[:-1], weights[:-1] - weights[-1] + _LEAST_WEIGHT
-        return numbers, weights / weights.sum(), nearest
+        numbers = np.argsort(distances, kind="stable")[: NUM_NEAR + 1]
+        beyond = float(distances[numbers[-1]]) if len(numbers) > NUM_NEAR else np.inf
+        return _Near(numbers[:NUM_NEAR], distances[numbers[:NUM_NEAR]], beyond)
+
+    def _places(self, there: Where, numbers: NDArray[np.int64], form: FloatArray, points: Sequence[int]) -> NDArray[np.float32]:
+        """(K, M, 2): where a part of the face, that of these points, lies in some exemplars."""
+        forms = self.forms[numbers]
+        return _looking_alike(there.places_on(forms), middles(there.pixels, self.size_px), form, forms, points)
+
+    def _unlikeness(
+        self,
+        there: Where,
+        numbers: NDArray[np.int64],
+        form: FloatArray,
+        points: Sequence[int],
+        mask: Mask,
+        looks: NDArray[np.float32],
+    ) -> NDArray[np.float64]:
+        """(K,): the mean squared difference of a part's looks in some exemplars from those of what was drawn, (S, S, 3)."""
+        drawn, weights = looks.reshape(-1, 3)[there.pixels], mask.ravel()[there.pixels, None]
+        places = self._places(there, numbers, form, points)
+        seen = (_at(self._detail(number).looks, place) / _LEVELS for number, place in zip(numbers, places, strict=True))
+        return np.array([(weights * (each - drawn) ** 2).sum() for each in seen]) / (3 * float(weights.sum()) + 1e-6)
 
     def _seen(
-        self, there: _Where, places: NDArray[np.float32], numbers: NDArray[np.int64], weights: NDArray[np.float64]
+        self, there: Where, places: NDArray[np.float32], numbers: NDArray[np.int64], weights: NDArray[np.float64]
     ) -> NDArray[np.float32]:
         """(M, 4): the mean detail of some exemplars and how strong it is in each; places (K, M, 2): where it lies in them."""
-        num, shares = len(there.pixels), weights.astype(np.float32)
-        laid = np.zeros((len(numbers), -(-num // _ROW_PX) * _ROW_PX, 2), np.float32)
-        laid[:, :num] = places - np.float32(0.5)
-        total = np.zeros((num, 3), np.float32)
-        for number, share, rows in zip(numbers, shares, laid.reshape(len(numbers), -1, _ROW_PX, 2), strict=True):
-            # a list of places is laid in rows, as OpenCV takes 32,767 of a side at most
-            levels = cv2.remap(self._detail(number).levels, rows, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            total += levels.reshape(-1, 3)[:num] * (share / _LEVELS)
+        shares = weights.astype(np.float32)
+        total = np.zeros((len(there.pixels), 3), np.float32)
+        for number, share, place in zip(numbers, shares, places, strict=True):
+            total += _at(self._detail(number).levels, place) * (share / _LEVELS)
         strength = shares @ np.stack([self._detail(number).strength for number in numbers])
         # a pixel on the rim of the mesh may have its middle just beyond it, and the strength there be less than none
         return np.concatenate([total, np.maximum(there.between(strength[:, None]), 0)], axis=1)
@@ -192,14 +199,16 @@ class Exemplars:
         """Worked out when it is first asked for."""
         if number not in self._details:
             form = self.forms[number]
-            cover = _cover(_where(form, self.size_px), self.size_px)
+            cover = cover_of(where_it_lies(form, self.size_px), self.size_px)
             parts = _part_masks(form, self.size_px, self._px_per_unit)
             picture = self.pictures[number].astype(np.float32) / np.float32(255)
             detail = self._log_detail(picture, cover, sum(parts[:-1], np.zeros_like(cover)))
             around = _blur_within(detail.mean(axis=2) ** 2, cover, BROAD_FINE * self._px_per_unit)
-            points = (_outline(form)[:, :2] - 0.5).astype(np.float32)
+            points = (outline(form)[:, :2] - 0.5).astype(np.float32)
             strength = cv2.remap(around, points, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
-            self._details[number] = _Detail(np.rint(detail * _LEVELS).astype(np.int16), strength)
+            looks = _soft(detail, LOOKS * self._px_per_unit)
+            levels, soft_levels = (np.rint(each * _LEVELS).astype(np.int16) for each in (detail, looks))
+            self._details[number] = _Detail(levels, soft_levels, strength)
         return self._details[number]
 
     def _log_detail(self, picture: Picture, cover: Mask, features: Mask) -> NDArray[np.float32]:
@@ -215,6 +224,24 @@ class Exemplars:
         sigma_px = BROAD_FINE * self._px_per_unit
         there, single = (_blur_within(each, cover, sigma_px) for each in (total[..., :3].mean(axis=2) ** 2, total[..., 3]))
         return np.clip(np.sqrt((single + 1e-4) / (there + 1e-4)), 1, MOST_RESTORED)
+
+
+def _alike(near: _Near, unlike: NDArray[np.float64] | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Which of the nearest exemplars have a say, by their places among them, and their weights.
+
+    unlike: (K,), how little they look like what was drawn; None where form alone decides. Weights are a smooth function of
+    both, so that nothing jumps from frame to frame: each has what its likeness is more than that of the first who has no say,
+    so that who comes in or goes has none then.
+    """
+    nearest, alike = near.distances.min(), NEAR_UNITS if unlike is None else NEAR_FEATURES
+    apart = (near.distances**2 - nearest**2) / (alike**2 + nearest**2)
+    if unlike is not None:
+        apart += (unlike - unlike.min()) / (LOOKS_ALIKE**2 + NEAREST_LOOKS * unlike.min())
+    weights = np.exp(-apart / 2) * np.clip(1 - (near.distances / max(near.beyond, 1e-12)) ** 2, 0, 1)
+    order = np.argsort(-weights, kind="stable")
+    rest = weights[order[NUM_ALIKE]] if len(order) > NUM_ALIKE else 0.0
+    shares = weights[order[:NUM_ALIKE]] - rest + _LEAST_WEIGHT
+    return order[:NUM_ALIKE], shares / shares.sum()
 
 
 def choose_exemplars(forms: FloatArray, num: int) -> NDArray[np.int64]:
@@ -261,36 +288,17 @@ def _eye(forms: FloatArray, lids: Sequence[int]) -> tuple[FloatArray, FloatArray
     return widths, np.clip((np.linalg.norm(upper - lower, axis=1) / widths - SHUT) / (OPEN - SHUT), 0, 1)
 
 
-# ---- the mesh over a crop -------------------------------------------------------------------------------------------------
+# ---- the parts of a crop -------------------------------------------------------------------------------------------------
 
 
-def _where(form: FloatArray, size_px: int) -> _Where:
-    """What a mesh covers: of triangles that lie over one another, as in profile, the one nearest to the camera counts."""
-    points, triangles = _outline(form), mesh_triangles()
-    areas = _areas(points)
-    order = np.argsort(points[triangles, 2].mean(axis=1), kind="stable") if points.shape[1] > 2 else np.arange(len(triangles))
-    numbers = np.full((size_px, size_px), -1, np.int32)
-    fixed = np.round((points[triangles, :2] - 0.5) * 16).astype(np.int32)
-    for triangle in order[areas[order] > _LEAST_AREA_PX]:  # the others are seen from behind
-        cv2.fillConvexPoly(numbers, fixed[triangle], int(triangle), lineType=cv2.LINE_8, shift=4)
-    pixels = np.flatnonzero(numbers >= 0)
-    inside = triangles[numbers.ravel()[pixels]]
-    a, b, c = (points[inside[:, corner], :2] for corner in range(3))
-    place = _middles(pixels, size_px)
-    whole = _cross(b - a, c - a)
-    second, third = _cross(place - a, c - a) / whole, _cross(b - a, place - a) / whole
-    return _Where(pixels, inside, np.stack([1 - second - third, second, third], axis=1).astype(np.float32))
-
-
-def _middles(pixels: NDArray[np.int64], size_px: int) -> FloatArray:
-    """(M, 2): the middles of pixels that are counted along the rows of a crop."""
-    return np.stack([pixels % size_px + 0.5, pixels // size_px + 0.5], axis=1)
-
-
-def _cover(where: _Where, size_px: int) -> Mask:
-    cover = np.zeros(size_px * size_px, np.float32)
-    cover[where.pixels] = 1
-    return cover.reshape(size_px, size_px)
+def _at(levels: NDArray[np.int16], places: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(M, 3): what lies at places (M, 2) of a picture (S, S, 3)."""
+    num = len(places)
+    # a list of places is laid in rows, as OpenCV takes 32,767 of a side at most
+    laid = np.zeros((-(-num // _ROW_PX) * _ROW_PX, 2), np.float32)
+    laid[:num] = places - np.float32(0.5)
+    found = cv2.remap(levels, laid.reshape(-1, _ROW_PX, 2), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found.reshape(-1, 3)[:num], np.float32)
 
 
 def _part_masks(form: FloatArray, size_px: int, px_per_unit: float) -> list[Mask]:
@@ -304,28 +312,7 @@ def _part_masks(form: FloatArray, size_px: int, px_per_unit: float) -> list[Mask
     return [*masks, left]
 
 
-def _outline(form: FloatArray) -> FloatArray:
-    """The mesh's 468 points, drawn out to mid-forehead."""
-    return raise_forehead(np.asarray(form, np.float64)[:LEFT_IRIS])
-
-
-def _areas(points: FloatArray) -> FloatArray:
-    """(T,) of each triangle in pixels, negative where it is seen from behind."""
-    a, b, c = (points[mesh_triangles()[:, corner], :2] for corner in range(3))
-    return _cross(b - a, c - a) / 2 * _signs()
-
-
-@cache
-def _signs() -> FloatArray:
-    a, b, c = (raise_forehead(mean_face())[mesh_triangles()[:, corner], :2] for corner in range(3))
-    return np.sign(_cross(b - a, c - a))
-
-
-def _cross(a: FloatArray, b: FloatArray) -> FloatArray:
-    return np.asarray(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
-
-
-def _soft(mask: Mask, sigma_px: float) -> Mask:
+def _soft(mask: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma_px), np.float32)
 
 
