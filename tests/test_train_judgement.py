@@ -16,7 +16,7 @@ from understudy.recipes import quick, train_recipe
 from understudy.stages._training_faces import is_held_out
 from understudy.stages._training_judge import FEWEST_JUDGEMENTS, has_stopped_improving, verdict
 from understudy.stages._training_process import Clock
-from understudy.stages._training_state import Judgement
+from understudy.stages._training_state import Budget, Judgement, Progress
 from understudy.stages.train import train
 from understudy.store.checkpoints import best_valid, latest_valid
 
@@ -65,6 +65,18 @@ def test_the_fall_while_the_learning_rate_falls_says_nothing_of_a_longer_run() -
 def test_a_run_that_was_hardly_judged_before_it_cooled_down_is_too_short_to_judge() -> None:
     cooled = [replace(each, is_cooling=each.step > 300) for each in judged([1 / step for step in range(1, 13)])]
     assert verdict(cooled, [(step, 1 / step) for step in range(1, 101)]) == "too short to judge"
+
+
+def test_a_learning_rate_that_stays_never_begins_to_fall() -> None:
+    done = Progress(num_steps=100)
+    assert not Budget(100, None, "spent", cool_fraction=0.0).is_cooling(done)
+    assert Budget(100, None, "spent", cool_fraction=0.4).is_cooling(done)
+
+
+def test_a_judgement_that_is_no_number_is_left_out_of_the_verdict() -> None:
+    errors = [1 / step for step in range(1, 13)]
+    assert verdict(judged([*errors, float("nan")]), []) == verdict(judged(errors), [])
+    assert verdict(judged([float("nan")] * 9), []) == "too short to judge"
 
 
 @pytest.mark.parametrize(("glance_seconds", "minutes"), [(0.3, 5), (0.6, 5), (0.3, 600)])

@@ -217,6 +217,7 @@ def verdict(judgements: Sequence[Judgement], losses: Sequence[tuple[int, float]]
     At the end of a run the error falls because the learning rate does, whatever was still to be learned: what was judged then
     says nothing of a longer run, and only what was judged before counts.
     """
+    judgements = [each for each in judgements if np.isfinite(each.error)]  # a network that has gone wrong draws no numbers
     before = [each for each in judgements if not each.is_cooling]
     if len(before) < FEWEST_JUDGEMENTS or before[-1].step < FEWEST_STEPS:
         return _verdict_of_losses(losses) if not judgements else "too short to judge"

@@ -103,7 +103,7 @@ class Budget:
 
     def is_cooling(self, progress: Progress) -> bool:
         """Whether the last part of the run has begun, in which it gets better because the learning rate falls."""
-        return self.progress(progress) >= 1 - self.cool_fraction
+        return self.cool_fraction > 0 and self.progress(progress) >= 1 - self.cool_fraction
 
 
 def save(trainer: Trainer, progress: Progress, out: Path) -> None:
