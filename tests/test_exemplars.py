@@ -261,3 +261,10 @@ def test_exemplars_that_are_all_equally_alike_all_have_a_say() -> None:
     truth = skin()
     same = exemplars([truth] * 12, [form()] * 12).detailed(soft(truth), form())
     assert likeness(same, truth) > 0.95
+
+
+def test_where_form_and_looks_disagree_one_of_them_decides_and_not_the_mean_of_all() -> None:
+    pictures = [skin(seed) for seed in range(12)]
+    several = exemplars(pictures, [form(0.2 * number) for number in range(12)])
+    sharp = several.detailed(cv2.GaussianBlur(pictures[5], (0, 0), 1), form())
+    assert max(likeness(sharp, picture, LIPS) for picture in pictures) > 0.9

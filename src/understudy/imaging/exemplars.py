@@ -237,7 +237,7 @@ def _alike(near: _Near, unlike: NDArray[np.float64] | None) -> tuple[NDArray[np.
     apart = (near.distances**2 - nearest**2) / (alike**2 + nearest**2)
     if unlike is not None:
         apart += (unlike - unlike.min()) / (LOOKS_ALIKE**2 + NEAREST_LOOKS * unlike.min())
-    weights = np.exp(-apart / 2) * np.clip(1 - (near.distances / max(near.beyond, 1e-12)) ** 2, 0, 1)
+    weights = np.exp((apart.min() - apart) / 2) * np.clip(1 - (near.distances / max(near.beyond, 1e-12)) ** 2, 0, 1)
     order = np.argsort(-weights, kind="stable")
     rest = weights[order[NUM_ALIKE]] if len(order) > NUM_ALIKE else 0.0
     shares = weights[order[:NUM_ALIKE]] - rest + _LEAST_WEIGHT
