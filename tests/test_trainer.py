@@ -263,14 +263,14 @@ def test_frozen_parts_keep_their_weights_and_the_rest_learns() -> None:
 @pytest.mark.parametrize("sharing", ["identity-code", "two-inters"])
 def test_a_performer_whom_a_shared_decoder_draws_cannot_be_frozen(sharing: str) -> None:
     recipe = replace(TINY, sharing=sharing, is_expression_measured=False)
-    with pytest.raises(BadInput, match="abel cannot be frozen: with this sharing one decoder draws all performers"):
+    with pytest.raises(BadInput, match=f"--freeze abel: with sharing={sharing} one decoder draws all performers"):
         tiny_trainer(recipe, frozen=("abel",))
     trainer = tiny_trainer(recipe, frozen=("encoder",))
     assert not any(weight.requires_grad for weight in trainer.network.encoder.parameters())
 
 
 def test_freezing_what_is_not_there_or_everything_is_refused() -> None:
-    with pytest.raises(BadInput, match="expected encoder or one of abel, bea to freeze, got 'cleo'"):
+    with pytest.raises(BadInput, match="--freeze cleo: expected encoder or a performer who is trained on: abel, bea"):
         tiny_trainer(frozen=("cleo",))
     with pytest.raises(BadInput, match="nothing is left to learn"):
         tiny_trainer(frozen=("encoder", "abel", "bea"))

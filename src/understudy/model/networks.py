@@ -169,16 +169,17 @@ def begin_from(network: FaceSwapNetwork, tensors: Mapping[str, Tensor]) -> list[
     return taken
 
 
-def freeze(network: FaceSwapNetwork, part: str) -> None:
-    """Let "encoder", or the decoder of a performer, keep its weights. Raises BadInput for what has no weights of its own."""
-    if part == "encoder":
-        network.encoder.requires_grad_(False)
-    elif part not in network.decoders:
-        raise BadInput(f"expected encoder or one of {', '.join(network.decoders)} to freeze, got {part!r}")
-    elif isinstance(network, IdentityCodeNetwork | TwoIntersNetwork):
-        raise BadInput(f"{part} cannot be frozen: with this sharing one decoder draws all performers; freeze encoder alone")
-    else:
-        network.decoders[part].requires_grad_(False)
+def check_freeze(parts: Iterable[str], performers: Sequence[str], recipe: TrainRecipe) -> None:
+    """Raises BadInput for a part to freeze that the network of these performers lacks, or that has no weights of its own."""
+    for part in parts:
+        if part == "encoder":
+            continue
+        if part not in performers:
+            raise BadInput(f"--freeze {part}: expected encoder or a performer who is trained on: {', '.join(performers)}")
+        if recipe.sharing != "separate":
+            raise BadInput(
+                f"--freeze {part}: with sharing={recipe.sharing} one decoder draws all performers; freeze encoder alone"
+            )
 
 
 def _as_if_told(network: FaceSwapNetwork, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

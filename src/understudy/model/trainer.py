@@ -22,7 +22,7 @@ from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_
 from understudy.model.colour import ColourStandard
 from understudy.model.losses import reconstruction_loss
 from understudy.model.memory import is_out_of_memory
-from understudy.model.networks import FaceSwapNetwork, begin_from, build_network, freeze
+from understudy.model.networks import FaceSwapNetwork, begin_from, build_network, check_freeze
 from understudy.model.optimisers import load_optimizers, make_optimizer, optimizer_tensors, parameters_of
 from understudy.model.perceptual import Features, perceptual_loss
 from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank
@@ -299,8 +299,10 @@ class Trainer:
 
     def _freeze(self, parts: Sequence[str]) -> None:
         """Let the named parts keep the weights they begin with; raises BadInput for an unknown one, or if nothing learns."""
+        check_freeze(parts, self.performers, self.recipe)
         for part in parts:
-            freeze(self.network, part)
+            module = self.network.encoder if part == "encoder" else self.network.decoders[part]
+            module.requires_grad_(False)
         for turn in self._turns():
             if not self._learning(turn):
                 raise BadInput(f"everything that draws {', '.join(turn)} is frozen: nothing is left to learn")

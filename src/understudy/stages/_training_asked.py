@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from understudy import parallel
+from understudy.model.networks import check_freeze
 from understudy.model.precision import check_compile, working_type
 from understudy.model.starter import starter_sha256
 from understudy.model.swapper import best_device
@@ -58,19 +59,12 @@ def check_recipe(recipe: TrainRecipe) -> None:
             read_user_file(Path(recipe.perceptual_file), recipe.perceptual_sha256)
 
 
-def check_freeze(freeze: Sequence[str], performers: Sequence[str]) -> None:
-    """Raises BadInput for a part to freeze that these performers' model will not have."""
-    for part in freeze:
-        if part not in ("encoder", *performers):
-            raise BadInput(f"--freeze {part}: expected encoder or a performer who is trained on: {', '.join(performers)}")
-
-
-def check_asked(face_sets: Sequence[Path], freeze: Sequence[str]) -> None:
+def check_asked(face_sets: Sequence[Path], recipe: TrainRecipe, freeze: Sequence[str]) -> None:
     """Raises BadInput for face sets that cannot be trained on together; those that are not there may still be made."""
     if len(face_sets) < 2 or all((folder / INDEX_FILE).is_file() for folder in face_sets):
         for folder in face_sets:
             check_extracted(folder, before="train")
-        check_freeze(freeze, [each.performer for each in open_performers(face_sets)])
+        check_freeze(freeze, [each.performer for each in open_performers(face_sets)], recipe)
 
 
 def what_is_asked(recipe: TrainRecipe, inputs: Mapping[str, InputFile], start: Start | None, freeze: Sequence[str]) -> Json:

@@ -16,13 +16,13 @@ from understudy.imaging.expression import READINGS, Told
 from understudy.model.colour import UNCHANGED, measure_standard
 from understudy.model.folder import ANCESTORS_FILE, EXEMPLARS_FILE, GALLERIES_FILE
 from understudy.model.memory import MemoryPlan, plan_memory
+from understudy.model.networks import check_freeze
 from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
 from understudy.settings import TrainRecipe
 from understudy.stages._training_asked import (
     budget_of,
     check_all_have_the_same,
-    check_freeze,
     check_recipe,
     describe_face_sets,
     what_is_asked,
@@ -88,7 +88,7 @@ def train(
     parallel.join()
     start = Start.of(start_from, take) if start_from is not None else None
     face_inputs = describe_face_sets(face_sets)
-    check_freeze(freeze, list(face_inputs))
+    check_freeze(freeze, list(face_inputs), recipe)
     inputs = {**face_inputs, **(start.inputs() if start else {})}
     asked = what_is_asked(recipe, inputs, start, freeze)
     if parallel.rank():
