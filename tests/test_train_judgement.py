@@ -14,7 +14,7 @@ from understudy.model.swapper import load_swapper
 from understudy.model.trainer import StepResult, Trainer
 from understudy.recipes import quick, train_recipe
 from understudy.stages._training_faces import is_held_out
-from understudy.stages._training_judge import FEWEST_JUDGEMENTS, has_stopped_improving, verdict
+from understudy.stages._training_judge import FEWEST_TO_STOP, has_stopped_improving, verdict
 from understudy.stages._training_process import Clock
 from understudy.stages._training_state import Budget, Judgement, Progress
 from understudy.stages.train import train
@@ -67,6 +67,15 @@ def test_a_run_that_was_hardly_judged_before_it_cooled_down_is_too_short_to_judg
     assert verdict(cooled, [(step, 1 / step) for step in range(1, 101)]) == "too short to judge"
 
 
+def test_a_few_judgements_give_a_verdict_but_end_no_run() -> None:
+    falling = judged([0.48, 0.21, 0.19, 0.16])
+    assert verdict(falling, []) == "still improving: the error on held-out faces fell by 24 % over the last third of the run"
+    flat = judged([0.5, 0.5, 0.5, 0.5, 0.5])
+    assert verdict(flat, []).startswith("plateau")
+    assert not has_stopped_improving(flat)
+    assert has_stopped_improving([*flat, replace(flat[-1], step=600)])
+
+
 def test_a_learning_rate_that_stays_never_begins_to_fall() -> None:
     done = Progress(num_steps=100)
     assert not Budget(100, None, "spent", cool_fraction=0.0).is_cooling(done)
@@ -92,7 +101,7 @@ def test_a_run_is_judged_often_before_its_learning_rate_falls_and_not_without_en
             num_glances += 1
             with clock.judging("glance"):
                 now[0] += glance_seconds
-    assert FEWEST_JUDGEMENTS <= num_glances < 150
+    assert FEWEST_TO_STOP <= num_glances < 150
 
 
 def test_held_out_faces_are_stretches_of_time_and_always_the_same() -> None:

@@ -35,7 +35,9 @@ NUM_SEEN_FACES = 8
 PERCEPTION_AFTER_SECONDS = 30.0
 """Shorter runs are not worth loading the face networks for."""
 
-FEWEST_JUDGEMENTS, FEWEST_SINCE = 6, 3
+FEWEST_JUDGEMENTS, FEWEST_TO_STOP, FEWEST_SINCE = 4, 6, 3
+"""Before the learning rate falls: for a verdict, for ending a run by it; and of a stretch of the run that is judged."""
+
 FEWEST_STEPS = 100
 """Before that the smoothed training loss has hardly begun to follow."""
 
@@ -208,7 +210,7 @@ def _mean(values: Iterable[float]) -> float:
 
 def has_stopped_improving(judgements: Sequence[Judgement]) -> bool:
     """Whether more of the same would not help: a plateau, or over-fitting."""
-    return verdict(judgements, []).startswith(("plateau", "over-fitting"))
+    return len(judgements) >= FEWEST_TO_STOP and verdict(judgements, []).startswith(("plateau", "over-fitting"))
 
 
 def verdict(judgements: Sequence[Judgement], losses: Sequence[tuple[int, float]]) -> str:
@@ -229,7 +231,7 @@ def verdict(judgements: Sequence[Judgement], losses: Sequence[tuple[int, float]]
     last_third = [place for place, each in enumerate(before) if each.step > (1 - PATIENCE) * before[-1].step]
     if settled < last_third[0] and len(errors) - settled > FEWEST_SINCE:
         return f"plateau since step {before[settled].step}: the error on held-out faces no longer fell{until or ' since'}"
-    percent = 100 * (1 - min(errors) / errors[max(0, min(last_third[0], len(errors) - FEWEST_SINCE) - 1)])
+    percent = 100 * (1 - min(errors) / errors[max(0, last_third[0] - 1)])
     stretch = f"over the last third of the {'steps before' if until else 'run'}"
     return f"still improving{until}: the error on held-out faces fell by {percent:.0f} % {stretch}"
 
