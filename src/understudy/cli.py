@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from understudy.cli_trust import PlainHelp, consent_app, verify
+from understudy.cli_trust import consent_app, verify
 from understudy.console import EXIT_STOPPED, stopped
+from understudy.plainhelp import PlainHelp
 from understudy.recipes import CONVERT_RECIPES, TRAIN_RECIPES, convert_recipe, curate_recipe, parse_settings, train_recipe
 from understudy.types import BadInput, StageResult, UnderstudyError, UnfinishedFrames
 
