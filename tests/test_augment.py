@@ -1,23 +1,32 @@
 """Training pairs come from one exact grid, and the 2017 program's are reproduced to the pixel."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from understudy.imaging.similarity import fit_similarity
 from understudy.model.augment import (
     FAULT_INPUT_PX,
     FAULT_TARGET_PX,
+    Batch,
+    draw_disturbance,
     make_batch,
     pixel_grid,
     random_similarity,
     similarity_of_warp,
+    training_pairs,
     transform_grid,
     warp_grid,
     warp_lattice,
 )
+from understudy.model.losses import reconstruction_loss
+from understudy.recipes import quick
 from understudy.settings import TrainRecipe
 
 CPU = torch.device("cpu")
@@ -35,8 +44,6 @@ STILL = TrainRecipe(
 
 
 def still(**changes: object) -> TrainRecipe:
-    from dataclasses import replace
-
     return replace(STILL, **changes)
 
 
@@ -161,3 +168,25 @@ def test_the_backdrop_changes_as_often_as_asked() -> None:
     batch = make_batch(crops, still(resolution_px=16, backdrop_probability=0.75), 1.0, 1, random())
     is_changed = (batch.warped[:, 0, 0, 0] - 100 / 255).abs() > 1e-3
     assert float(is_changed.float().mean()) == pytest.approx(0.75, abs=0.06)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler still uses what torch calls deprecated
+def test_pairs_and_loss_are_one_graph_for_the_compiler_and_give_the_same() -> None:
+    recipe = replace(quick(), resolution_px=16)
+    crops, told = ramp_crops(24).expand(3, -1, -1, -1), torch.rand(3, 9)
+    disturbance = draw_disturbance(3, recipe, 1.0, random())
+    drawn = torch.rand(3, 4, 16, 16, requires_grad=True)
+
+    def loss_of(pairs: Callable[..., Batch], loss: Callable[..., Tensor]) -> tuple[Batch, Tensor, Tensor]:
+        batch = pairs(crops, disturbance, recipe, 1.35, told)
+        value = loss(drawn, batch, recipe)
+        return batch, value, torch.autograd.grad(value, drawn)[0]
+
+    torch.compiler.reset()
+    graphs = (torch.compile(each, backend="aot_eager", fullgraph=True) for each in (training_pairs, reconstruction_loss))
+    batch, loss, gradient = loss_of(*graphs)
+    expected, expected_loss, expected_gradient = loss_of(training_pairs, reconstruction_loss)
+    for name, value in vars(expected).items():
+        torch.testing.assert_close(getattr(batch, name), value)
+    torch.testing.assert_close(loss, expected_loss)
+    torch.testing.assert_close(gradient, expected_gradient)

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from understudy.imaging.exemplars import LEFT_IRIS, NUM_FORM_POINTS, RIGHT_IRIS, Exemplars, choose_exemplars
+from understudy.imaging.exemplars import NUM_FORM_POINTS, Choice, Exemplars, choose_exemplars
 from understudy.imaging.framing import FULL, crop_from_face
+from understudy.imaging.irises import LEFT_IRIS, RIGHT_IRIS
 from understudy.imaging.meanface import INNER_LIPS, LEFT_EYE, mean_face
 from understudy.imaging.similarity import apply
 from understudy.imaging.steadiness import steady_form
@@ -244,6 +245,39 @@ def test_detail_does_not_jump_when_an_exemplar_takes_anothers_place_among_the_ne
     drawn = soft(skin(seed=99))
     before, after, farther = (many.detailed(drawn, form(smile)) for smile in (-1e-7, 1e-7, 2e-3))
     assert np.abs(after - before)[LIPS].max() < 1e-3 < np.abs(farther - after)[LIPS].max()
+
+
+MOUTH = 2
+"""The row of a choice."""
+
+
+def test_which_exemplars_have_a_say_fades_from_frame_to_frame() -> None:
+    two = exemplars([skin(seed) for seed in range(2)], [form(), form(smile=0.02)])
+    choices = [two.choose(soft(skin(seed=9)), form(smile)) for smile in (0.0, 0.0, 0.02, 0.02)]
+    say = [each.shares[MOUTH, 1] for each in choices]
+    faded = [two.faded(choices, place, 1.0).shares[MOUTH, 1] for place in range(4)]
+    assert faded == sorted(faded)
+    assert max(np.diff(faded)) < 0.7 * max(np.diff(say))
+    np.testing.assert_allclose(two.faded(choices, 1, 1.0).shares.sum(axis=1), 1)
+    assert two.faded(choices, 1, 0.0) is choices[1]
+
+
+def test_what_is_chosen_for_another_expression_or_for_no_face_does_not_fade_in() -> None:
+    two = exemplars([skin(seed) for seed in range(2)], [form(), form(opening=0.2)])
+    shut, opened = (two.choose(soft(skin(seed=9)), form(opening=opening)) for opening in (0.0, 0.2))
+    nowhere = two.choose(skin(), np.full((NUM_FORM_POINTS, 3), np.nan))
+    assert nowhere is None
+    faded = two.faded([shut, opened, None, opened], 1, 1.0)
+    assert faded.shares[MOUTH, 1] == pytest.approx(opened.shares[MOUTH, 1], abs=0.01)
+    assert two.faded([shut, nowhere], 1, 1.0) is None
+
+
+def test_the_detail_is_of_those_that_are_told_to_have_a_say() -> None:
+    pictures = [skin(seed) for seed in range(2)]
+    two, drawn = exemplars(pictures, [form(), form()]), soft(skin(seed=9))
+    for number, picture in enumerate(pictures):
+        sharp = two.detailed(drawn, form(), choice=Choice(np.tile(np.eye(2)[number], (4, 1)), form()))
+        assert likeness(sharp, picture) > 0.8 > 0.4 > likeness(sharp, pictures[1 - number])
 
 
 def test_of_mouths_alike_in_form_the_one_that_looks_like_what_was_drawn_decides() -> None:

@@ -13,8 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 from drawn_faces import draw_face_set
 from tiny_training import TINY
-from understudy.imaging.exemplars import LEFT_IRIS, NUM_FORM_POINTS, Exemplars
+from understudy.imaging.exemplars import NUM_FORM_POINTS, Exemplars
 from understudy.imaging.framing import FULL, crop_from_face
+from understudy.imaging.irises import LEFT_IRIS
 from understudy.imaging.meanface import LEFT_EYE, align_mesh, mean_face
 from understudy.imaging.similarity import apply, compose
 from understudy.imaging.warp import warp_image
@@ -170,7 +171,7 @@ def test_a_blurred_face_gets_its_eyes_and_mouth_back(bea: tuple[np.ndarray, np.n
     picture, found = bea
     drawn = cv2.resize(cv2.GaussianBlur(picture, (0, 0), 3), (96, 96), interpolation=cv2.INTER_AREA)
     own = Exemplars(np.rint(255 * picture).astype(np.uint8)[None], found[None, :, :2], 256 / FULL.side)
-    sharp = with_detail(drawn, FormReader(FULL).read([drawn]), 0, 0.0, own, 1.0)
+    sharp = with_detail(drawn, FormReader(FULL).read([drawn]), [None], 0, 0.0, own, 1.0)
     plain = cv2.resize(drawn, (256, 256), interpolation=cv2.INTER_CUBIC)
     inside = cv2.boundingRect(found[list(LEFT_EYE), :2].astype(np.float32))
     eye = (slice(inside[1], inside[1] + inside[3]), slice(inside[0], inside[0] + inside[2]))

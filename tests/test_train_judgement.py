@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from tiny_training import TINY
+from understudy.model.augment import Batch
 from understudy.model.swapper import load_swapper
 from understudy.model.trainer import StepResult, Trainer
 from understudy.recipes import quick, train_recipe
 from understudy.stages._training_faces import is_held_out
-from understudy.stages._training_judge import FEWEST_TO_STOP, has_stopped_improving, verdict
+from understudy.stages._training_judge import FEWEST_TO_STOP, has_stopped_improving, leak_of_means, verdict
 from understudy.stages._training_process import Clock
 from understudy.stages._training_state import Budget, Judgement, Progress
 from understudy.stages.train import train
@@ -149,9 +150,19 @@ def test_training_until_a_plateau_cools_down_and_stops_by_itself(face_sets: list
     assert result.figures["step"] == pytest.approx(plateau_at / (1 - TINY.decay_fraction), abs=1), "it cooled down first"
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_leak_is_how_far_mean_swaps_are_on_the_way_to_the_plates_faces(share: float) -> None:
+    faces = {name: torch.rand(4, 3, 8, 8) for name in ("abel", "bea")}
+    mask = torch.ones(4, 1, 8, 8)
+    swaps = {"abel": torch.lerp(faces["bea"], faces["abel"], share), "bea": torch.lerp(faces["abel"], faces["bea"], share)}
+    partners = {"abel": "bea", "bea": "abel"}
+    held = {name: (Batch(each, each, mask, mask), {partners[name]: swaps[name]}) for name, each in faces.items()}
+    assert leak_of_means(tuple(faces), held) == pytest.approx(share, abs=1e-5)
+
+
 def test_the_second_system_of_2017_is_judged_as_our_own_are(face_sets: list[Path], tmp_path: Path) -> None:
     recipe = train_recipe("original-gan", {"width": 1 / 32, "batch_size": 2, "num_exemplars": 0})
     train(face_sets, tmp_path, recipe=recipe, steps=2)
     (judgement,) = best_valid(tmp_path).state["judgements"]
     assert judgement["step"] == 2
-    assert {"sharpness", "variation"} <= judgement["figures"].keys()
+    assert {"sharpness", "variation", "leak"} <= judgement["figures"].keys()

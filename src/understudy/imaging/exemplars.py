@@ -23,17 +23,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.imaging.depth import Picture
+from understudy.imaging.irises import LEFT_IRIS, RIGHT_IRIS, looking_alike
 from understudy.imaging.masks import Mask, dilate, erode, hull_mask
 from understudy.imaging.meanface import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from understudy.imaging.meshcover import Where, cover_of, middles, outline, where_it_lies
 from understudy.types import FloatArray
 
 NUM_FORM_POINTS = 470
-LEFT_IRIS, RIGHT_IRIS = 468, 469
 
 NUM_ALIKE = 8
 """Exemplars that have a say at once. Fewer are sharper and flicker more: with 24 the truth pair's sharpness is 0.70 for 0.73,
 its flicker 2.83 for 2.90 (docs/log.md)."""
+
+FADE = 2.0
+"""Which exemplars have a say fades over so many times as many frames as forms are steadied over."""
+
+FADE_ALIKE = 0.015
+"""Forms of a part so far apart, in face units, are another expression: what is chosen for a shut eye is not for an open one."""
 
 NUM_NEAR = 24
 """Exemplars nearest in form, among which looks decide."""
@@ -66,13 +72,6 @@ MOST_RESTORED = 1.6
 DARK = 0.04
 """Added before the logarithm, so that the noise of shadows does not count as detail."""
 
-IRIS_REACH, IRIS_MOVE = 0.35, 0.25
-"""An eye that looks elsewhere in an exemplar is turned: what lies so near to its iris is moved, by this at most, both in widths
-of the eye."""
-
-SHUT, OPEN = 0.12, 0.25
-"""Height of an eye over its width: below the first no iris is to be seen that could be moved, above the second all of it."""
-
 _LEAST_WEIGHT = 1e-6
 """Where all are equally alike, all weigh the same."""
 _ROW_PX = 1024
@@ -81,6 +80,8 @@ _LEVELS = np.float32(8192)
 _PARTS = ((*LEFT_EYE, *[LEFT_IRIS] * 8), (*RIGHT_EYE, *[RIGHT_IRIS] * 8), (*OUTER_LIPS, *INNER_LIPS))
 """An iris counts as much as half of the lid: where the eye looks is a matter of one point."""
 _REST = tuple(range(LEFT_IRIS))
+_ALL_PARTS = (*_PARTS, _REST)
+_TRUSTED = (*[TRUSTED_FEATURES] * len(_PARTS), TRUSTED_REST)
 
 
 class _Detail(NamedTuple):
@@ -98,6 +99,23 @@ class _Near(NamedTuple):
     numbers: NDArray[np.int64]
     distances: NDArray[np.float64]
     beyond: float
+
+
+class _Face(NamedTuple):
+    """A drawn face: its form (470, 3), where it lies, over which pixels (S, S), its parts' masks, its detail (S, S, 3)."""
+
+    form: FloatArray
+    where: Where
+    cover: Mask
+    parts: Sequence[Mask]
+    detail: NDArray[np.float32]
+
+
+class Choice(NamedTuple):
+    """How much say each exemplar has in either eye, the mouth and the rest, (4, K), and for what form (470, 3)."""
+
+    shares: NDArray[np.float64]
+    form: FloatArray
 
 
 class Exemplars:
@@ -118,34 +136,47 @@ class Exemplars:
         """Side of the pictures."""
         return int(self.pictures.shape[1])
 
-    def detailed(self, drawn: Picture, form: FloatArray, strength: float = 1.0) -> Picture:
+    def choose(self, drawn: Picture, form: FloatArray) -> Choice | None:
+        """Which exemplars are like a drawn face (S, S, 3) of that form (470, 3); None where the form is no face."""
+        return None if (face := self._laid_out(drawn, form)) is None else self._chosen_for(face)
+
+    def faded(self, choices: Sequence[Choice | None], place: int, sigma_frames: float) -> Choice | None:
+        """What was chosen for a face, averaged in time, a Gaussian, with the frames around in which its form was the same.
+
+        choices: of consecutive frames of one track. sigma_frames: over how many forms are steadied; 0 fades nothing.
+        """
+        here = choices[place]
+        if here is None or sigma_frames == 0:
+            return here
+        total, weights = np.zeros_like(here.shares), np.zeros((len(here.shares), 1))
+        for row, each in enumerate(choices):
+            if each is not None:
+                apart = [_apart(each.form[None], here.form, points)[0] / self._px_per_unit for points in _ALL_PARTS]
+                time = (row - place) / (FADE * sigma_frames)
+                weight = np.exp(-0.5 * (time**2 + (np.array(apart)[:, None] / FADE_ALIKE) ** 2))
+                total, weights = total + weight * each.shares, weights + weight
+        return Choice(total / weights, here.form)
+
+    def detailed(self, drawn: Picture, form: FloatArray, strength: float = 1.0, choice: Choice | None = None) -> Picture:
         """A drawn face (S, S, 3) of that form (470, 3) with the exemplars' detail in place of its own; strength: 0..1.
 
-        As it was where the form is no face, and where no exemplar comes near it.
+        choice: whose detail; None for what this face alone would choose. As it was where the form is no face, and where no
+        exemplar comes near it.
         """
-        size_px, form = self.size_px, np.asarray(form, np.float64)
         drawn = np.clip(drawn, 0, 1)  # enlarged, it may be darker than black
-        if not (np.isfinite(form).all() and strength > 0):
+        face = self._laid_out(drawn, form) if strength > 0 else None
+        if face is None:
             return drawn
-        where = where_it_lies(form, size_px)
-        cover = cover_of(where, size_px)
-        if not cover.any():
-            return drawn
-        parts = _part_masks(form, size_px, self._px_per_unit)
-        own = self._log_detail(drawn, cover, sum(parts[:-1], np.zeros_like(cover)))
-        looks = _soft(own, LOOKS * self._px_per_unit)
+        size_px, form, where, cover, own = self.size_px, face.form, face.where, face.cover, face.detail
+        shares = (choice or self._chosen_for(face)).shares
         total, trust = np.zeros((size_px * size_px, 4), np.float32), np.zeros_like(cover)
-        for points, mask, trusted in zip(
-            (*_PARTS, _REST), parts, (*[TRUSTED_FEATURES] * len(_PARTS), TRUSTED_REST), strict=True
-        ):
+        for points, mask, trusted, weights in zip(_ALL_PARTS, face.parts, _TRUSTED, shares, strict=True):
             there = where.only(mask.ravel()[where.pixels] > 0)
-            near = self._nearest(form, points)
-            unlike = self._unlikeness(there, near.numbers, form, points, mask, looks) if points is not _REST else None
-            chosen, weights = _alike(near, unlike)
-            numbers = near.numbers[chosen]
-            seen = self._seen(there, self._places(there, numbers, form, points), numbers, weights)
+            numbers, say = _few(weights)
+            seen = self._seen(there, self._places(there, numbers, form, points), numbers, say)
             total[there.pixels] += mask.ravel()[there.pixels, None] * seen
-            trust += mask * np.float32(np.exp(-((near.distances.min() / trusted) ** 4)))
+            nearest = _apart(self.forms, form, points).min() / self._px_per_unit
+            trust += mask * np.float32(np.exp(-((nearest / trusted) ** 4)))
         averages = total.reshape(size_px, size_px, 4)
         light = averages[..., :3].mean(axis=2, keepdims=True)
         # hue is not weakened as light is: teeth that are made less pink than the mean around them turn blue
@@ -154,11 +185,33 @@ class Exemplars:
         change = (np.float32(strength) * inside * trust)[..., None] * (wanted - own)
         return np.asarray(np.clip((drawn + np.float32(DARK)) * np.exp(change) - np.float32(DARK), 0, 1), np.float32)
 
+    def _laid_out(self, drawn: Picture, form: FloatArray) -> _Face | None:
+        """A drawn face taken apart; None where the form is no face or lies beside the picture."""
+        size_px, form = self.size_px, np.asarray(form, np.float64)
+        if not np.isfinite(form).all():
+            return None
+        where = where_it_lies(form, size_px)
+        cover = cover_of(where, size_px)
+        if not cover.any():
+            return None
+        parts = _part_masks(form, size_px, self._px_per_unit)
+        detail = self._log_detail(np.clip(drawn, 0, 1), cover, sum(parts[:-1], np.zeros_like(cover)))
+        return _Face(form, where, cover, parts, detail)
+
+    def _chosen_for(self, face: _Face) -> Choice:
+        looks = _soft(face.detail, LOOKS * self._px_per_unit)
+        shares = np.zeros((len(_ALL_PARTS), len(self)))
+        for row, (points, mask) in enumerate(zip(_ALL_PARTS, face.parts, strict=True)):
+            near, unlike = self._nearest(face.form, points), None
+            if points is not _REST:
+                there = face.where.only(mask.ravel()[face.where.pixels] > 0)
+                unlike = self._unlikeness(there, near.numbers, face.form, points, mask, looks)
+            shares[row, near.numbers] = _alike(near, unlike)
+        return Choice(shares, face.form)
+
     def _nearest(self, form: FloatArray, points: Sequence[int]) -> _Near:
         """The exemplars nearest in the form of some points, wherever these lie."""
-        difference = self.forms[:, points] - form[list(points), :2]
-        difference -= difference.mean(axis=1, keepdims=True)
-        distances = np.sqrt((difference**2).sum(axis=2).mean(axis=1)) / self._px_per_unit
+        distances = _apart(self.forms, form, points) / self._px_per_unit
         numbers = np.argsort(distances, kind="stable")[: NUM_NEAR + 1]
         beyond = float(distances[numbers[-1]]) if len(numbers) > NUM_NEAR else np.inf
         return _Near(numbers[:NUM_NEAR], distances[numbers[:NUM_NEAR]], beyond)
@@ -166,7 +219,7 @@ class Exemplars:
     def _places(self, there: Where, numbers: NDArray[np.int64], form: FloatArray, points: Sequence[int]) -> NDArray[np.float32]:
         """(K, M, 2): where a part of the face, that of these points, lies in some exemplars."""
         forms = self.forms[numbers]
-        return _looking_alike(there.places_on(forms), middles(there.pixels, self.size_px), form, forms, points)
+        return looking_alike(there.places_on(forms), middles(there.pixels, self.size_px), form, forms, points)
 
     def _unlikeness(
         self,
@@ -226,18 +279,31 @@ class Exemplars:
         return np.clip(np.sqrt((single + 1e-4) / (there + 1e-4)), 1, MOST_RESTORED)
 
 
-def _alike(near: _Near, unlike: NDArray[np.float64] | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Which of the nearest exemplars have a say, by their places among them, and their weights.
+def _apart(forms: FloatArray, form: FloatArray, points: Sequence[int]) -> NDArray[np.float64]:
+    """(K,) pixels by which some points of forms (K, 470, 2 or 3) differ from those of another, wherever these lie."""
+    difference = forms[:, points, :2] - form[list(points), :2]
+    difference -= difference.mean(axis=1, keepdims=True)
+    return np.asarray(np.sqrt((difference**2).sum(axis=2).mean(axis=1)))
 
-    unlike: (K,), how little they look like what was drawn; None where form alone decides. Weights are a smooth function of
-    both, so that nothing jumps from frame to frame: each has what its likeness is more than that of the first who has no say,
-    so that who comes in or goes has none then.
+
+def _alike(near: _Near, unlike: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """(K,): how much say the nearest exemplars have, 1 in all.
+
+    unlike: (K,), how little they look like what was drawn; None where form alone decides. A smooth function of both, so that
+    nothing jumps from frame to frame.
     """
     nearest, alike = near.distances.min(), NEAR_UNITS if unlike is None else NEAR_FEATURES
     apart = (near.distances**2 - nearest**2) / (alike**2 + nearest**2)
     if unlike is not None:
         apart += (unlike - unlike.min()) / (LOOKS_ALIKE**2 + NEAREST_LOOKS * unlike.min())
     weights = np.exp((apart.min() - apart) / 2) * np.clip(1 - (near.distances / max(near.beyond, 1e-12)) ** 2, 0, 1)
+    weights += _LEAST_WEIGHT
+    return np.asarray(weights / weights.sum())
+
+
+def _few(weights: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The numbers of those with most weight, and their shares: what each has more than the first who has no say, so that who
+    comes in or goes has none then."""
     order = np.argsort(-weights, kind="stable")
     rest = weights[order[NUM_ALIKE]] if len(order) > NUM_ALIKE else 0.0
     shares = weights[order[:NUM_ALIKE]] - rest + _LEAST_WEIGHT
@@ -256,36 +322,6 @@ def choose_exemplars(forms: FloatArray, num: int) -> NDArray[np.int64]:
         chosen.append(int(distances.argmax()))
         distances = np.minimum(distances, ((flat - flat[chosen[-1]]) ** 2).sum(axis=1))
     return np.array(sorted(chosen))
-
-
-# ---- eyes -----------------------------------------------------------------------------------------------------------------
-
-
-def _looking_alike(
-    places: NDArray[np.float32], middles: FloatArray, form: FloatArray, forms: FloatArray, part: Sequence[int]
-) -> NDArray[np.float32]:
-    """Places (K, M, 2) in pictures of other forms (K, 470, 2) of the pixels around `middles` (M, 2), changed so that an iris
-    lies on an iris: the mesh reaches from lid to lid and does not know where the eye looks. Unchanged where no eye is open."""
-    iris = next((point for point in part if point >= LEFT_IRIS), None)
-    if iris is None or not len(middles):
-        return places
-    lids = LEFT_EYE if iris == LEFT_IRIS else RIGHT_EYE
-    distances = np.linalg.norm(middles - form[iris, :2], axis=1)
-    nearest = int(distances.argmin())
-    width, openness = _eye(form[None], lids)
-    widths, opennesses = _eye(forms, lids)
-    moves = forms[:, iris] - (places[:, nearest] + form[iris, :2] - middles[nearest])
-    lengths = np.maximum(np.linalg.norm(moves, axis=1), 1e-6)
-    shares = np.minimum(openness, opennesses) * np.minimum(1, IRIS_MOVE * widths / lengths)
-    nearness = np.exp(-((distances / (IRIS_REACH * width)) ** 4))
-    return np.asarray(places + (shares[:, None] * moves)[:, None] * nearness[:, None], np.float32)
-
-
-def _eye(forms: FloatArray, lids: Sequence[int]) -> tuple[FloatArray, FloatArray]:
-    """(K,), (K,): the width of an eye in pixels, and how far it is open, 0 to 1."""
-    outer, lower, inner, upper = (forms[:, lids[quarter], :2] for quarter in (0, 4, 8, 12))
-    widths = np.maximum(np.linalg.norm(outer - inner, axis=1), 1e-6)
-    return widths, np.clip((np.linalg.norm(upper - lower, axis=1) / widths - SHUT) / (OPEN - SHUT), 0, 1)
 
 
 # ---- the parts of a crop -------------------------------------------------------------------------------------------------

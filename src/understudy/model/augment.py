@@ -7,7 +7,9 @@ Shapes: B batch, S side of the stored crops, R side of the network's pictures.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,25 +39,49 @@ class Batch:
     expressions: Tensor | None = None
 
 
-def make_batch(
-    stored: Tensor,
-    recipe: TrainRecipe,
-    margin: float,
-    warp_strength: float,
-    random: torch.Generator,
-    expressions: Tensor | None = None,
-) -> Batch:
-    """Random training pairs from stored crops.
+class Disturbance(NamedTuple):
+    """What is random about B training pairs.
 
-    stored: (B, 5, S, S) uint8: RGB, face mask, feature mask, covering `margin` times the side of the network's framing.
-    warp_strength: 0..1, the share of the recipe's warp and of its mirroring still in force. All randomness comes from `random`.
-    expressions: (B, 9).
+    similarity: (B, 2, 3), where in the stored crop to look; lattice: (B, 2, 5, 5), the warp's; gain: (B, 3, 1, 1), the input's
+    exposure and tint; backdrop: (B, 3, 1, 1), the colour round the faces (B, 1, 1, 1) that `has_backdrop`.
+    """
+
+    similarity: Tensor
+    lattice: Tensor
+    gain: Tensor
+    backdrop: Tensor
+    has_backdrop: Tensor
+
+    def to(self, device: torch.device) -> Disturbance:
+        return Disturbance(*(each.to(device) for each in self))
+
+
+def draw_disturbance(num: int, recipe: TrainRecipe, warp_strength: float, random: torch.Generator) -> Disturbance:
+    """All that is random about `num` training pairs, on the CPU, so that it is the same whatever they are made on.
+
+    warp_strength: 0..1, the share of the recipe's warp and of its mirroring still in force.
+    """
+    similarity = random_similarity(num, recipe, random, recipe.flip_probability * warp_strength)
+    lattice = warp_lattice(num, recipe.warp_fraction * warp_strength, random)
+    brightness = torch.exp(_uniform((num, 1, 1, 1), recipe.brightness_fraction, random))
+    tint = torch.exp(_uniform((num, 3, 1, 1), recipe.colour_fraction, random))
+    backdrop, has_backdrop = torch.zeros(num, 3, 1, 1), torch.zeros(num, 1, 1, 1, dtype=torch.bool)
+    if recipe.backdrop_probability:
+        backdrop = torch.rand((num, 3, 1, 1), generator=random)
+        has_backdrop = torch.rand((num, 1, 1, 1), generator=random) < recipe.backdrop_probability
+    return Disturbance(similarity, lattice, brightness * tint, backdrop, has_backdrop)
+
+
+def training_pairs(
+    stored: Tensor, disturbance: Disturbance, recipe: TrainRecipe, margin: float, expressions: Tensor | None = None
+) -> Batch:
+    """Training pairs from stored crops (B, 5, S, S) uint8 and what is random about them, on one device.
+
+    Nothing is drawn here, so that it can be compiled.
     """
     pictures = stored.float() / 255
-    device, num, size_px = pictures.device, len(pictures), recipe.resolution_px
-    grid = pixel_grid(size_px, device)
-    similarity = random_similarity(num, recipe, random, recipe.flip_probability * warp_strength).to(device)
-    lattice = warp_lattice(num, recipe.warp_fraction * warp_strength, random).to(device)
+    num, similarity, lattice = len(pictures), disturbance.similarity, disturbance.lattice
+    grid = pixel_grid(recipe.resolution_px, pictures.device)
     input_grid = warp_grid(_shifted(grid, FAULT_INPUT_PX, recipe), lattice)
     target_grid = _shifted(grid, FAULT_TARGET_PX, recipe).expand(num, -1, -1, -1)
     if recipe.is_target_aligned_to_warp:
@@ -63,11 +89,34 @@ def make_batch(
     clean = _sample(pictures, transform_grid(target_grid, similarity) / margin)
     warped = _sample(pictures[:, :4], transform_grid(input_grid, similarity) / margin)
     warped, warped_face = warped[:, :3], warped[:, 3:4]
-    warped = jitter_colour(warped, recipe.brightness_fraction, recipe.colour_fraction, random)
-    warped = change_backdrop(warped, warped_face, recipe.backdrop_probability, random)
+    warped = (warped * disturbance.gain).clamp(0, 1)
+    if recipe.backdrop_probability:
+        warped = change_backdrop(warped, warped_face, disturbance.backdrop, disturbance.has_backdrop)
     if expressions is not None:
         expressions = mirror_expressions(expressions, is_mirrored=torch.linalg.det(similarity[:, :, :2]) < 0)
     return Batch(warped, clean[:, :3], clean[:, 3:4], clean[:, 4:5], expressions)
+
+
+MakePairs = Callable[[Tensor, Disturbance, TrainRecipe, float, Tensor | None], Batch]
+
+
+def make_batch(
+    stored: Tensor,
+    recipe: TrainRecipe,
+    margin: float,
+    warp_strength: float,
+    random: torch.Generator,
+    expressions: Tensor | None = None,
+    pairs: MakePairs = training_pairs,
+) -> Batch:
+    """Random training pairs from stored crops.
+
+    stored: (B, 5, S, S) uint8: RGB, face mask, feature mask, covering `margin` times the side of the network's framing.
+    warp_strength: 0..1, the share of the recipe's warp and of its mirroring still in force. All randomness comes from `random`.
+    expressions: (B, 9). pairs: `training_pairs`, or the same compiled.
+    """
+    disturbance = draw_disturbance(len(stored), recipe, warp_strength, random).to(stored.device)
+    return pairs(stored, disturbance, recipe, margin, expressions)
 
 
 def make_still_batch(stored: Tensor, recipe: TrainRecipe, margin: float, expressions: Tensor | None = None) -> Batch:
@@ -164,24 +213,11 @@ def similarity_of_warp(lattice: Tensor) -> Tensor:
     return torch.stack(rows, dim=1).view(-1, 2, 3)
 
 
-def jitter_colour(pictures: Tensor, brightness_fraction: float, colour_fraction: float, random: torch.Generator) -> Tensor:
-    """Pictures under another exposure and tint, each by its own random gain; (B, 3, R, R)."""
-    num = len(pictures)
-    brightness = torch.exp(_uniform((num, 1, 1, 1), brightness_fraction, random))
-    tint = torch.exp(_uniform((num, 3, 1, 1), colour_fraction, random))
-    return (pictures * (brightness * tint).to(pictures.device)).clamp(0, 1)
-
-
-def change_backdrop(pictures: Tensor, face: Tensor, probability: float, random: torch.Generator) -> Tensor:
-    """Pictures (B, 3, R, R) with one random colour round the face (mask (B, 1, R, R)), each with the given probability.
+def change_backdrop(pictures: Tensor, face: Tensor, colour: Tensor, is_changed: Tensor) -> Tensor:
+    """Pictures (B, 3, R, R) with one colour (B, 3, 1, 1) round the face (mask (B, 1, R, R)), where that is told (B, 1, 1, 1).
 
     Otherwise the encoder reads the light off the background of the training footage, which the plate does not have.
     """
-    if not probability:
-        return pictures
-    num = len(pictures)
-    colour = torch.rand((num, 3, 1, 1), generator=random).to(pictures.device)
-    is_changed = (torch.rand((num, 1, 1, 1), generator=random) < probability).to(pictures.device)
     return torch.where(is_changed, face * pictures + (1 - face) * colour, pictures)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from understudy.model.networks import FaceSwapNetwork
 from understudy.settings import TrainRecipe
 from understudy.types import BadInput
 
+Function = TypeVar("Function", bound=Callable[..., object])
 Encode = Callable[[Tensor, Tensor | None], Tensor]
 """From faces and their expressions to features."""
 
@@ -45,6 +46,14 @@ def first_loss_scale(working_type: torch.dtype) -> float:
 def autocast(device: torch.device, working_type: torch.dtype) -> AbstractContextManager[object]:
     """Within it, convolutions and matrix products compute in `working_type`."""
     return nullcontext() if working_type is torch.float32 else torch.autocast(device.type, working_type)
+
+
+def fused(function: Function, recipe: TrainRecipe) -> Function:
+    """A function of the step that is not the network's, compiled where the recipe says so: one kernel for many small ones.
+
+    Not as a graph: what it gives for the first performer is still needed while the second one's is made.
+    """
+    return function if recipe.compile == "off" else cast(Function, torch.compile(function))
 
 
 def compiled(

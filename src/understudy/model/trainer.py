@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from understudy import parallel
 from understudy.imaging.expression import ExpressionStandard, Told, measure_standards
 from understudy.model.adversary import Adversary
-from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_chances
+from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_chances, training_pairs
 from understudy.model.colour import ColourStandard
 from understudy.model.losses import reconstruction_loss
 from understudy.model.memory import is_out_of_memory
@@ -26,7 +26,7 @@ from understudy.model.networks import FaceSwapNetwork, begin_from, build_network
 from understudy.model.optimisers import load_optimizers, make_optimizer, optimizer_tensors, parameters_of
 from understudy.model.perceptual import Features, perceptual_loss
 from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank
-from understudy.model.precision import autocast, compiled, first_loss_scale, working_type
+from understudy.model.precision import autocast, compiled, first_loss_scale, fused, working_type
 from understudy.model.schedule import Moment, moment, step_generator
 from understudy.model.starting_point import StartingPoint
 from understudy.model.swaps import Drawing, Swap, check_terms, has_swaps, kept_of, partner, swap_loss
@@ -90,6 +90,7 @@ class Trainer:
         self.working_type = working_type(recipe, device)
         self.loss_scale = first_loss_scale(self.working_type)
         self._encode, self._decode = compiled(self.network, recipe, device)
+        self._pairs, self._reconstruction_loss = fused(training_pairs, recipe), fused(reconstruction_loss, recipe)
         self.optimizers = [make_optimizer(self._learning(performers), recipe) for performers in self._turns()]
         self.num_steps, self.attempt, self.micro_batch = 0, 0, recipe.batch_size
         if recipe.batch_size < parallel.world():
@@ -228,7 +229,7 @@ class Trainer:
             chosen = torch.randint(len(crops), (recipe.batch_size,), generator=random)
         chosen = chosen.to(crops.device)
         told = self.expressions[performer][chosen] if self.expressions else None
-        return make_batch(crops[chosen], recipe, self.margin, now.warp_strength, random, told)
+        return make_batch(crops[chosen], recipe, self.margin, now.warp_strength, random, told, self._pairs)
 
     def _codes(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """What the encoder reads from each performer's faces."""
@@ -245,7 +246,7 @@ class Trainer:
 
     def _loss(self, performer: str, drawn: Tensor, batch: Batch, now: Moment) -> Tensor:
         """What is minimised for one performer: every term of the loss on its own faces is added here."""
-        loss = reconstruction_loss(drawn, batch, self.recipe)
+        loss = self._reconstruction_loss(drawn, batch, self.recipe)
         if self.recipe.perceptual_weight and now.progress >= self.recipe.perceptual_from:
             assert self.features is not None
             loss = loss + self.recipe.perceptual_weight * perceptual_loss(drawn, batch, self.features)

@@ -23,6 +23,7 @@ from understudy.imaging.blend import (
     relief,
 )
 from understudy.imaging.depth import unit_from_codes
+from understudy.imaging.exemplars import Choice
 from understudy.imaging.look import apply_colours, apply_detail, level_gain, look_at, with_grain
 from understudy.imaging.masks import Mask
 from understudy.imaging.matte import at_size, enlarge, face_matte, fade, scaled_to, skin_mask
@@ -51,7 +52,8 @@ class UnusableError(Exception):
 class Drawn:
     """What the network made of a face: the crop of the plate (N, N, 3), the answer (N, N, 4), and what is visible (N, N).
 
-    form: (470, 3), the mesh and irises of the answer in its pixels, where the model has exemplars of who was drawn.
+    form: (470, 3), the mesh and irises of the answer in its pixels, where the model has exemplars of who was drawn; choice:
+    which of these are like it.
     """
 
     face: Face
@@ -59,6 +61,7 @@ class Drawn:
     answer: RgbaCrops
     visibility: Mask | None = None
     form: FloatArray | None = None
+    choice: Choice | None = None
 
 
 BLENDS: dict[str, Blend] = {
@@ -128,7 +131,8 @@ def detailed_colours(around: Sequence[Drawn], place: int, plan: Plan, recipe: Co
         return colours
     forms = [each.form if each.form is not None else np.full_like(drawn.form, np.nan) for each in around]
     sigma_frames = recipe.matte_seconds * plan.frame_rate
-    return with_detail(colours, forms, place, sigma_frames, exemplars, recipe.exemplar_strength)
+    choices = [each.choice for each in around]
+    return with_detail(colours, forms, choices, place, sigma_frames, exemplars, recipe.exemplar_strength)
 
 
 def _hold_out(visible: Mask, colours: NDArray[np.float32], place_in_frame: Matrix, plate: NDArray[Any]) -> Mask:

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar, cast
 import numpy as np
 
 from understudy.imaging.depth import unit_from_codes
+from understudy.imaging.exemplars import Choice
 from understudy.imaging.expression import Drive, read_expressions
 from understudy.imaging.masks import Mask
 from understudy.imaging.similarity import compose
@@ -23,7 +24,7 @@ from understudy.imaging.visibility import visibility
 from understudy.imaging.warp import warp_image
 from understudy.media.footage import FrameRecord
 from understudy.stages._compositing import Drawn, as_bytes, reach_of, why_unusable
-from understudy.stages._exemplar_detail import FormReader
+from understudy.stages._exemplar_detail import FormReader, choose
 from understudy.stages._swap_plan import (
     Codes,
     Crops,
@@ -134,7 +135,9 @@ def answered_frames(frames: Iterable[FrameRecord], plan: Plan, is_measuring: boo
             drawn = []
             for row, (face, crops) in enumerate(zip(cut.faces, cut.crops, strict=True)):
                 visible = None if is_measuring else _visible(face, crops[0], plan)
-                drawn.append(Drawn(face, crops[0], answers[number, row], visible, forms.get((number, row))))
+                answer, form = answers[number, row], forms.get((number, row))
+                choice = None if form is None else _choice(answer, form, face, plan)
+                drawn.append(Drawn(face, crops[0], answer, visible, form, choice))
             yield Answered(cut.record, cut.frame, drawn, cut.failures)
 
 
@@ -153,6 +156,13 @@ def _forms(
             if recipe.exemplar_strength > 0 and plan.exemplars_for(face.track) is not None:
                 wanted.append((number, row))
     return dict(zip(wanted, reader.read([answers[place][..., :3] for place in wanted]), strict=True))
+
+
+def _choice(answer: RgbaCrops, form: FloatArray, face: Face, plan: Plan) -> Choice | None:
+    """Which exemplars are like what was drawn of a face."""
+    exemplars = plan.exemplars_for(face.track)
+    assert exemplars is not None  # or no form had been read
+    return choose(answer[..., :3], form, exemplars)
 
 
 def _steadied(cuts: Iterable[_Cut], plan: Plan) -> Iterator[_Cut]:

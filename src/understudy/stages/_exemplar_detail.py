@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.imaging.depth import Picture
-from understudy.imaging.exemplars import NUM_FORM_POINTS, Exemplars
+from understudy.imaging.exemplars import NUM_FORM_POINTS, Choice, Exemplars
 from understudy.imaging.matte import scaled_to
 from understudy.imaging.steadiness import steady_form
 from understudy.perception.landmarks import TWO_VIEWS, MeshLandmarker, mesh_landmarker, where_the_mean_face_lies
@@ -44,14 +44,26 @@ class FormReader:
         return forms
 
 
+def choose(colours: Picture, form: FloatArray, exemplars: Exemplars) -> Choice | None:
+    """Which exemplars are like what was drawn (N, N, 3), whose form is (470, 3) in its pixels; None where it is no face."""
+    return exemplars.choose(scaled_to(colours, exemplars.size_px), form * (exemplars.size_px / len(colours)))
+
+
 def with_detail(
-    colours: Picture, forms: Sequence[FloatArray], place: int, sigma_frames: float, exemplars: Exemplars, strength: float
+    colours: Picture,
+    forms: Sequence[FloatArray],
+    choices: Sequence[Choice | None],
+    place: int,
+    sigma_frames: float,
+    exemplars: Exemplars,
+    strength: float,
 ) -> Picture:
     """What was drawn (N, N, 3), at the exemplars' size, which is N or more (model/folder.py), and with their detail.
 
-    forms: (470, 3) in pixels of what was drawn, of consecutive frames of one track; place: the frame's among them;
+    forms: (470, 3) in pixels of what was drawn, and choices, of consecutive frames of one track; place: the frame's among them;
     sigma_frames: over how many they are steadied.
     """
     size_px = exemplars.size_px
     form = steady_form(forms, place, sigma_frames, LIKE_FORMS * len(colours)) * (size_px / len(colours))
-    return exemplars.detailed(scaled_to(colours, size_px), form, strength)
+    choice = exemplars.faded(choices, place, sigma_frames)
+    return exemplars.detailed(scaled_to(colours, size_px), form, strength, choice)

@@ -67,6 +67,7 @@ class Judge:
         """Errors and figures of the network in use, after `seconds` of training."""
         held = {name: _drawn_as(trainer, name, _undisturbed(trainer, faces)) for name, faces in self._held_out.items()}
         glance = self._glance(trainer, {name: (batch, drawn[name]) for name, (batch, drawn) in held.items()})
+        glance = replace(glance, figures={**glance.figures, "leak": round(leak_of_means(trainer.performers, held), 4)})
         if seconds < PERCEPTION_AFTER_SECONDS:
             return glance
         seen = {name: round(value, 4) for name, value in self._seen(trainer, held).items() if np.isfinite(value)}
@@ -176,6 +177,23 @@ def _undisturbed(trainer: Trainer, faces: PerformerFaces) -> Batch:
     name = faces.performer
     told = trainer.expressions_of(name, faces.readings) if trainer.expressions else None
     return trainer.undisturbed(faces.crops.to(trainer.crops[name].device), told)
+
+
+def leak_of_means(performers: Sequence[str], held: Mapping[str, tuple[Batch, Mapping[str, Tensor]]]) -> float:
+    """How far swaps lie on the way from the performer's own faces (0) to the plate's (1), on average over the faces of each.
+
+    What `evaluate` measures face by face where the truth is known (docs/conventions.md), of mean faces, since here none is:
+    pose and play, in which the faces held out of two performers differ, are in it too.
+    """
+    leaks = []
+    for name, (batch, drawn) in held.items():
+        for other in _others(performers, name):
+            theirs = held[other][0]
+            within = batch.face.mean(0) * theirs.face.mean(0)
+            swap, plate, truth = (each.mean(0) for each in (drawn[other][:, :3], batch.target, theirs.target))
+            apart = (within * (plate - truth) ** 2).sum()
+            leaks.append(float((within * (swap - truth) * (plate - truth)).sum() / apart.clamp_min(1e-9)))
+    return _mean(leaks)
 
 
 def _error(trainer: Trainer, faces: Mapping[str, tuple[Batch, Tensor]]) -> float:

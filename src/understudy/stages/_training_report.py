@@ -22,6 +22,7 @@ NOTES = {
     "sharpness": "finest detail of restored over true faces: 1 is as sharp",
     "variation": "how much restored faces differ, over true ones",
     "identity": "of swaps: +1 is the performer, -1 the plate's own",
+    "leak": "of mean swaps: 0 is the performer's mean face, 1 the plate's",
     "expression": "of swaps: 1 is all the play of the plate's face",
     "pose": "of swaps, degrees away from the plate's",
     "num_incidents": "times that something had to be mended",
