@@ -260,6 +260,8 @@ def test_which_exemplars_have_a_say_fades_from_frame_to_frame() -> None:
     assert max(np.diff(faded)) < 0.7 * max(np.diff(say))
     np.testing.assert_allclose(two.faded(choices, 1, 1.0).shares.sum(axis=1), 1)
     assert two.faded(choices, 1, 0.0) is choices[1]
+    farther = two.faded([choices[3], *[choices[0]] * 5], 3, 1.0)
+    np.testing.assert_allclose(farther.shares, choices[0].shares, atol=1e-12)  # no farther than forms are steadied
 
 
 def test_what_is_chosen_for_another_expression_or_for_no_face_does_not_fade_in() -> None:

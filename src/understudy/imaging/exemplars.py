@@ -27,6 +27,7 @@ from understudy.imaging.irises import LEFT_IRIS, RIGHT_IRIS, looking_alike
 from understudy.imaging.masks import Mask, dilate, erode, hull_mask
 from understudy.imaging.meanface import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from understudy.imaging.meshcover import Where, cover_of, middles, outline, where_it_lies
+from understudy.imaging.steadiness import reach_frames
 from understudy.types import FloatArray
 
 NUM_FORM_POINTS = 470
@@ -143,14 +144,15 @@ class Exemplars:
     def faded(self, choices: Sequence[Choice | None], place: int, sigma_frames: float) -> Choice | None:
         """What was chosen for a face, averaged in time, a Gaussian, with the frames around in which its form was the same.
 
-        choices: of consecutive frames of one track. sigma_frames: over how many forms are steadied; 0 fades nothing.
+        choices: of consecutive frames of one track. sigma_frames: over how many forms are steadied, as far as they are; 0 fades
+        nothing.
         """
-        here = choices[place]
-        if here is None or sigma_frames == 0:
+        here, reach = choices[place], reach_frames(sigma_frames)
+        if here is None or reach == 0:
             return here
         total, weights = np.zeros_like(here.shares), np.zeros((len(here.shares), 1))
-        for row, each in enumerate(choices):
-            if each is not None:
+        for row in range(max(0, place - reach), min(len(choices), place + reach + 1)):
+            if (each := choices[row]) is not None:
                 apart = [_apart(each.form[None], here.form, points)[0] / self._px_per_unit for points in _ALL_PARTS]
                 time = (row - place) / (FADE * sigma_frames)
                 weight = np.exp(-0.5 * (time**2 + (np.array(apart)[:, None] / FADE_ALIKE) ** 2))
