@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,11 @@ from understudy.trust.consent import create_record
 # other work may go on beside it.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind; each process has its own."""
+    shutil.rmtree(os.environ["UNDERSTUDY_KEYS"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -35,14 +35,14 @@ NUM_SEEN_FACES = 8
 PERCEPTION_AFTER_SECONDS = 30.0
 """Shorter runs are not worth loading the face networks for."""
 
-FEWEST_JUDGEMENTS, FEWEST_TO_STOP, FEWEST_SINCE = 4, 6, 3
+FEWEST_JUDGEMENTS, FEWEST_TO_STOP, FEWEST_SINCE = 4, 10, 3
 """Before the learning rate falls: for a verdict, for ending a run by it; and of a stretch of the run that is judged."""
 
 FEWEST_STEPS = 100
 """Before that the smoothed training loss has hardly begun to follow."""
 
-SETTLED, PATIENCE = 1.01, 1 / 3
-"""A plateau: the last third of the steps brought less than one per cent."""
+STRETCH, LEAST_FALL = 1 / 2, 0.03
+"""A plateau: over the last half of the steps the error surely fell by less than that."""
 
 
 def _only(performer: PerformerFaces, chosen: Tensor) -> PerformerFaces:
@@ -243,15 +243,31 @@ def verdict(judgements: Sequence[Judgement], losses: Sequence[tuple[int, float]]
         return _verdict_of_losses(losses) if not judgements else "too short to judge"
     if by_heart := _learned_by_heart_since(judgements):
         return by_heart
-    errors = [each.error for each in before]
     until = "" if before[-1] is judgements[-1] else f" when the learning rate began to fall, at step {before[-1].step}"
-    settled = next(place for place, error in enumerate(errors) if error <= SETTLED * min(errors))
-    last_third = [place for place, each in enumerate(before) if each.step > (1 - PATIENCE) * before[-1].step]
-    if settled < last_third[0] and len(errors) - settled > FEWEST_SINCE:
-        return f"plateau since step {before[settled].step}: the error on held-out faces no longer fell{until or ' since'}"
-    percent = 100 * (1 - min(errors) / errors[max(0, last_third[0] - 1)])
-    stretch = f"over the last third of the {'steps before' if until else 'run'}"
-    return f"still improving{until}: the error on held-out faces fell by {percent:.0f} % {stretch}"
+    latest = [each for each in before if each.step > (1 - STRETCH) * before[-1].step]
+    latest = latest if len(latest) >= FEWEST_SINCE else before[-FEWEST_SINCE:]
+    fall, doubt = _fall(latest)
+    if fall + doubt < LEAST_FALL:
+        level = (1 + LEAST_FALL) * float(np.mean([each.error for each in latest]))
+        since = next(each.step for each in before if each.error <= level)
+        return f"plateau since step {since}: the error on held-out faces no longer fell{until or ' since'}"
+    stretch = f"over the last half of the {'steps before' if until else 'run'}"
+    if fall < doubt:
+        return f"not clear yet{until}: the error on held-out faces scatters more than it falls {stretch}"
+    return f"still improving{until}: the error on held-out faces fell by {100 * fall:.0f} % {stretch}"
+
+
+def _fall(judgements: Sequence[Judgement]) -> tuple[float, float]:
+    """By which share the error fell over these three or more judgements, and twice its standard error.
+
+    A line through the error's logarithm, since from one judgement to the next it goes up and down by some per cent.
+    """
+    steps = np.array([each.step for each in judgements], np.float64)
+    errors = np.log(np.maximum([each.error for each in judgements], 1e-12))
+    (slope, _), residuals, *_ = np.polyfit(steps - steps.mean(), errors, 1, full=True)
+    variance = float(residuals.sum()) / max(1, len(steps) - 2) / ((steps - steps.mean()) ** 2).sum()
+    length = steps[-1] - steps[0]
+    return 1 - float(np.exp(slope * length)), 2 * length * float(np.sqrt(variance))
 
 
 def _learned_by_heart_since(judgements: Sequence[Judgement]) -> str:
