@@ -271,7 +271,8 @@ def test_what_is_chosen_for_another_expression_or_for_no_face_does_not_fade_in()
     assert nowhere is None
     faded = two.faded([shut, opened, None, opened], 1, 1.0)
     assert faded.shares[MOUTH, 1] == pytest.approx(opened.shares[MOUTH, 1], abs=0.01)
-    assert two.faded([shut, nowhere], 1, 1.0) is None
+    np.testing.assert_allclose(two.faded([shut, nowhere], 1, 1.0).shares, shut.shares)
+    assert two.faded([nowhere, nowhere], 1, 1.0) is None
 
 
 def test_the_detail_is_of_those_that_are_told_to_have_a_say() -> None:

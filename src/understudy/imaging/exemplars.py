@@ -144,20 +144,22 @@ class Exemplars:
     def faded(self, choices: Sequence[Choice | None], place: int, sigma_frames: float) -> Choice | None:
         """What was chosen for a face, averaged in time, a Gaussian, with the frames around in which its form was the same.
 
-        choices: of consecutive frames of one track. sigma_frames: over how many forms are steadied, as far as they are; 0 fades
-        nothing.
+        choices: of consecutive frames of one track; None, where no face was found, does not count, and in the middle it is what
+        the frames around it say. sigma_frames: over how many forms are steadied, as far as they are; 0 fades nothing.
         """
         here, reach = choices[place], reach_frames(sigma_frames)
-        if here is None or reach == 0:
+        around = range(max(0, place - reach), min(len(choices), place + reach + 1))
+        known = [(row, each) for row in around if (each := choices[row]) is not None]
+        if reach == 0 or not known:
             return here
-        total, weights = np.zeros_like(here.shares), np.zeros((len(here.shares), 1))
-        for row in range(max(0, place - reach), min(len(choices), place + reach + 1)):
-            if (each := choices[row]) is not None:
-                apart = [_apart(each.form[None], here.form, points)[0] / self._px_per_unit for points in _ALL_PARTS]
-                time = (row - place) / (FADE * sigma_frames)
-                weight = np.exp(-0.5 * (time**2 + (np.array(apart)[:, None] / FADE_ALIKE) ** 2))
-                total, weights = total + weight * each.shares, weights + weight
-        return Choice(total / weights, here.form)
+        form = here.form if here else known[0][1].form
+        total, weights = np.zeros((len(_ALL_PARTS), len(self))), np.zeros((len(_ALL_PARTS), 1))
+        for row, each in known:
+            apart = np.array([_apart(each.form[None], form, points)[0] for points in _ALL_PARTS]) if here else np.zeros(1)
+            far = ((row - place) / (FADE * sigma_frames)) ** 2 + (apart[:, None] / (FADE_ALIKE * self._px_per_unit)) ** 2
+            weight = np.exp(-0.5 * far)
+            total, weights = total + weight * each.shares, weights + weight
+        return Choice(total / weights, form)
 
     def detailed(self, drawn: Picture, form: FloatArray, strength: float = 1.0, choice: Choice | None = None) -> Picture:
         """A drawn face (S, S, 3) of that form (470, 3) with the exemplars' detail in place of its own; strength: 0..1.
