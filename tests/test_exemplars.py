@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from understudy.imaging.exemplars import NUM_FORM_POINTS, Choice, Exemplars, choose_exemplars
+from understudy.imaging.exemplars import NUM_FORM_POINTS, Exemplars, choose_exemplars
 from understudy.imaging.framing import FULL, crop_from_face
 from understudy.imaging.irises import LEFT_IRIS, RIGHT_IRIS
 from understudy.imaging.meanface import INNER_LIPS, LEFT_EYE, mean_face
@@ -253,33 +253,35 @@ MOUTH = 2
 
 def test_which_exemplars_have_a_say_fades_from_frame_to_frame() -> None:
     two = exemplars([skin(seed) for seed in range(2)], [form(), form(smile=0.02)])
-    choices = [two.choose(soft(skin(seed=9)), form(smile)) for smile in (0.0, 0.0, 0.02, 0.02)]
-    say = [each.shares[MOUTH, 1] for each in choices]
-    faded = [two.faded(choices, place, 1.0).shares[MOUTH, 1] for place in range(4)]
+    forms = [form(smile) for smile in (0.0, 0.0, 0.02, 0.02)]
+    choices = [two.choose(soft(skin(seed=9)), each) for each in forms]
+    say = [each[MOUTH, 1] for each in choices]
+    faded = [two.faded(choices, forms, place, 1.0)[MOUTH, 1] for place in range(4)]
     assert faded == sorted(faded)
     assert max(np.diff(faded)) < 0.7 * max(np.diff(say))
-    np.testing.assert_allclose(two.faded(choices, 1, 1.0).shares.sum(axis=1), 1)
-    assert two.faded(choices, 1, 0.0) is choices[1]
-    farther = two.faded([choices[3], *[choices[0]] * 5], 3, 1.0)
-    np.testing.assert_allclose(farther.shares, choices[0].shares, atol=1e-12)  # no farther than forms are steadied
+    np.testing.assert_allclose(two.faded(choices, forms, 1, 1.0).sum(axis=1), 1)
+    assert two.faded(choices, forms, 1, 0.0) is choices[1]
+    farther = two.faded([choices[3], *[choices[0]] * 5], [forms[3], *[forms[0]] * 5], 3, 1.0)
+    np.testing.assert_allclose(farther, choices[0], atol=1e-12)  # no farther than forms are steadied
 
 
 def test_what_is_chosen_for_another_expression_or_for_no_face_does_not_fade_in() -> None:
     two = exemplars([skin(seed) for seed in range(2)], [form(), form(opening=0.2)])
+    lost = np.full((NUM_FORM_POINTS, 3), np.nan)
     shut, opened = (two.choose(soft(skin(seed=9)), form(opening=opening)) for opening in (0.0, 0.2))
-    nowhere = two.choose(skin(), np.full((NUM_FORM_POINTS, 3), np.nan))
+    nowhere = two.choose(skin(), lost)
     assert nowhere is None
-    faded = two.faded([shut, opened, None, opened], 1, 1.0)
-    assert faded.shares[MOUTH, 1] == pytest.approx(opened.shares[MOUTH, 1], abs=0.01)
-    np.testing.assert_allclose(two.faded([shut, nowhere], 1, 1.0).shares, shut.shares)
-    assert two.faded([nowhere, nowhere], 1, 1.0) is None
+    faded = two.faded([shut, opened, None, opened], [form(), form(opening=0.2), lost, form(opening=0.2)], 1, 1.0)
+    assert faded[MOUTH, 1] == pytest.approx(opened[MOUTH, 1], abs=0.01)
+    np.testing.assert_allclose(two.faded([shut, nowhere], [form(), lost], 1, 1.0), shut)
+    assert two.faded([nowhere, nowhere], [lost, lost], 1, 1.0) is None
 
 
 def test_the_detail_is_of_those_that_are_told_to_have_a_say() -> None:
     pictures = [skin(seed) for seed in range(2)]
     two, drawn = exemplars(pictures, [form(), form()]), soft(skin(seed=9))
     for number, picture in enumerate(pictures):
-        sharp = two.detailed(drawn, form(), choice=Choice(np.tile(np.eye(2)[number], (4, 1)), form()))
+        sharp = two.detailed(drawn, form(), choice=np.tile(np.eye(2)[number], (4, 1)))
         assert likeness(sharp, picture) > 0.8 > 0.4 > likeness(sharp, pictures[1 - number])
 
 

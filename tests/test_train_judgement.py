@@ -157,6 +157,10 @@ def test_a_run_that_only_rests_or_scatters_is_not_taken_for_one_that_is_done(cur
     assert verdict([Judgement(step, error, error) for step, error in RESTED.items()], []).startswith("not clear yet: the error")
 
 
+def test_a_finished_run_that_is_asked_for_again_and_again_has_a_verdict() -> None:
+    assert verdict(judged([0.5]) * 5, []).startswith("plateau since step 100")
+
+
 def test_a_run_that_scatters_about_a_level_is_done() -> None:
     scatter = np.random.default_rng(0).normal(0, 0.02, 60)
     judgements = judged(list(0.05 * (1 + np.exp(-np.arange(60) / 4)) * np.exp(scatter)))

@@ -39,7 +39,7 @@ def quick() -> TrainRecipe:
     Command: `understudy train faces/abel faces/bea --out model --recipe quick`
     Time:    5 minutes on two cores of a server CPU (36,000 faces take one core 7 minutes)
     Memory:  1 GB
-    Score:   after 36,000 faces 11.4 dB nearer to the truth than the plate, leak 0.02, edges 0.65 (docs/benchmark.md)
+    Score:   after 36,000 faces 11.4 dB nearer to the truth than the plate, leak 0.02, edges 0.64 (docs/benchmark.md)
     """
     return TrainRecipe(is_expression_measured=True, is_light_measured=True, starter="rendered", decay_to_start=0.001)
 

@@ -112,11 +112,8 @@ class _Face(NamedTuple):
     detail: NDArray[np.float32]
 
 
-class Choice(NamedTuple):
-    """How much say each exemplar has in either eye, the mouth and the rest, (4, K), and for what form (470, 3)."""
-
-    shares: NDArray[np.float64]
-    form: FloatArray
+Choice = NDArray[np.float64]
+"""How much say each exemplar has in either eye, the mouth and the rest, (4, K)."""
 
 
 class Exemplars:
@@ -141,25 +138,28 @@ class Exemplars:
         """Which exemplars are like a drawn face (S, S, 3) of that form (470, 3); None where the form is no face."""
         return None if (face := self._laid_out(drawn, form)) is None else self._chosen_for(face)
 
-    def faded(self, choices: Sequence[Choice | None], place: int, sigma_frames: float) -> Choice | None:
+    def faded(
+        self, choices: Sequence[Choice | None], forms: Sequence[FloatArray], place: int, sigma_frames: float
+    ) -> Choice | None:
         """What was chosen for a face, averaged in time, a Gaussian, with the frames around in which its form was the same.
 
-        choices: of consecutive frames of one track; None, where no face was found, does not count, and in the middle it is what
-        the frames around it say. sigma_frames: over how many forms are steadied, as far as they are; 0 fades nothing.
+        choices, forms (470, 3): of consecutive frames of one track; None, where no face was found, does not count, and in the
+        middle it is what the frames around it say. sigma_frames: over how many forms are steadied, as far as they are; 0 fades
+        nothing.
         """
         here, reach = choices[place], reach_frames(sigma_frames)
         around = range(max(0, place - reach), min(len(choices), place + reach + 1))
         known = [(row, each) for row in around if (each := choices[row]) is not None]
         if reach == 0 or not known:
             return here
-        form = here.form if here else known[0][1].form
-        total, weights = np.zeros((len(_ALL_PARTS), len(self))), np.zeros((len(_ALL_PARTS), 1))
-        for row, each in known:
-            apart = np.array([_apart(each.form[None], form, points)[0] for points in _ALL_PARTS]) if here else np.zeros(1)
-            far = ((row - place) / (FADE * sigma_frames)) ** 2 + (apart[:, None] / (FADE_ALIKE * self._px_per_unit)) ** 2
-            weight = np.exp(-0.5 * far)
-            total, weights = total + weight * each.shares, weights + weight
-        return Choice(total / weights, form)
+        seen = np.stack([forms[row] for row, _ in known])
+        apart = np.zeros((len(_ALL_PARTS), len(known)))
+        if here is not None:
+            apart = np.stack([_apart(seen, forms[place], points) for points in _ALL_PARTS]) / (FADE_ALIKE * self._px_per_unit)
+        times = np.array([row - place for row, _ in known]) / (FADE * sigma_frames)
+        weights = np.exp(-0.5 * (times**2 + apart**2))
+        total = np.einsum("pn,npk->pk", weights, np.stack([each for _, each in known]))
+        return np.asarray(total / weights.sum(axis=1, keepdims=True))
 
     def detailed(self, drawn: Picture, form: FloatArray, strength: float = 1.0, choice: Choice | None = None) -> Picture:
         """A drawn face (S, S, 3) of that form (470, 3) with the exemplars' detail in place of its own; strength: 0..1.
@@ -172,7 +172,7 @@ class Exemplars:
         if face is None:
             return drawn
         size_px, form, where, cover, own = self.size_px, face.form, face.where, face.cover, face.detail
-        shares = (choice or self._chosen_for(face)).shares
+        shares = self._chosen_for(face) if choice is None else choice
         total, trust = np.zeros((size_px * size_px, 4), np.float32), np.zeros_like(cover)
         for points, mask, trusted, weights in zip(_ALL_PARTS, face.parts, _TRUSTED, shares, strict=True):
             there = where.only(mask.ravel()[where.pixels] > 0)
@@ -211,7 +211,7 @@ class Exemplars:
                 there = face.where.only(mask.ravel()[face.where.pixels] > 0)
                 unlike = self._unlikeness(there, near.numbers, face.form, points, mask, looks)
             shares[row, near.numbers] = _alike(near, unlike)
-        return Choice(shares, face.form)
+        return shares
 
     def _nearest(self, form: FloatArray, points: Sequence[int]) -> _Near:
         """The exemplars nearest in the form of some points, wherever these lie."""

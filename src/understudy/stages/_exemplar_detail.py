@@ -64,6 +64,7 @@ def with_detail(
     sigma_frames: over how many they are steadied.
     """
     size_px = exemplars.size_px
-    form = steady_form(forms, place, sigma_frames, LIKE_FORMS * len(colours)) * (size_px / len(colours))
-    choice = exemplars.faded(choices, place, sigma_frames)
+    scale = size_px / len(colours)
+    form = steady_form(forms, place, sigma_frames, LIKE_FORMS * len(colours)) * scale
+    choice = exemplars.faded(choices, [each * scale for each in forms], place, sigma_frames)
     return exemplars.detailed(scaled_to(colours, size_px), form, strength, choice)

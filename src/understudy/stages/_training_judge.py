@@ -264,10 +264,11 @@ def _fall(judgements: Sequence[Judgement]) -> tuple[float, float]:
     """
     steps = np.array([each.step for each in judgements], np.float64)
     errors = np.log(np.maximum([each.error for each in judgements], 1e-12))
-    (slope, _), residuals, *_ = np.polyfit(steps - steps.mean(), errors, 1, full=True)
-    variance = float(residuals.sum()) / max(1, len(steps) - 2) / ((steps - steps.mean()) ** 2).sum()
-    length = steps[-1] - steps[0]
-    return 1 - float(np.exp(slope * length)), 2 * length * float(np.sqrt(variance))
+    length, steps, errors = steps[-1] - steps[0], steps - steps.mean(), errors - errors.mean()
+    spread = max(1.0, float((steps**2).sum()))  # a last state is judged anew each time that a finished run is asked for again
+    slope = float((steps * errors).sum()) / spread
+    variance = float(((errors - slope * steps) ** 2).sum()) / (len(steps) - 2) / spread
+    return float(1 - np.exp(slope * length)), float(2 * length * np.sqrt(variance))
 
 
 def _learned_by_heart_since(judgements: Sequence[Judgement]) -> str:
