@@ -34,8 +34,11 @@ def test_masks_of_numbers_are_compared_as_ever_and_others_make_no_number() -> No
     drawn, wanted = (torch.rand(2, 1, 8, 8, generator=random) for _ in range(2))
     drawn.requires_grad_()
     ours, theirs = cross_entropy(drawn, wanted), torch.nn.functional.binary_cross_entropy(drawn, wanted)
-    assert torch.equal(ours, theirs)
-    assert torch.equal(*(torch.autograd.grad(each, drawn)[0] for each in (ours, theirs)))
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(each, drawn)[0] for each in (ours, theirs)))
+    sure = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).requires_grad_()
+    (slope,) = torch.autograd.grad(cross_entropy(sure, torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)), sure)
+    assert torch.isfinite(slope).all()
     broken = drawn.detach().clone()
     broken[0, 0, 3, 3] = torch.nan
     assert cross_entropy(broken, wanted).isnan()

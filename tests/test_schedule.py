@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from understudy.model.schedule import moment, scheduled_learning_rate, scheduled_warp, step_generator
+from understudy.model.schedule import moment, scheduled_learning_rate, scheduled_warp, slow_steps, step_generator
 from understudy.recipes import LIMITS
 from understudy.settings import TrainRecipe
 
@@ -24,6 +24,13 @@ def test_the_learning_rate_rises_stays_and_falls_to_a_fiftieth() -> None:
 def test_the_learning_rate_is_halved_with_every_time_that_a_run_went_back() -> None:
     rates = [moment(RECIPE, 200, 0.3, attempt).learning_rate for attempt in range(3)]
     assert rates == pytest.approx([1e-3, 5e-4, 2.5e-4])
+
+
+def test_what_moves_slowly_makes_as_many_steps_as_the_run_and_the_first_ones_singly() -> None:
+    made = [slow_steps(step) for step in range(1000)]
+    assert sum(made) == 1000
+    assert made[:60] == [1] * 60
+    assert sum(each > 0 for each in made[500:]) == 125
 
 
 def test_the_warp_falls_evenly_to_nothing_or_stays_where_the_recipe_says_so() -> None:

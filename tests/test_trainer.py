@@ -18,9 +18,11 @@ import killing
 from understudy.model.augment import Batch
 from understudy.model.colour import UNCHANGED, ColourStandard
 from understudy.model.losses import reconstruction_loss, structural_dissimilarity
+from understudy.model.precision import working_type
 from understudy.model.schedule import Moment, moment
 from understudy.model.skin import skin_offsets
 from understudy.model.trainer import Trainer
+from understudy.recipes import train_recipe
 from understudy.settings import TrainRecipe
 from understudy.types import BadInput
 
@@ -49,6 +51,27 @@ def test_similarity_of_structure_is_that_of_the_paper_with_a_window_cut_at_the_e
     luminance = (2 * mean(a) * mean(b) + 1e-4) / (mean(a) ** 2 + mean(b) ** 2 + 1e-4)
     expected = (1 - luminance * (2 * covariance + 9e-4) / (variances + 9e-4)) / 2
     torch.testing.assert_close(structural_dissimilarity(a, b), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_structure_is_that_of_whole_windows_across_stripes() -> None:
+    random = torch.Generator().manual_seed(2)
+    a, b, slope = (torch.rand(2, 1, 72, 40, generator=random, dtype=torch.float64) for _ in range(3))
+    a.requires_grad_()
+    assert torch.autograd.gradcheck(lambda each: structural_dissimilarity(each, b[:, :, :9, :9]), (a[:, :, :9, :9],))
+
+    def whole(pictures: Tensor) -> Tensor:
+        c1, c2 = 0.01**2, 0.03**2
+        mean_a, mean_b, squares, product = (
+            functional.avg_pool2d(each, 7, stride=1, padding=3, count_include_pad=False)
+            for each in (pictures, b, pictures * pictures + b * b, pictures * b)
+        )
+        mean_product, mean_squares = mean_a * mean_b, mean_a**2 + mean_b**2
+        above = (2 * mean_product + c1) * (2 * (product - mean_product) + c2)
+        return (1 - above / ((mean_squares + c1) * (squares - mean_squares + c2))) / 2
+
+    (ours,) = torch.autograd.grad((structural_dissimilarity(a, b) * slope).sum(), a)
+    (theirs,) = torch.autograd.grad((whole(a) * slope).sum(), a)
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
 
 
 def test_a_face_mask_that_resampling_has_rounded_above_one_is_a_face_mask() -> None:
@@ -112,7 +135,9 @@ def test_a_batch_cut_in_pieces_has_the_loss_of_the_whole() -> None:
 
 # ---- one step, cut up or shared -------------------------------------------------------------------------------------------
 
-TINY = TrainRecipe(resolution_px=32, width=0.25, code_size=16, batch_size=6, warmup_steps=0, gradient_clip=0.5)
+TINY = TrainRecipe(
+    resolution_px=32, width=0.25, code_size=16, batch_size=6, warmup_steps=0, gradient_clip=0.5, precision="float32"
+)
 NAMES = ("abel", "bea")
 
 
@@ -171,8 +196,10 @@ def test_a_batch_that_goes_through_in_pieces_teaches_the_same(takes_turns: bool)
 
 
 @pytest.mark.usefixtures("cores")
-def test_the_same_steps_give_the_same_bits() -> None:
-    (losses, weights), (losses_again, weights_again) = (train_three_steps(tiny_trainer()) for _ in range(2))
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_same_steps_give_the_same_bits(precision: str) -> None:
+    recipe = replace(TINY, precision=precision)
+    (losses, weights), (losses_again, weights_again) = (train_three_steps(tiny_trainer(recipe)) for _ in range(2))
     assert losses == losses_again
     assert all(torch.equal(weight, weights_again[name]) for name, weight in weights.items())
 
@@ -302,9 +329,9 @@ def test_skin_is_shifted_by_what_a_swap_lacks_of_the_performers_mean_however_man
     assert skin_offsets(trainer)["abel"]["bea"] == pytest.approx(whole["abel"]["bea"], abs=1e-6)
 
 
-def test_half_precision_is_for_gpus_and_says_so() -> None:
-    with pytest.raises(BadInput, match="precision=bfloat16 needs a GPU"):
-        tiny_trainer(replace(TINY, precision="bfloat16"))
+def test_what_only_a_gpu_can_do_is_refused_without_one() -> None:
+    with pytest.raises(BadInput, match="precision=float16 needs a GPU"):
+        tiny_trainer(replace(TINY, precision="float16"))
     with pytest.raises(BadInput, match="compile=cuda-graphs needs a GPU"):
         tiny_trainer(replace(TINY, compile="cuda-graphs"))
 
@@ -312,7 +339,7 @@ def test_half_precision_is_for_gpus_and_says_so() -> None:
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
 def test_in_half_precision_weights_and_average_stay_float32_and_learn_nearly_the_same(kind: torch.dtype) -> None:
     half, whole = tiny_trainer(), tiny_trainer()
-    half.working_type = kind  # as on a GPU; a CPU computes it too, slowly
+    half.working_type = kind  # a CPU computes float16 too, slowly
     half.loss_scale = 2.0**40 if kind is torch.float16 else 1.0
     losses, weights = train_three_steps(half)
     expected, _ = train_three_steps(whole)
@@ -321,6 +348,20 @@ def test_in_half_precision_weights_and_average_stay_float32_and_learn_nearly_the
         assert each == pytest.approx(other, rel=0.02)
     if kind is torch.float16:
         assert half.loss_scale < 2.0**40, "a scale under which gradients overflow is halved until they do not"
+
+
+@pytest.mark.parametrize(("has_them", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_processor_with_matrix_units_computes_in_bfloat16_and_any_other_in_float32(
+    has_them: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_them})
+    device, left_to_it = torch.device("cpu"), replace(TINY, precision="auto")
+    assert working_type(left_to_it, device) is expected
+    assert {working_type(replace(TINY, precision=asked), device) for asked in ("float32", "bfloat16")} == {
+        torch.float32,
+        torch.bfloat16,
+    }, "what is asked for is kept to"
+    assert working_type(train_recipe("original"), device) is torch.float32
 
 
 @pytest.mark.gpu

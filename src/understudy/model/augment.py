@@ -79,7 +79,7 @@ def training_pairs(
 
     Nothing is drawn here, so that it can be compiled.
     """
-    pictures = stored.float() / 255
+    pictures = stored.float().div_(255)
     num, similarity, lattice = len(pictures), disturbance.similarity, disturbance.lattice
     grid = pixel_grid(recipe.resolution_px, pictures.device)
     input_grid = warp_grid(_shifted(grid, FAULT_INPUT_PX, recipe), lattice)

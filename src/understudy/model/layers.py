@@ -77,8 +77,9 @@ def activate(features: Tensor) -> Tensor:
 
 
 def laid_out(features: Tensor) -> Tensor:
-    """Features (B, C, H, W) as convolutions take them soonest: on a GPU with each pixel's channels side by side."""
-    return features.contiguous(memory_format=torch.channels_last) if features.is_cuda else features
+    """Features (B, C, H, W) as convolutions take them soonest: each pixel's channels side by side on a GPU, and in bfloat16."""
+    is_so = features.is_cuda or torch.is_autocast_enabled("cpu")
+    return features.contiguous(memory_format=torch.channels_last) if is_so else features
 
 
 def keep_spread(module: nn.Module) -> None:

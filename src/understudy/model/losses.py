@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from understudy.model.augment import Batch
 from understudy.settings import TrainRecipe
@@ -15,8 +16,8 @@ def reconstruction_loss(drawn: Tensor, batch: Batch, recipe: TrainRecipe) -> Ten
 
     Without a mask channel the picture is compared everywhere, as in 2017; with one, the face counts, the surroundings hardly.
     """
-    picture = drawn[:, :3]
-    if drawn.shape[1] == 3:
+    picture, *masks = drawn.split(3, dim=1)
+    if not masks:
         weights = torch.ones_like(batch.face)
     else:
         background = recipe.background_weight
@@ -29,19 +30,22 @@ def reconstruction_loss(drawn: Tensor, batch: Batch, recipe: TrainRecipe) -> Ten
         total = total + recipe.hue_weight * weighted_mean(_hue_difference(picture, batch.target), weights)
     if recipe.edge_weight:
         total = total + recipe.edge_weight * edge_loss(picture, batch.target, weights)
-    if recipe.mask_weight and drawn.shape[1] == 4:
-        total = total + recipe.mask_weight * cross_entropy(drawn[:, 3:4], batch.face)
+    if recipe.mask_weight and masks:
+        total = total + recipe.mask_weight * cross_entropy(masks[0], batch.face)
     return total
 
 
 def cross_entropy(drawn: Tensor, wanted: Tensor) -> Tensor:
     """Of masks (B, 1, R, R) in 0..1; no number where what is drawn has none, so that the step is left out.
 
-    PyTorch's own ends the training there instead. Nor does it take more than 1, to which resampling rounds a mask of ones in
-    one batch of some hundreds.
+    PyTorch's own ends the training there instead, and takes its logarithms one by one: three times the time on a CPU.
     """
-    known = drawn.nan_to_num(nan=0.5)
-    return functional.binary_cross_entropy(known, wanted.clamp(0, 1)) + (drawn - known).detach().sum()
+    likely = drawn.clamp(_UNLIKELY, 1 - _UNLIKELY)
+    return -torch.lerp(torch.log(1 - likely), torch.log(likely), wanted).mean()
+
+
+_UNLIKELY = 1e-6
+"""A mask that is surer than that counts as being so sure: beyond, its logarithm would be infinite."""
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
@@ -73,9 +77,8 @@ def structural_dissimilarity(a: Tensor, b: Tensor, window_px: int = 7) -> Tensor
 
     Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", eq. 13.
     """
-    # Means over windows as two matrix products: a third of the time of pooling, which visits every pixel 49 times.
     rows, columns = (_window_means(side, window_px, a) for side in a.shape[-2:])
-    blurred = rows @ (torch.cat([a, b, a * a + b * b, a * b]) @ columns.T)
+    blurred: Tensor = _Windows.apply(torch.cat([a, b, a * a + b * b, a * b]), rows, columns, window_px // 2)  # type: ignore[no-untyped-call]
     mean_a, mean_b, squares, product = blurred.chunk(4)
     mean_product, mean_squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
     c1, c2 = 0.01**2, 0.03**2
@@ -83,6 +86,48 @@ def structural_dissimilarity(a: Tensor, b: Tensor, window_px: int = 7) -> Tensor
         (mean_squares + c1) * (squares - mean_squares + c2)
     )
     return (1 - ssim) / 2
+
+
+class _Windows(torch.autograd.Function):
+    """Pictures (B, 1, R, R) between two matrices (R, R) that are empty `reach` pixels from their diagonals and beyond.
+
+    Two products, stripe by stripe: a tenth of the time of pooling, which visits every pixel 49 times, and half that of whole
+    products at 256 px, which are mostly empty. The gradient is told, as that through stripes would be put together piecemeal.
+    """
+
+    @staticmethod
+    def forward(pictures: Tensor, rows: Tensor, columns: Tensor, reach: int) -> Tensor:
+        return _between(pictures, rows, columns, reach)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _, *matrices, ctx.reach = inputs
+        ctx.save_for_backward(*matrices)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, columns = ctx.saved_tensors
+        return _between(gradient, rows.T, columns.T, ctx.reach), None, None, None
+
+
+STRIPE_PX = 32
+
+
+def _between(pictures: Tensor, rows: Tensor, columns: Tensor, reach: int) -> Tensor:
+    """rows @ pictures @ columns.T, for matrices that are empty `reach` pixels from their diagonals and beyond."""
+    sheets = pictures.flatten(0, -3)  # N R R
+    across, down = torch.empty_like(sheets), torch.empty_like(sheets)
+    for stripe, near in _stripes(sheets.shape[2], reach):
+        torch.mm(sheets.flatten(0, 1)[:, near], columns[stripe, near].T, out=across.flatten(0, 1)[:, stripe])
+    for stripe, near in _stripes(sheets.shape[1], reach):
+        torch.bmm(rows[stripe, near].expand(len(sheets), -1, -1), across[:, near], out=down[:, stripe])
+    return down.view_as(pictures)
+
+
+def _stripes(side_px: int, reach: int) -> list[tuple[slice, slice]]:
+    """Stripes of a picture, and what lies within reach of each."""
+    starts = range(0, side_px, STRIPE_PX)
+    return [(slice(start, start + STRIPE_PX), slice(max(0, start - reach), start + STRIPE_PX + reach)) for start in starts]
 
 
 def _window_means(side_px: int, window_px: int, like: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class OriginalDecoder(nn.Module):
         _initialise_as_keras_did(self)
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.sigmoid(self.to_picture(self.upscales(features)))
+        return torch.sigmoid(self.to_picture(self.upscales(features)).float())
 
 
 class OriginalDownscale(nn.Module):

@@ -194,12 +194,17 @@ class QuickDecoder(nn.Module):
                 if isinstance(layer, Upscale):
                     scale, shift = next(remaining)
                     features = features * scale + shift
-        picture = functional.pixel_shuffle(self.to_picture(features), self.stem_factor)
+        picture = functional.pixel_shuffle(_whole(self.to_picture(features)), self.stem_factor)
         for finer in self.finer:
             features, detail = finer(features)
             larger = functional.interpolate(picture, scale_factor=2, mode="bilinear", align_corners=False)
-            picture = larger + functional.pixel_shuffle(detail, self.stem_factor)
+            picture = larger + functional.pixel_shuffle(_whole(detail), self.stem_factor)
         return torch.sigmoid(picture)
+
+
+def _whole(drawn: Tensor) -> Tensor:
+    """What becomes a picture, in float32: half precision has no more steps between two greys than a screen."""
+    return drawn.to(torch.float32, memory_format=torch.contiguous_format)
 
 
 class Finer(nn.Module):

@@ -1,4 +1,4 @@
-"""Half precision and compilation: what a GPU can do to go faster. The weights, their average and the loss stay float32."""
+"""Half precision and compilation: what a device can do to go faster. The weights, their average and the loss stay float32."""
 
 from __future__ import annotations
 
@@ -19,17 +19,29 @@ Encode = Callable[[Tensor, Tensor | None], Tensor]
 
 
 def working_type(recipe: TrainRecipe, device: torch.device) -> torch.dtype:
-    """The type that the network computes in. Raises BadInput where half precision is asked for without a GPU.
+    """The type that the network computes in. Raises BadInput where float16 is asked for without a GPU.
 
-    "auto" is bfloat16 on a GPU that has it, float16 on an older one, and float32 on a CPU, where half precision is slower.
+    "auto" is bfloat16 on a GPU that has it and on a CPU with matrix units, float16 on an older GPU, and float32 on any other
+    CPU, where half precision is slower.
     """
-    if device.type != "cuda":
-        if recipe.precision in ("bfloat16", "float16"):
-            raise BadInput(f"precision={recipe.precision} needs a GPU, and this machine has none; leave it at auto")
-        return torch.float32
-    if recipe.precision == "auto":
+    is_gpu = device.type == "cuda"
+    if recipe.precision == "float16" and not is_gpu:
+        raise BadInput("precision=float16 needs a GPU, and this machine has none; leave it at auto")
+    if recipe.precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[recipe.precision]
+    if is_gpu:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[recipe.precision]
+    return torch.bfloat16 if has_matrix_units() else torch.float32
+
+
+def name_of(working_type: torch.dtype) -> str:
+    """As a recipe's `precision` has it: "float32", "bfloat16" or "float16"."""
+    return str(working_type).removeprefix("torch.")
+
+
+def has_matrix_units() -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 in units of their own (Intel's AMX): several times as fast as float32."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def check_compile(recipe: TrainRecipe, device: torch.device) -> None:
@@ -45,7 +57,10 @@ def first_loss_scale(working_type: torch.dtype) -> float:
 
 def autocast(device: torch.device, working_type: torch.dtype) -> AbstractContextManager[object]:
     """Within it, convolutions and matrix products compute in `working_type`."""
-    return nullcontext() if working_type is torch.float32 else torch.autocast(device.type, working_type)
+    if working_type is torch.float32:
+        return nullcontext()
+    # Nothing is used twice within it, and threads would share what it keeps.
+    return torch.autocast(device.type, working_type, cache_enabled=False)
 
 
 def fused(function: Function, recipe: TrainRecipe) -> Function:

@@ -47,6 +47,20 @@ def scheduled_warp(recipe: TrainRecipe, progress: float) -> float:
     return max(0.0, 1 - progress / recipe.warp_until) if recipe.warp_until else 1.0
 
 
+FIRST_STEPS, STEPS_AT_ONCE = 64, 4
+
+
+def slow_steps(step: int) -> int:
+    """How many steps of what moves slowly (the averaged weights, the way back to the start) step `step` (from 0) makes.
+
+    Each has to pass through all weights, which at small batches takes as long as the optimiser; so after the first steps every
+    fourth makes four.
+    """
+    if step < FIRST_STEPS:
+        return 1
+    return STEPS_AT_ONCE if step % STEPS_AT_ONCE == STEPS_AT_ONCE - 1 else 0
+
+
 def step_generator(seed: int, step: int, stream: int, attempt: int = 0) -> torch.Generator:
     """The randomness of one performer in one step."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + stream + (attempt << 52))

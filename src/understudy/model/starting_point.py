@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from understudy.model.networks import FaceSwapNetwork
-from understudy.model.schedule import Moment
+from understudy.model.schedule import Moment, slow_steps
 from understudy.settings import TrainRecipe
 
 FILE = "start"
@@ -36,10 +36,11 @@ class StartingPoint:
     @torch.no_grad()
     def step(self, now: Moment) -> None:
         """Take the network a part of the way back."""
-        if self.weights and self.recipe.learning_rate:
-            share = self.recipe.decay_to_start * now.learning_rate / self.recipe.learning_rate
+        num_steps = slow_steps(now.step)
+        if num_steps and self.weights and self.recipe.learning_rate:
+            share = num_steps * self.recipe.decay_to_start * now.learning_rate / self.recipe.learning_rate
             learning = dict(self.network.named_parameters())
-            torch._foreach_lerp_([learning[name] for name in self.weights], list(self.weights.values()), share)
+            torch._foreach_lerp_([learning[name] for name in self.weights], list(self.weights.values()), min(1.0, share))
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """What a checkpoint needs of it, by file."""

@@ -27,7 +27,7 @@ from understudy.model.optimisers import load_optimizers, make_optimizer, optimiz
 from understudy.model.perceptual import Features, perceptual_loss
 from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank
 from understudy.model.precision import autocast, compiled, first_loss_scale, fused, working_type
-from understudy.model.schedule import Moment, moment, step_generator
+from understudy.model.schedule import Moment, moment, slow_steps, step_generator
 from understudy.model.starting_point import StartingPoint
 from understudy.model.swaps import Drawing, Swap, check_terms, has_swaps, kept_of, partner, swap_loss
 from understudy.settings import TrainRecipe
@@ -115,8 +115,8 @@ class Trainer:
         is_applied, norm = all(each.is_applied for each, _ in results), max(each.gradient_norm for each, _ in results)
         if is_applied:
             self.starting_point.step(now)
-        self.num_steps += 1
         self._average()
+        self.num_steps += 1
         losses = {name: loss for each, _ in results for name, loss in each.losses.items()}
         if is_applied and self.num_steps % STEPS_TO_A_LARGER_SCALE == 0:
             self.loss_scale = min(2 * self.loss_scale, first_loss_scale(self.working_type))
@@ -229,7 +229,7 @@ class Trainer:
             chosen = torch.randint(len(crops), (recipe.batch_size,), generator=random)
         chosen = chosen.to(crops.device)
         told = self.expressions[performer][chosen] if self.expressions else None
-        return make_batch(crops[chosen], recipe, self.margin, now.warp_strength, random, told, self._pairs)
+        return make_batch(crops.index_select(0, chosen), recipe, self.margin, now.warp_strength, random, told, self._pairs)
 
     def _codes(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """What the encoder reads from each performer's faces."""
@@ -283,11 +283,11 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        if not self.recipe.ema_decay:
-            return
-        # The average starts short, so that the first, random weights do not linger in it.
-        decay = min(self.recipe.ema_decay, self.num_steps / (self.num_steps + 10))
-        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
+        num_steps = slow_steps(self.num_steps) if self.recipe.ema_decay else 0
+        if num_steps:
+            # The average starts short, so that the first, random weights do not linger in it.
+            decay = min(self.recipe.ema_decay, (self.num_steps + 1) / (self.num_steps + 11)) ** num_steps
+            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
 
     def _modules_of(self, performers: Sequence[str]) -> list[nn.Module]:
         """What the loss of `performers` depends on."""
@@ -323,7 +323,7 @@ class Trainer:
         """The performer's faces of these numbers, undisturbed, for looking at what has been learned."""
         chosen = chosen.to(self.crops[performer].device)
         told = self.expressions[performer][chosen] if self.expressions else None
-        return self.undisturbed(self.crops[performer][chosen], told)
+        return self.undisturbed(self.crops[performer].index_select(0, chosen), told)
 
     def undisturbed(self, crops: Tensor, expressions: Tensor | None) -> Batch:
         """Faces as the network is shown them in use; crops: (N, 5, S, S) uint8, expressions: (N, 9)."""

@@ -17,6 +17,7 @@ from understudy.model.colour import UNCHANGED, measure_standard
 from understudy.model.folder import ANCESTORS_FILE, EXEMPLARS_FILE, GALLERIES_FILE
 from understudy.model.memory import MemoryPlan, plan_memory
 from understudy.model.networks import check_freeze
+from understudy.model.precision import name_of
 from understudy.model.swapper import best_device
 from understudy.model.trainer import StepResult, Trainer
 from understudy.settings import TrainRecipe
@@ -359,6 +360,7 @@ def _finish(run: Run, session: _Session, consent: Mapping[str, str], report: Rep
         "faces_per_second": round(progress.faces_per_second, 2),
         "training_seconds": round(progress.seconds, 1),
         "loss": round(progress.smooth_loss, 5),
+        "precision": name_of(trainer.working_type),
         "performers": list(trainer.performers),
         "num_incidents": len(progress.incidents),
         "verdict": verdict(progress.judgements, progress.losses),
@@ -380,8 +382,10 @@ def _opening_words(session: _Session) -> str:
     counts = ", ".join(f"{len(each.crops)} faces of {each.performer}" for each in session.performers)
     num_steps = session.progress.num_steps
     begun = f", going on at step {num_steps}" if num_steps else _beginning_words(session.progress)
+    kind = name_of(session.trainer.working_type)
+    precision = f", in {kind}" if kind != "float32" else ""
     memory = f"; {session.memory}" if session.memory.is_tight else ""
-    return f"training on {counts}{begun}{memory}"
+    return f"training on {counts}{precision}{begun}{memory}"
 
 
 def _beginning_words(progress: Progress) -> str:
