@@ -172,10 +172,10 @@ def test_the_backdrop_changes_as_often_as_asked() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler still uses what torch calls deprecated
 def test_pairs_and_loss_are_one_graph_for_the_compiler_and_give_the_same() -> None:
-    recipe = replace(quick(), resolution_px=16)
-    crops, told = ramp_crops(24).expand(3, -1, -1, -1), torch.rand(3, 9)
+    recipe = replace(quick(), resolution_px=48)
+    crops, told = ramp_crops(72).expand(3, -1, -1, -1), torch.rand(3, 9)
     disturbance = draw_disturbance(3, recipe, 1.0, random())
-    drawn = torch.rand(3, 4, 16, 16, requires_grad=True)
+    drawn = torch.rand(3, 4, 48, 48, requires_grad=True)
 
     def loss_of(pairs: Callable[..., Batch], loss: Callable[..., Tensor]) -> tuple[Batch, Tensor, Tensor]:
         batch = pairs(crops, disturbance, recipe, 1.35, told)
