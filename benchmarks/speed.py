@@ -8,7 +8,9 @@ Contenders, all on the same number of faces a step:
   bare loop fused  the same with PyTorch's fused Adam
   original         our trainer with the `original` recipe: sampling, warp, finite checks and all
   original summed  the same with both performers in one encoder batch (`--set alternate_performers=false`)
-  quick            our trainer with the `quick` recipe; its floating-point operations against the machine's matrix product
+  quick            our trainer with the `quick` recipe, in the precision that it takes on this machine; its floating-point
+                   operations against the machine's float32 matrix product
+  quick float32    the same in float32, which is what a processor without matrix units takes
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from understudy.console import EXIT_STOPPED, progress, stopped
 from understudy.imaging.expression import READINGS
 from understudy.model.colour import UNCHANGED
 from understudy.model.networks import FaceSwapNetwork, build_network
+from understudy.model.precision import name_of, working_type
 from understudy.model.schedule import FIRST_STEPS
 from understudy.model.trainer import Trainer
 from understudy.recipes import train_recipe
@@ -61,7 +64,7 @@ def main() -> None:
     contenders = {
         name: make
         for name, make in make_contenders(asked.batch).items()
-        if not asked.only or name in asked.only or name == "matrix product"
+        if not asked.only or name in asked.only or name.startswith("matrix product")
     }
     try:
         with progress() as report:
@@ -75,22 +78,24 @@ def main() -> None:
 
 
 def make_contenders(batch: int) -> dict[str, Callable[[], float]]:
-    """By name, what runs once and returns its work: faces, or for the matrix product and `quick` gigaflops."""
+    """By name, what runs once and returns its work: faces, or for the matrix products gigaflops."""
     original = replace(train_recipe("original"), batch_size=batch)
     quick = train_recipe("quick")
     return {
-        "matrix product": matrix_product(),
+        "matrix product": matrix_product(torch.float32),
+        "matrix product bfloat16": matrix_product(torch.bfloat16),
         "bare loop": bare_loop(original, is_fused=False),
         "bare loop fused": bare_loop(original, is_fused=True),
         "original": ours(original),
         "original summed": ours(replace(original, alternate_performers=False)),
         "quick": ours(quick, num_steps=8),
+        "quick float32": ours(replace(quick, precision="float32"), num_steps=8),
     }
 
 
-def matrix_product() -> Callable[[], float]:
-    """Large float32 products: the rate that nothing on this machine exceeds by much."""
-    a, b = torch.randn(MATRIX_SIDE, MATRIX_SIDE), torch.randn(MATRIX_SIDE, MATRIX_SIDE)
+def matrix_product(precision: torch.dtype) -> Callable[[], float]:
+    """Large products: the rate that nothing on this machine exceeds by much in that precision."""
+    a, b = torch.randn(2, MATRIX_SIDE, MATRIX_SIDE).to(precision)
 
     def run() -> float:
         for _ in range(NUM_PRODUCTS):
@@ -171,14 +176,16 @@ def measure(contenders: Mapping[str, Callable[[], float]], num_rounds: int, repo
     }
     if {"original", "bare loop fused"} <= contenders.keys():
         ratios["original over bare loop fused"] = [each["original"] / each["bare loop fused"] for each in rounds]
-    if "quick" in contenders:
-        ratios["quick of the matrix rate"] = [each["quick"] * gigaflops / each["matrix product"] for each in rounds]
+    for name in ("quick", "quick float32"):
+        if name in contenders:
+            ratios[f"{name} of the matrix rate"] = [each[name] * gigaflops / each["matrix product"] for each in rounds]
     return {
         "unit": "work per second of processor time: faces, gigaflops for the matrix product",
         "rates": {name: statistics.median(each[name] for each in rounds) for name in contenders},
         "ratios": {name: {"median": statistics.median(values), "rounds": values} for name, values in ratios.items()},
         "targets": TARGETS,
         "quick_gigaflops_per_face": gigaflops,
+        "quick_precision": name_of(working_type(train_recipe("quick"), torch.device("cpu"))),
     }
 
 
@@ -208,7 +215,7 @@ def table(result: Mapping[str, object]) -> str:
     assert isinstance(rates, dict)
     assert isinstance(ratios, dict)
     lines = ["| contender | per second of processor time |", "|---|---|"]
-    lines += [f"| {name} | {rate:.1f} {'GFLOP' if name == 'matrix product' else 'faces'} |" for name, rate in rates.items()]
+    lines += [f"| {name} | {rate:.1f} {'GFLOP' if name.startswith('matrix') else 'faces'} |" for name, rate in rates.items()]
     lines += ["", "| ratio | median | rounds | target |", "|---|---|---|---|"]
     for name, ratio in ratios.items():
         rounds = " ".join(f"{value:.2f}" for value in ratio["rounds"])

@@ -126,6 +126,29 @@ def test_it_goes_on_after_a_checkpoint_bit_for_bit() -> None:
     assert all(torch.equal(each, resumed.tensors()[name]) for name, each in unbroken.tensors().items())
 
 
+@pytest.mark.parametrize("gan_loss", GANS)
+def test_a_step_that_does_not_fit_into_memory_is_done_in_pieces_and_teaches_the_same(gan_loss: str) -> None:
+    recipe, random = replace(TINY, gan_loss=gan_loss, gradient_penalty=0.1), torch.Generator().manual_seed(4)
+    batch, drawn = batch_of(striped(TINY.batch_size, random)), torch.rand(TINY.batch_size, 4, 32, 32, generator=random)
+    short, plenty = Discriminators(recipe, ["abel"]), Discriminators(recipe, ["abel"])
+    judge = short.networks["abel"].forward
+
+    def judge_at_most_three(pictures: Tensor) -> Tensor:
+        if len(pictures) > 3:
+            raise torch.OutOfMemoryError("no more than three faces at once")
+        return judge(pictures)
+
+    short.networks["abel"].forward = judge_at_most_three
+    losses = [each.step({"abel": (Drawing(batch, drawn.clone()),)}, moment(recipe, 0, 0.0))["loss"] for each in (short, plenty)]
+    assert short.micro_batch == 2
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for name, weight in plenty.networks.state_dict().items():
+        torch.testing.assert_close(short.networks.state_dict()[name], weight, rtol=0, atol=1e-4)
+    short.micro_batch, short.networks["abel"].forward = 1, lambda _: judge_at_most_three(torch.empty(4))
+    with pytest.raises(BadInput, match="not even one face at a time fits into memory"):
+        short.step({"abel": (Drawing(batch, drawn),)}, moment(recipe, 1, 0.0))
+
+
 def test_begun_anew_it_has_learned_nothing() -> None:
     opponent = Discriminators(TINY, ["abel"])
     before = {name: each.clone() for name, each in opponent.tensors().items()}

@@ -343,6 +343,32 @@ def test_a_choice_outside_its_list_names_the_list() -> None:
         train_recipe("quick", {"framing": "nose"})
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"gan_loss": "hinge"},
+            "gan_loss: does nothing while adversarial_weight and adversarial_swap_weight are 0; set one",
+        ),
+        ({"perceptual_network": "vgg16"}, "perceptual_network: does nothing while perceptual_weight is 0; set it too"),
+        ({"perceptual_file": "weights.safetensors"}, "perceptual_file: does nothing"),
+        (
+            {"equivariance_weight": "0.5", "rotation_degrees": "0", "scale_fraction": "0", "shift_fraction": "0"},
+            "equivariance_weight: does nothing while rotation_degrees and scale_fraction and shift_fraction are 0",
+        ),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        train_recipe("quick", settings)
+
+
+def test_a_setting_of_a_term_that_is_on_or_switched_off_is_taken() -> None:
+    assert train_recipe("quick", {"gan_loss": "hinge", "adversarial_swap_weight": "0.1"}).gan_loss == "hinge"
+    assert train_recipe("original-gan", {"gan_loss": "hinge"}).gan_loss == "hinge"
+    assert train_recipe("quick", {"warp_fraction": 0, "flip_probability": 0, "warp_until": 0}).warp_until == 0
+
+
 def test_a_setting_that_is_a_text_says_so() -> None:
     with pytest.raises(BadInput, match="setting perceptual_file: expected text, got 3"):
         train_recipe("quick", {"perceptual_file": 3})

@@ -28,7 +28,7 @@ from understudy.store.manifest import read_manifest
 from understudy.trust.consent import create_record
 from understudy.types import BadInput, Event, Refused
 
-SHARED = replace(TINY, batch_size=4, code_size=256, starter="rendered")
+SHARED = replace(TINY, batch_size=4, code_size=256, starter="rendered", precision="float32")
 
 
 def _train_as_rank(rank: int, port: int, face_sets: list[Path], out: Path, consent: Path) -> None:

@@ -17,9 +17,11 @@ from understudy.recipes import quick, train_recipe
 from understudy.stages._training_faces import is_held_out
 from understudy.stages._training_judge import FEWEST_JUDGEMENTS, FEWEST_TO_STOP, has_stopped_improving, leak_of_means, verdict
 from understudy.stages._training_process import Clock
-from understudy.stages._training_state import Budget, Judgement, Progress
+from understudy.stages._training_state import Budget, Judgement, Progress, best_of
 from understudy.stages.train import train
 from understudy.store.checkpoints import best_valid, latest_valid
+from understudy.store.manifest import read_manifest
+from understudy.types import BadInput
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,22 @@ def test_held_out_faces_are_stretches_of_time_and_always_the_same() -> None:
     assert not is_held_out(300, 0.0).any()
 
 
+def test_the_figures_of_a_run_are_those_of_the_checkpoint_that_best_names() -> None:
+    errors = ((100, 0.2, True), (200, 0.1, True), (250, 0.09, False), (300, 0.1003, True), (400, 0.101, True))
+    judgements = [Judgement(step, error, error, is_saved=is_saved) for step, error, is_saved in errors]
+    assert best_of(judgements).step == 300, "half a per cent is the same, and the newer one is then the better one"
+    assert best_of(judgements[:2]).step == 200
+    assert best_of(judgements[2:3]) is None
+
+
+def test_a_run_with_too_few_faces_to_hold_any_out_says_so_and_cannot_end_by_them(face_sets: list[Path], tmp_path: Path) -> None:
+    recipe, events = replace(TINY, held_out_fraction=0.001), []
+    with pytest.raises(BadInput, match=r"--until plateau is judged on faces held out, and held_out_fraction=0\.001 holds out"):
+        train(face_sets, tmp_path, recipe=recipe, steps=2, until="plateau")
+    train(face_sets, tmp_path, recipe=recipe, steps=2, report=events.append)
+    assert any("judged by its training loss alone" in event.message for event in events if event.kind == "warning")
+
+
 def test_best_names_the_checkpoint_with_the_least_error_on_held_out_faces(face_sets: list[Path], tmp_path: Path) -> None:
     # The last steps ruin the model: a learning rate that grows as no schedule would.
     recipe = replace(TINY, learning_rate=3e-3, warmup_steps=0, decay_fraction=0.0, ema_decay=0.0, gradient_clip=0.0)
@@ -136,6 +154,7 @@ def test_best_names_the_checkpoint_with_the_least_error_on_held_out_faces(face_s
     assert best_valid(tmp_path).step <= 20
     best = min(judgements, key=lambda each: each["error"])
     assert best["error"] < judgements[-1]["error"]
+    assert read_manifest(tmp_path).figures["best_step"] == best_valid(tmp_path).step
     assert load_swapper(tmp_path).checkpoint == best_valid(tmp_path).path
 
 

@@ -282,11 +282,20 @@ def with_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
             raise BadInput(f"setting {key!r} is unknown to this recipe{did_you_mean(key, sorted(types.keys() - {'name'}))}")
     read: dict[str, Any] = {key: _read_as(key, types[key], value) for key, value in settings.items()}
     changed = dataclasses.replace(recipe, **read)
-    if isinstance(changed, TrainRecipe) and changed.architecture == "original":
-        for key in OF_A_MASK & read.keys():
-            if read[key] != getattr(recipe, key):
-                raise BadInput(f"setting {key}: does nothing with architecture=original, which draws no mask; leave it out")
+    for key in read:
+        if isinstance(changed, TrainRecipe) and getattr(changed, key) != getattr(recipe, key):
+            _check_does_something(key, changed)
     return changed
+
+
+def _check_does_something(key: str, recipe: TrainRecipe) -> None:
+    """Raises BadInput for a setting without effect on the rest of the recipe."""
+    if key in OF_A_MASK and recipe.architecture == "original":
+        raise BadInput(f"setting {key}: does nothing with architecture=original, which draws no mask; leave it out")
+    needed = NEEDED_FOR.get(key, ())
+    if needed and getattr(recipe, key) and not any(getattr(recipe, each) for each in needed):
+        rest = "are 0; set one of them" if needed[1:] else "is 0; set it"
+        raise BadInput(f"setting {key}: does nothing while {' and '.join(needed)} {rest} too")
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
@@ -319,6 +328,16 @@ def _read_as(key: str, kind: Any, value: object) -> object:
 
 OF_A_MASK = {"mask_weight", "feature_emphasis", "background_weight"}
 """What only networks that draw a mask minimise."""
+
+_OF_AN_ADVERSARY = ("gan_loss", "gradient_penalty", "discriminator_speed", "adversarial_from")
+_OF_A_FACE_NETWORK = ("perceptual_from", "perceptual_network", "perceptual_file", "perceptual_sha256")
+NEEDED_FOR: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(_OF_AN_ADVERSARY, ("adversarial_weight", "adversarial_swap_weight")),
+    **dict.fromkeys(_OF_A_FACE_NETWORK, ("perceptual_weight",)),
+    "equivariance_weight": ("rotation_degrees", "scale_fraction", "shift_fraction"),
+    "warp_until": ("warp_fraction", "flip_probability"),
+}
+"""Settings that do nothing while all of those are 0."""
 
 LIMITS: Mapping[str, tuple[float, float]] = {
     "resolution_px": (1, 2048),

@@ -16,6 +16,7 @@ from torch.nn import functional
 from understudy import parallel
 from understudy.model.augment import Batch
 from understudy.model.layers import SmoothDownscale, scaled
+from understudy.model.pieces import within_memory
 from understudy.model.schedule import Moment
 from understudy.model.swaps import Drawing, Swap
 from understudy.settings import TrainRecipe
@@ -91,7 +92,7 @@ class Discriminators:
 
     def __init__(self, recipe: TrainRecipe, performers: Sequence[str], device: torch.device | str = "cpu") -> None:
         self.recipe, self._gan_loss = recipe, GAN_LOSSES[recipe.gan_loss]
-        self._performers = tuple(performers)
+        self._performers, self.micro_batch = tuple(performers), recipe.batch_size
         self.networks = self._fresh_networks().to(device)
         # No momentum from before: what is wrong with the drawings changes from step to step.
         self._optimizer = torch.optim.Adam(self.networks.parameters(), recipe.learning_rate, (0.0, 0.99), fused=True)
@@ -117,21 +118,25 @@ class Discriminators:
         """
         if now.progress < self.recipe.adversarial_from:
             return {}
-        parameters = list(self.networks.parameters())
-        gradients = [torch.zeros_like(each) for each in parameters]
-        totals = parameters[0].new_zeros(4)  # loss, shares of real and drawn patches taken for real, weight
-        for performer, real, drawn in self._pairs(drawings):
-            weight = len(real) / self.recipe.batch_size  # of a piece of the batch, or of this process's share
-            loss, shares = self._discriminator_loss(performer, real, drawn)
-            found = torch.autograd.grad(loss * weight, parameters, allow_unused=True)
-            gradients = [total if more is None else total + more for total, more in zip(gradients, found, strict=True)]
-            totals += weight * torch.stack([loss.detach(), *shares, loss.new_ones(())])
+        gradients, totals = within_memory(self, lambda: self._gradients(drawings))
         parallel.sum_over_ranks([*gradients, totals])
         self._descend(gradients, now)
         loss_sum, real_share, drawn_share, weights = totals.tolist()
         if not weights:
             return {}
         return {"loss": loss_sum, "real": real_share / weights, "drawn": drawn_share / weights}
+
+    def _gradients(self, drawings: Mapping[str, Sequence[Drawing]]) -> tuple[list[Tensor], Tensor]:
+        """By parameter; and (loss, shares of real and drawn patches taken for real, weight), (4,)."""
+        parameters = list(self.networks.parameters())
+        gradients, totals = [torch.zeros_like(each) for each in parameters], parameters[0].new_zeros(4)
+        for performer, real, drawn in self._pairs(drawings):
+            weight = len(real) / self.recipe.batch_size  # of a piece of the batch, or of this process's share
+            loss, shares = self._discriminator_loss(performer, real, drawn)
+            found = torch.autograd.grad(loss * weight, parameters, allow_unused=True)
+            gradients = [total if more is None else total + more for total, more in zip(gradients, found, strict=True)]
+            totals += weight * torch.stack([loss.detach(), *shares, loss.new_ones(())])
+        return gradients, totals
 
     def begin(self) -> None:
         """Start anew from the seed, with nothing learned."""
@@ -183,10 +188,14 @@ class Discriminators:
             for piece in pieces:
                 if self.recipe.adversarial_weight:
                     real = cut_out(piece.batch.target, piece.batch.face)
-                    yield performer, real, cut_out(piece.drawn, piece.batch.face)
+                    yield from self._pieces(performer, real, cut_out(piece.drawn, piece.batch.face))
                 if self.recipe.adversarial_swap_weight and (swap := piece.swap) is not None:
                     real = cut_out(swap.real.target, swap.real.face)
-                    yield swap.performer, real, cut_out(swap.drawn, swap.plate.face)
+                    yield from self._pieces(swap.performer, real, cut_out(swap.drawn, swap.plate.face))
+
+    def _pieces(self, performer: str, real: Tensor, drawn: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+        for pair in zip(real.split(self.micro_batch), drawn.split(self.micro_batch), strict=True):
+            yield performer, *pair
 
     def _discriminator_loss(self, performer: str, real: Tensor, drawn: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The loss on real faces and drawn ones, and the shares of either that were taken for real."""

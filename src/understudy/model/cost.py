@@ -20,13 +20,14 @@ FLOP_PER_MULTIPLY_ADD = 6
 class Cost:
     """num_parameters: what is learned. multiply_adds: those of one face drawn as one performer.
 
-    features: the shape (C, H, W) of what the encoder hands to the decoder. activations: the numbers that come out of all
-    convolutions and linear layers for one face: what training must remember of it.
+    features, drawn: the shapes (C, H, W) of what the encoder hands to the decoder, and of what that draws. activations: the
+    numbers that come out of all convolutions and linear layers for one face: what training must remember of it.
     """
 
     num_parameters: int
     multiply_adds: int
     features: tuple[int, ...]
+    drawn: tuple[int, ...]
     activations: int
 
     @property
@@ -51,5 +52,6 @@ def network_cost(recipe: TrainRecipe, performers: Sequence[str] = ("a", "b")) ->
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 layer.register_forward_hook(count)
         features = network.encode(torch.empty(1, 3, recipe.resolution_px, recipe.resolution_px))
-        network.decode(features, performers[0])
-    return Cost(num_parameters(network), counts["multiply_adds"], tuple(features.shape[1:]), counts["activations"])
+        drawn = network.decode(features, performers[0])
+    shapes = tuple(features.shape[1:]), tuple(drawn.shape[1:])
+    return Cost(num_parameters(network), counts["multiply_adds"], *shapes, counts["activations"])

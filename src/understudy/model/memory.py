@@ -99,11 +99,6 @@ def free_memory_gb(root: Path = Path("/")) -> float:
     return min(_free_on_machine(root), _free_in_container(root)) / 1e9
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a computation failed for want of memory: of a GPU, which has an error of its own, or of the machine."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-
-
 def _free_on_machine(root: Path) -> float:
     """Bytes; 1e15 on another system than Linux, where nothing is known and so nothing is forbidden."""
     try:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from understudy import parallel
 from understudy.model.augment import Batch
 from understudy.model.swaps import Drawing
+from understudy.types import BadInput
+
+Result = TypeVar("Result")
+
+
+class Worker(Protocol):
+    """Something that works in pieces. micro_batch: faces of each performer in one of them."""
+
+    micro_batch: int
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,28 @@ def in_pieces(batches: Mapping[str, Batch], most: int) -> Iterator[dict[str, Bat
 
 def _cut(batch: Batch, rows: slice) -> Batch:
     return replace(batch, **{name: value[rows] for name, value in vars(batch).items() if isinstance(value, Tensor)})
+
+
+def within_memory(worker: Worker, work: Callable[[], Result]) -> Result:
+    """What `work` returns, in pieces as large as the memory bears: they halve, and stay so, when it runs out.
+
+    Raises BadInput where not even pieces of one face fit.
+    """
+    while True:
+        try:
+            return work()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            if worker.micro_batch == 1:
+                raise BadInput("not even one face at a time fits into memory; lower resolution_px or width") from error
+        worker.micro_batch = max(1, worker.micro_batch // 2)
+        torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a computation failed for want of memory: of a GPU, which has an error of its own, or of the machine."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def added_up(parts: Iterator[Part]) -> Part:

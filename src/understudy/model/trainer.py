@@ -21,11 +21,10 @@ from understudy.model.adversary import Adversary
 from understudy.model.augment import Batch, make_batch, make_still_batch, mixed_chances, training_pairs
 from understudy.model.colour import ColourStandard
 from understudy.model.losses import reconstruction_loss
-from understudy.model.memory import is_out_of_memory
 from understudy.model.networks import FaceSwapNetwork, begin_from, build_network, check_freeze
 from understudy.model.optimisers import load_optimizers, make_optimizer, optimizer_tensors, parameters_of
 from understudy.model.perceptual import Features, perceptual_loss
-from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank
+from understudy.model.pieces import Part, added_up, in_pieces, share_of_rank, within_memory
 from understudy.model.precision import autocast, compiled, first_loss_scale, fused, working_type
 from understudy.model.schedule import Moment, moment, slow_steps, step_generator
 from understudy.model.starting_point import StartingPoint
@@ -149,7 +148,7 @@ class Trainer:
         In float16 under the largest scale of the loss that they bear; a loss that is no number has none.
         """
         while True:
-            part = self._within_memory(performers, now)
+            part = within_memory(self, lambda: added_up(self._parts(performers, now)))
             parameters = parameters_of(optimizer)
             # As the weights lie, whatever the layout in which they flowed back: the fused optimiser insists on that.
             gradients = [part.gradients[parameter].contiguous() for parameter in parameters]
@@ -162,19 +161,6 @@ class Trainer:
             if math.isfinite(norm) or self.loss_scale <= 1 or not all(map(math.isfinite, losses.values())):
                 return part, losses, norm
             self.loss_scale /= 2
-
-    def _within_memory(self, performers: Sequence[str], now: Moment) -> Part:
-        """The gradients of a whole batch, in pieces as large as the memory bears."""
-        while True:
-            try:
-                return added_up(self._parts(performers, now))
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                if self.micro_batch == 1:
-                    raise BadInput("not even one face at a time fits into memory; lower resolution_px or width") from error
-            self.micro_batch = max(1, self.micro_batch // 2)
-            torch.cuda.empty_cache()
 
     def _parts(self, performers: Sequence[str], now: Moment) -> Iterator[Part]:
         """The gradients of each encoder batch: one for all, or, on several CPU cores at once, one for each performer.
@@ -266,7 +252,8 @@ class Trainer:
             return self._drawn(self._codes({of: replace(swap.plate, warped=pictures)})[of], to)
 
         # One for all faces of the step, so that it is the same in every piece of the batch and in every process.
-        random = step_generator(self.recipe.seed, now.step, len(self.performers) + self.performers.index(performer))
+        stream = len(self.performers) + self.performers.index(performer)
+        random = step_generator(self.recipe.seed, now.step, stream, now.attempt)
         loss = swap_loss(swap, performer, self.recipe, draw, random)
         return loss if self.adversary is None else loss + self.adversary.swap_loss(swap, now)
 

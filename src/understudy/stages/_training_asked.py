@@ -25,7 +25,7 @@ from understudy.store.hashing import sha256_of_json
 from understudy.store.manifest import InputFile
 from understudy.store.runs import check_extracted
 from understudy.trust.lineage import START_MODEL
-from understudy.types import BadInput, Json
+from understudy.types import BadInput, Event, Json, Reporter
 
 
 def budget_of(recipe: TrainRecipe, minutes: float | None, steps: int | None, until: Until) -> Budget:
@@ -45,6 +45,16 @@ def budget_of(recipe: TrainRecipe, minutes: float | None, steps: int | None, unt
         return Budget(steps, None, until, recipe.decay_fraction)
     usual = recipe.default_minutes * (TIMES_UNTIL_PLATEAU if until == "plateau" else 1)
     return Budget(None, 60 * (usual if minutes is None else minutes), until, recipe.decay_fraction)
+
+
+def check_can_be_judged(recipe: TrainRecipe, has_judge: bool, until: Until, report: Reporter) -> None:
+    """Says where so few faces are there that none is held out; raises BadInput where the run is to end by what is."""
+    if has_judge or not recipe.held_out_fraction:
+        return
+    words = f"held_out_fraction={recipe.held_out_fraction:g} holds out no face of somebody who has so few"
+    if until == "plateau":
+        raise BadInput(f"--until plateau is judged on faces held out, and {words}; give more footage, or leave it out")
+    report(Event("train", "warning", message=f"{words}: this training is judged by its training loss alone"))
 
 
 def check_recipe(recipe: TrainRecipe) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -138,11 +139,19 @@ def save(trainer: Trainer, progress: Progress, out: Path) -> None:
 
 def _mark_if_best(progress: Progress, out: Path) -> None:
     """Let `best` name the checkpoint of this step, if it was judged and none was judged better."""
-    judgements = [each for each in progress.judgements if each.is_saved]
-    if not judgements or judgements[-1].step != progress.num_steps:
-        return
-    if judgements[-1].error <= SAME_ERROR * min(each.error for each in judgements):
+    best = best_of(progress.judgements)
+    if best is not None and best.step == progress.num_steps:
         mark_best(out, progress.num_steps)
+
+
+def best_of(judgements: Iterable[Judgement]) -> Judgement | None:
+    """The judgement of the checkpoint that conversion uses; None where no checkpoint was judged."""
+    best, least_error = None, math.inf
+    for each in judgements:
+        if each.is_saved:
+            least_error = min(least_error, each.error)
+            best = each if each.error <= SAME_ERROR * least_error else best
+    return best
 
 
 def told_in(checkpoint: Checkpoint) -> Told:

@@ -24,6 +24,7 @@ from understudy.settings import TrainRecipe
 from understudy.stages._training_asked import (
     budget_of,
     check_all_have_the_same,
+    check_can_be_judged,
     check_recipe,
     describe_face_sets,
     what_is_asked,
@@ -36,7 +37,7 @@ from understudy.stages._training_previews import PREVIEWS_FOLDER, write_film, wr
 from understudy.stages._training_process import Clock, interrupts_between_steps, keep_freed_memory
 from understudy.stages._training_report import REPORT_FILE, write_training_report
 from understudy.stages._training_start import Start, Take, begin, check_take, write_galleries
-from understudy.stages._training_state import Budget, Judgement, Progress, Until, save, take_up, told_in
+from understudy.stages._training_state import Budget, Judgement, Progress, Until, best_of, save, take_up, told_in
 from understudy.stages._training_terms import licences_of_terms, make_adversary, make_features
 from understudy.stages._training_watchdog import Watchdog, note_incident, roll_back
 from understudy.store.atomic import TEMPORARY_PREFIX
@@ -103,6 +104,7 @@ def train(
         check_all_have_the_same(asked, inputs)  # the others wait here until it is permitted
         standing = Standing(consent_folder(consent), ("train", references))
         session = _prepare(face_sets, out, recipe, start, freeze, standing, report)
+        check_can_be_judged(recipe, session.judge is not None, until, report)
         state = session.checkpoint.state if session.checkpoint else {}
         write_galleries(out, session.performers, start, state)
         write_exemplars(out, face_sets, recipe, state)
@@ -125,6 +127,7 @@ def _follow(
 ) -> StageResult:
     """The part of the other processes of a run that several share: the same steps, and nothing written."""
     session = _prepare(face_sets, out, recipe, start, freeze, Standing(out), silent)
+    check_can_be_judged(recipe, session.judge is not None, budget.until, silent)
     (is_needed,) = parallel.from_rank_zero([0.0])
     if is_needed:
         _train_until_spent(session, budget, out, silent)
@@ -365,8 +368,7 @@ def _finish(run: Run, session: _Session, consent: Mapping[str, str], report: Rep
         "num_incidents": len(progress.incidents),
         "verdict": verdict(progress.judgements, progress.losses),
     }
-    if saved := [each for each in progress.judgements if each.is_saved]:
-        best = min(saved, key=lambda each: each.error)
+    if best := best_of(progress.judgements):
         figures |= {"best_step": best.step, "held_out_error": round(best.error, 5), **best.figures}
     report(Event(STAGE, "finished", message=str(figures["verdict"])))
     write_training_report(run.folder, progress, figures, asdict(trainer.recipe))
