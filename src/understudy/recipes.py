@@ -37,7 +37,7 @@ def quick() -> TrainRecipe:
     """A small modern model for two CPU cores: first looks, tests of learning. It begins with the rendered starter.
 
     Command: `understudy train faces/abel faces/bea --out model --recipe quick`
-    Time:    5 minutes on two cores of a server CPU (36,000 faces take one core 7 minutes)
+    Time:    5 minutes on two cores of a server CPU (36,000 faces take one core 7 to 9 minutes)
     Memory:  1 GB
     Score:   after 36,000 faces 11.4 dB nearer to the truth than the plate, leak 0.02, edges 0.64 (docs/benchmark.md)
     """
@@ -48,7 +48,7 @@ def laptop() -> TrainRecipe:
     """A face of 256 px without a GPU: `quick` with a finer size drawn on top. It begins with the rendered starter too.
 
     Command: `understudy train faces/abel faces/bea --out model --recipe laptop`
-    Time:    5 minutes on two cores of a server CPU (14,000 faces)
+    Time:    5 minutes on two cores of a server CPU (9,000 to 14,000 faces)
     Memory:  2.5 GB with 600 faces of training, 1 MB for each more
     Score:   after 12,000 faces 11.2 dB nearer to the truth than the plate, leak 0.02, edges 0.62 (docs/benchmark.md)
     """
