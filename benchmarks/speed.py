@@ -8,6 +8,7 @@ Contenders, all on the same number of faces a step:
   bare loop fused  the same with PyTorch's fused Adam
   original         our trainer with the `original` recipe: sampling, warp, finite checks and all
   original summed  the same with both performers in one encoder batch (`--set alternate_performers=false`)
+  original auto    that in the precision which other recipes take on this machine (`--set precision=auto`)
   quick            our trainer with the `quick` recipe, in the precision that it takes on this machine; its floating-point
                    operations against the machine's float32 matrix product
   quick float32    the same in float32, which is what a processor without matrix units takes
@@ -88,6 +89,7 @@ def make_contenders(batch: int) -> dict[str, Callable[[], float]]:
         "bare loop fused": bare_loop(original, is_fused=True),
         "original": ours(original),
         "original summed": ours(replace(original, alternate_performers=False)),
+        "original auto": ours(replace(original, alternate_performers=False, precision="auto")),
         "quick": ours(quick, num_steps=8),
         "quick float32": ours(replace(quick, precision="float32"), num_steps=8),
     }
@@ -171,7 +173,7 @@ def measure(contenders: Mapping[str, Callable[[], float]], num_rounds: int, repo
     gigaflops = gigaflops_per_face(train_recipe("quick"))
     ratios = {
         name: [each[name] / each["bare loop"] for each in rounds]
-        for name in ("bare loop fused", "original", "original summed")
+        for name in ("bare loop fused", "original", "original summed", "original auto")
         if {name, "bare loop"} <= contenders.keys()
     }
     if {"original", "bare loop fused"} <= contenders.keys():
