@@ -37,7 +37,7 @@ def quick() -> TrainRecipe:
     """A small modern model for two CPU cores: first looks, tests of learning. It begins with the rendered starter.
 
     Command: `understudy train faces/abel faces/bea --out model --recipe quick`
-    Time:    5 minutes on two cores of a server CPU (36,000 faces take one core 7 to 9 minutes)
+    Time:    5 minutes on two cores of a server CPU (36,000 faces take one core 9 minutes with AMX, 15 without it)
     Memory:  1 GB
     Score:   after 36,000 faces 11.4 dB nearer to the truth than the plate, leak 0.02, edges 0.64 (docs/benchmark.md)
     """

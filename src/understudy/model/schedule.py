@@ -53,8 +53,8 @@ FIRST_STEPS, STEPS_AT_ONCE = 64, 4
 def slow_steps(step: int) -> int:
     """How many steps of what moves slowly (the averaged weights, the way back to the start) step `step` (from 0) makes.
 
-    Each has to pass through all weights, which at small batches takes as long as the optimiser; so after the first steps every
-    fourth makes four.
+    Each passes through all weights, which at small batches is a few per cent of a step; so after the first steps every fourth
+    makes four.
     """
     if step < FIRST_STEPS:
         return 1
